@@ -1,0 +1,154 @@
+"""Read a YAML file into its schema, or say which file, line and key is wrong and what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from configs.errors import ConfigError, UsageError
+from configs.places import CONFIGS
+from configs.schema import EngineRecipe, ModelRecipe
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(path: Path, shape: type[Model]) -> Model:
+    """The file at `path` as `shape`.
+
+    Raises ConfigError for a missing file, bad YAML, an unknown key (with the nearest valid one),
+    a missing key or a wrong value; all problems of one file are in one message.
+    """
+    text = _read(path)
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(path, f"not valid YAML: {_one_line(error)}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(path, f"expected keys and values ({_keys(shape)}), got {_kind(data)}")
+    try:
+        return shape.model_validate(data)
+    except ValidationError as failure:
+        # A misspelt key shows up twice, as unknown and as missing: the unknown one says more.
+        errors = sorted(failure.errors(), key=lambda e: e["type"] == "missing")
+        lines = [_explain(error, shape) for error in errors]
+        first = errors[0]
+        line = _line_of(tree, first["loc"])
+        raise ConfigError(path, "; ".join(lines), line=line) from None
+
+
+def recipe_names(folder: str) -> list[str]:
+    """Names of the shipped files in configs/`folder`/, without .yaml."""
+    return sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
+
+
+def engine_recipe(name: str) -> EngineRecipe:
+    """The recipe configs/engines/`name`.yaml; UsageError with the known names otherwise."""
+    return _recipe("engines", name, EngineRecipe, "engine environment")
+
+
+def model_recipe(name: str) -> ModelRecipe:
+    """The recipe configs/models/`name`.yaml; UsageError with the known names otherwise."""
+    return _recipe("models", name, ModelRecipe, "model recipe")
+
+
+def _recipe(folder: str, name: str, shape: type[Model], noun: str) -> Model:
+    known = recipe_names(folder)
+    if name not in known:
+        raise UsageError(
+            f"unknown {noun} '{name}'{_did_you_mean(name, known)}; "
+            f"known: {', '.join(known)} (files in configs/{folder}/)"
+        )
+    return load(CONFIGS / folder / f"{name}.yaml", shape)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        here = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        hint = difflib.get_close_matches(str(path), here, n=1)
+        raise ConfigError(
+            path, "no such file" + (f"; did you mean {hint[0]}?" if hint else "")
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"cannot be read: {error}") from None
+
+
+def _explain(error: ErrorDetails, shape: type[BaseModel]) -> str:
+    loc = [str(part) for part in error["loc"]]
+    key = ".".join(loc) or "the file"
+    if error["type"] == "extra_forbidden":
+        valid = _valid_keys(shape, error["loc"][:-1])
+        return f"unknown key '{key}'{_did_you_mean(loc[-1], valid)} (valid: {', '.join(valid)})"
+    if error["type"] == "missing":
+        return f"key '{key}' is required"
+    if error["type"] == "value_error":
+        return f"key '{key}': {error['ctx']['error']}"
+    return f"key '{key}': {_lower_first(error['msg'])}, got {error['input']!r}"
+
+
+def _valid_keys(shape: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed at `loc`: walks nested models and tagged unions (whose tag is part of loc)."""
+    shapes: list[type[BaseModel]] = [shape]
+    for part in loc:
+        inner = [
+            m
+            for s in shapes
+            if part in s.model_fields
+            for m in _models_in(s.model_fields[str(part)].annotation)
+        ]
+        tagged = [
+            s for s in shapes if any(_is_tag(f.annotation, part) for f in s.model_fields.values())
+        ]
+        shapes = inner or tagged or shapes
+    return sorted({name for s in shapes for name in s.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in get_args(annotation) for m in _models_in(arg)]
+
+
+def _is_tag(annotation: Any, part: int | str) -> bool:
+    return get_args(annotation) == (part,)
+
+
+def _line_of(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int | None:
+    """Line of the deepest key on the path `loc` that the file has."""
+    line, node = None, tree
+    for part in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == part:
+                line, node = key.start_mark.line + 1, value
+                break
+    return line
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def _keys(shape: type[BaseModel]) -> str:
+    return ", ".join(shape.model_fields)
+
+
+def _kind(data: object) -> str:
+    return "an empty file" if data is None else f"a {type(data).__name__}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,171 @@
+"""Talk to a running OpenAI-compatible server, outside the measured load.
+
+The key comes from an environment variable, is sent as a bearer token and is never stored, logged
+or shown.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import requests
+
+from configs.errors import EndpointError, UsageError
+from serving.counters import Metrics, parse
+
+Message = dict[str, str]
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, as the server reported them; None where it did not."""
+
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server by its base URL (without /v1), the model name to ask for, and where the key is."""
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The API key; UsageError when the named variable is not set."""
+        if self.api_key_env is None:
+            return None
+        try:
+            return os.environ[self.api_key_env]
+        except KeyError:
+            raise UsageError(
+                f"--api-key-env: environment variable {self.api_key_env} is not set"
+            ) from None
+
+    def models(self) -> list[str]:
+        """Names under /v1/models."""
+        answer = self._get("/v1/models")
+        try:
+            return [str(row["id"]) for row in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise EndpointError(
+                f"{self.base_url}/v1/models did not answer as an OpenAI-compatible server does"
+            ) from None
+
+    def metrics_text(self) -> str | None:
+        """The Prometheus page, or None where the server has none."""
+        try:
+            answer = self._get("/metrics")
+        except EndpointError:
+            return None
+        return answer.text
+
+    def metrics(self) -> Metrics:
+        """The parsed page; empty where the server has none."""
+        text = self.metrics_text()
+        try:
+            return parse(text) if text else {}
+        except ValueError:
+            return {}
+
+    def tokenize(self, messages: list[Message]) -> list[int] | None:
+        """Token ids of the rendered chat, by the server itself; None where it cannot."""
+        body = {"model": self.model, "messages": messages}
+        try:
+            answer = requests.post(
+                f"{self.base_url}/tokenize", json=body, headers=self._headers(), timeout=TIMEOUT_S
+            )
+            tokens = answer.json()["tokens"]
+        except (requests.RequestException, ValueError, KeyError, TypeError):
+            return None
+        return [int(t) for t in tokens] if answer.status_code == 200 else None
+
+    def post(self, path: str) -> tuple[int, str]:
+        """Status and body of an empty POST."""
+        try:
+            answer = requests.post(
+                f"{self.base_url}{path}", headers=self._headers(), timeout=TIMEOUT_S
+            )
+        except requests.RequestException as error:
+            raise EndpointError(_unreachable(self.base_url, error)) from None
+        return answer.status_code, answer.text
+
+    def chat(self, messages: list[Message], max_tokens: int) -> Usage:
+        """One answer, not streamed. Raises EndpointError with the server's own words."""
+        client = openai.OpenAI(
+            base_url=f"{self.base_url}/v1",
+            api_key=self.key or "none",
+            max_retries=0,
+            timeout=TIMEOUT_S,
+        )
+        turns: Any = messages
+        try:
+            answer = client.chat.completions.create(
+                model=self.model, messages=turns, max_tokens=max_tokens, temperature=0
+            )
+        except openai.APIStatusError as error:
+            raise EndpointError(self._refusal(error.status_code, error.message)) from None
+        except openai.APIConnectionError as error:
+            raise EndpointError(_unreachable(self.base_url, error.__cause__ or error)) from None
+        usage = answer.usage
+        if usage is None:
+            return Usage(None, None, None)
+        details = usage.prompt_tokens_details
+        cached = details.cached_tokens if details else None
+        return Usage(usage.prompt_tokens, cached, usage.completion_tokens)
+
+    def _get(self, path: str) -> requests.Response:
+        try:
+            answer = requests.get(f"{self.base_url}{path}", headers=self._headers(), timeout=30)
+        except requests.RequestException as error:
+            raise EndpointError(_unreachable(self.base_url, error)) from None
+        if answer.status_code != 200:
+            raise EndpointError(self._refusal(answer.status_code, answer.text[:300]))
+        return answer
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def _refusal(self, status: int, words: str) -> str:
+        words = " ".join(words.split())[:300]
+        if status in (401, 403):
+            held = self.api_key_env or "an environment variable"
+            return (
+                f"{self.base_url} answered {status} (not authorized): {words}. Put the key in "
+                f"{held} and name it: --api-key-env {self.api_key_env or 'NAME'}"
+            )
+        if status == 404:
+            return f"{self.base_url} answered 404: {words}. Is '{self.model}' a model it serves?"
+        if status == 429:
+            return f"{self.base_url} answered 429 (too many requests): {words}. Lower the rate."
+        return f"{self.base_url} answered {status}: {words}. Its own log says more."
+
+
+def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoint:
+    """An endpoint that is known to answer. Without `model`, the one model it serves.
+
+    Raises EndpointError (unreachable, refused, model not served) or UsageError (several models).
+    """
+    base_url = base_url.rstrip("/").removesuffix("/v1")
+    if not base_url.startswith(("http://", "https://")):
+        raise UsageError(f"--url: '{base_url}' must start with http:// or https://")
+    served = Endpoint(base_url, model or "", api_key_env).models()
+    if model is None:
+        if len(served) != 1:
+            raise UsageError(f"--model: {base_url} serves {', '.join(served)}; name one of them")
+        return Endpoint(base_url, served[0], api_key_env)
+    if model not in served:
+        raise UsageError(f"--model: {base_url} does not serve '{model}', but {', '.join(served)}")
+    return Endpoint(base_url, model, api_key_env)
+
+
+def _unreachable(base_url: str, error: BaseException) -> str:
+    reason = "timed out" if isinstance(error, requests.Timeout) else "is not reachable"
+    return f"{base_url} {reason}; is the server running? ({type(error).__name__})"

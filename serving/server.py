@@ -1,0 +1,184 @@
+"""Start an engine, wait until it is healthy, stop it without leaving a process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from configs.errors import LaunchError, NotInstalledError, UsageError
+from serving.engine import Engine, LaunchPlan
+
+POLL_S = 0.25
+STOP_TIMEOUT_S = 25.0
+LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running engine. `started_s`: seconds from launch to healthy."""
+
+    plan: LaunchPlan
+    log: Path
+    pid: int
+    started_s: float
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Block until the engine ends by itself; its exit code."""
+        return self._process.wait()
+
+
+def free_port(host: str) -> int:
+    """A port that is free on `host` now."""
+    with _listener(host) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(host: str, port: int) -> None:
+    """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
+    with _listener(host) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == 98:  # EADDRINUSE
+                raise LaunchError(
+                    f"port {port} on {host} is in use by another process; set 'port: 0' in the "
+                    f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
+                ) from None
+            raise UsageError(f"host: cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _listener(host: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    probe = socket.socket(family, socket.SOCK_STREAM)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return probe
+
+
+@contextmanager
+def running(
+    plan: LaunchPlan,
+    engine: Engine,
+    log: Path,
+    timeout_s: float,
+    report: Callable[[str], None],
+) -> Iterator[Server]:
+    """The engine of `plan`, healthy on entry and gone, with all its children, on exit.
+
+    Raises LaunchError when it dies at start-up or is not healthy within `timeout_s`; the message
+    holds the command line, the exit code and the log lines that matter.
+    """
+    check_port(plan.host, plan.port)
+    process = _spawn(plan, log)
+    try:
+        started = time.monotonic()
+        _wait_healthy(process, plan, engine, log, timeout_s, report)
+        yield Server(plan, log, process.pid, time.monotonic() - started, process)
+    finally:
+        _stop(process)
+
+
+def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, **plan.env}
+    for name, source in plan.secrets.items():
+        if source not in os.environ:
+            raise NotInstalledError(
+                f"api_key_env: environment variable {source} is not set; export it first"
+            )
+        env[name] = os.environ[source]
+    # Scripts of the engine's environment (ninja, ...) are found as if it were activated.
+    env["PATH"] = f"{Path(plan.argv[0]).parent}{os.pathsep}{env.get('PATH', '')}"
+    supervisor = [sys.executable, "-m", "serving.supervisor", str(log), *plan.argv]
+    # The log starts with the command, so that it explains itself when read alone.
+    log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
+    return subprocess.Popen(
+        supervisor,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=env,
+        # Its own session: Ctrl-C in the terminal reaches us, and we decide how to stop it.
+        start_new_session=True,
+    )
+
+
+def _wait_healthy(
+    process: subprocess.Popen[bytes],
+    plan: LaunchPlan,
+    engine: Engine,
+    log: Path,
+    timeout_s: float,
+    report: Callable[[str], None],
+) -> None:
+    started = time.monotonic()
+    while not _healthy(plan.base_url + plan.health_path):
+        waited = time.monotonic() - started
+        code = process.poll()
+        if code is not None:
+            raise LaunchError(
+                _post_mortem(f"died at start-up with exit code {code}", plan, engine, log)
+            )
+        if waited > timeout_s:
+            raise LaunchError(
+                _post_mortem(
+                    f"was not healthy after {timeout_s:g} s (startup_timeout_s in the server file)",
+                    plan,
+                    engine,
+                    log,
+                )
+            )
+        report(f"{engine.name} is starting ({waited:.0f} s): {_last_line(log)}")
+        time.sleep(POLL_S)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Close the supervisor's input, which makes it end the engine; wait for it."""
+    if process.stdin:
+        process.stdin.close()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _post_mortem(what: str, plan: LaunchPlan, engine: Engine, log: Path) -> str:
+    lines = _read_log(log)[1:]
+    telling = [line for line in lines if engine.failure_line.search(line)]
+    shown = (telling or lines)[-LOG_LINES:]
+    excerpt = "\n".join(f"  {line[:300]}" for line in shown) or "  (the log is empty)"
+    return f"{engine.name} {what}.\ncommand: {plan.as_shell()}\nfrom {log}:\n{excerpt}"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in _read_log(log)[1:] if line.strip()]
+    return lines[-1].strip()[:100] if lines else "no output yet"
+
+
+def _read_log(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,104 @@
+"""Compile static prefixes into a server's cache ahead of time, and verify that they hit.
+
+Each prefix is prefilled by one request with one output token, then probed by a second one with
+another dynamic part: its cached tokens must be all the full blocks of the static part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from configs.errors import CacheStateError
+from serving.endpoint import Endpoint, Message, Usage
+from serving.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPrefix:
+    """A prefix to warm: two full prompts that share it and differ after it.
+
+    static_tokens: length of their common token prefix; None where no tokenizer is at hand.
+    """
+
+    id: str
+    fill: list[Message]
+    probe: list[Message]
+    static_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """What warming one prefix did. `expected_tokens` is None where it could not be computed."""
+
+    id: str
+    static_tokens: int | None
+    expected_tokens: int | None
+    cached_tokens: int | None
+    prefill_s: float
+    verified: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def warm(
+    endpoint: Endpoint,
+    engine: Engine,
+    prefixes: Sequence[StaticPrefix],
+    report: Callable[[str], None],
+) -> list[Warmed]:
+    """Prefill every prefix, then verify every prefix (so that one which evicts another shows)."""
+    block = engine.cache_facts(endpoint.metrics()).block_tokens
+    seconds: dict[str, float] = {}
+    for number, prefix in enumerate(prefixes, 1):
+        report(f"compiling prefix {number} of {len(prefixes)} into the cache: {prefix.id}")
+        started = time.monotonic()
+        endpoint.chat(prefix.fill, max_tokens=1)
+        seconds[prefix.id] = time.monotonic() - started
+    warmed = []
+    for number, prefix in enumerate(prefixes, 1):
+        report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
+        usage = endpoint.chat(prefix.probe, max_tokens=1)
+        warmed.append(_judge(prefix, usage, engine, block, seconds[prefix.id]))
+    return warmed
+
+
+def insist(warmed: Sequence[Warmed]) -> None:
+    """Raise CacheStateError naming every prefix that is not verified, and what was seen."""
+    cold = [w for w in warmed if not w.verified]
+    if not cold:
+        return
+    first = cold[0]
+    if all(w.cached_tokens is None for w in cold):
+        why = (
+            "the server reports no cached tokens per request, so a hit cannot be proved "
+            "(vLLM: start it with --enable-prompt-tokens-details)"
+        )
+    elif all(w.cached_tokens == 0 for w in cold):
+        why = "no token was cached: is prefix caching on, and is the prefix longer than one block?"
+    else:
+        why = "only a part was cached: the KV cache may be too small for all prefixes"
+    seen, expected = _count(first.cached_tokens), _count(first.expected_tokens)
+    raise CacheStateError(
+        f"{len(cold)} of {len(warmed)} static prefixes are not in the cache, e.g. {first.id}: "
+        f"{seen} cached tokens, expected {expected}; {why}"
+    )
+
+
+def _judge(
+    prefix: StaticPrefix, usage: Usage, engine: Engine, block: int | None, prefill_s: float
+) -> Warmed:
+    expected = None
+    if prefix.static_tokens is not None and usage.prompt_tokens is not None and block is not None:
+        expected = engine.expected_cached_tokens(prefix.static_tokens, usage.prompt_tokens, block)
+    cached = usage.cached_tokens
+    # Without a tokenizer nobody knows the exact count; a hit at all is what can be seen then.
+    verified = bool(cached) if expected is None else (expected > 0 and cached == expected)
+    return Warmed(prefix.id, prefix.static_tokens, expected, cached, prefill_s, verified)
+
+
+def _count(tokens: int | None) -> str:
+    return "unreported" if tokens is None else str(tokens)

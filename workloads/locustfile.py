@@ -1,0 +1,226 @@
+"""Replays a schedule on Locust: open-loop or closed-loop, one record per request.
+
+Used by `aot load` (headless), and directly for Locust's web UI, CSV and HTML:
+
+    locust -f workloads/locustfile.py --host http://127.0.0.1:8000 \\
+        --schedule schedule.jsonl --model NAME --records records/
+
+The load side is dumb: every decision is in the schedule, every body is built before the clock
+starts, and what happened is written down without being judged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import gevent
+from locust import User, constant, events, task
+from locust.exception import StopUser
+
+from configs.errors import ToolkitError
+from workloads import schedule as schedule_file
+from workloads.record import Record, RecordHeader
+from workloads.request import Request, Schedule
+from workloads.stream import Connections, send
+
+PATH = "/v1/chat/completions"
+LEAD_S = 0.2
+"""Head start before the first planned time, so that spawning users does not make it late."""
+PR_SET_PDEATHSIG = 1
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def add_arguments(parser: Any) -> None:
+    """Locust's own argument parser with ours added; each also as an environment variable."""
+    group = parser.add_argument_group("aot", "Replay of an aot schedule")
+    group.add_argument("--schedule", env_var="AOT_SCHEDULE", help="schedule file (aot schedule)")
+    group.add_argument("--model", env_var="AOT_MODEL", help="model name in the API")
+    group.add_argument("--records", env_var="AOT_RECORDS", help="folder for the record files")
+    group.add_argument("--arm", env_var="AOT_ARM", default="auto", help="label in the records")
+    group.add_argument("--repeat", env_var="AOT_REPEAT", type=int, default=1)
+    group.add_argument(
+        "--api-key-env", env_var="AOT_API_KEY_ENV", help="variable that holds the API key"
+    )
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def prepare(environment: Any, **_: Any) -> None:
+    """Read the schedule and build every body now, before any clock starts."""
+    options = environment.parsed_options
+    missing = [f"--{n}" for n in ("schedule", "model", "records") if not getattr(options, n)]
+    if missing:
+        raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
+    if os.environ.get("AOT_DIE_WITH_PARENT"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    try:
+        environment.replay = Replay(environment)
+    except ToolkitError as error:
+        raise SystemExit(f"aot: {error}") from None
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def start(environment: Any, **_: Any) -> None:
+    environment.replay.start()
+
+
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
+def stop(environment: Any, **_: Any) -> None:
+    environment.replay.close()
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def quitting(environment: Any, **_: Any) -> None:
+    # A failed request is data, not a failed replay.
+    environment.process_exit_code = 0
+
+
+class Replay:
+    """One replay of the schedule in this process."""
+
+    def __init__(self, environment: Any) -> None:
+        options = environment.parsed_options
+        self.environment = environment
+        self.options = options
+        self.schedule: Schedule = schedule_file.read(Path(options.schedule))
+        self.bodies = {r.id: _body(self.schedule, r, options.model) for r in self.schedule.requests}
+        self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if options.api_key_env:
+            self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
+        self.folder = Path(options.records)
+        self.out: TextIO | None = None
+
+    def start(self) -> None:
+        self.queue = deque(self.schedule.requests)
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.worker = 0
+        self.out = (self.folder / f"requests-{self.worker}.jsonl").open("w", encoding="utf-8")
+        self.cpu_before_s = time.process_time()
+        lead_s = LEAD_S if self.schedule.mode == "open" else 0.0
+        self.zero = time.perf_counter() + lead_s
+        self.connections = Connections(
+            self.environment.host.rstrip("/"), self.schedule.timeout_s, self.clock
+        )
+        header = RecordHeader(
+            arm=self.options.arm,
+            repeat=self.options.repeat,
+            worker=self.worker,
+            clock_zero_utc=datetime.fromtimestamp(time.time() + lead_s, UTC).isoformat(),
+            schedule_sha256=schedule_file.digest(Path(self.options.schedule)),
+        )
+        self.out.write(header.to_line())
+        self.out.flush()
+
+    def clock(self) -> float:
+        """Seconds since the start of the replay."""
+        return time.perf_counter() - self.zero
+
+    def next(self) -> Request | None:
+        return self.queue.popleft() if self.queue else None
+
+    def dispatch(self, request: Request) -> None:
+        """Open loop: wait until the request is due, then send it beside the others."""
+        gevent.sleep(max(0.0, request.at_s - self.clock()))
+        gevent.spawn(self.send, request)
+
+    def send(self, request: Request) -> None:
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        record = Record(
+            id=request.id,
+            arm=self.options.arm,
+            repeat=self.options.repeat,
+            tenant=request.tenant,
+            prefix=request.prefix,
+            planned_s=request.at_s if self.schedule.mode == "open" else None,
+            sent_s=self.clock(),
+        )
+        try:
+            send(self.connections, PATH, self.bodies[request.id], self.headers, record)
+        finally:
+            self.in_flight -= 1
+        self._keep(record)
+        self._show(record, self.clock())
+
+    def finish(self) -> None:
+        """Wait for the answers still under way, then end the test."""
+        while self.in_flight or self.queue:
+            gevent.sleep(0.02)
+        runner = self.environment.runner
+        # With the web UI the process stays, so that its figures can be looked at.
+        gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
+
+    def close(self) -> None:
+        if self.out is None or self.out.closed:
+            return
+        self.out.close()
+        load = {
+            "cpu_s": time.process_time() - self.cpu_before_s,
+            "wall_s": self.clock(),
+            "max_in_flight": self.max_in_flight,
+        }
+        (self.folder / f"load-{self.worker}.json").write_text(json.dumps(load), encoding="utf-8")
+
+    def _keep(self, record: Record) -> None:
+        # Flushed at once: a crash loses nothing that was answered.
+        if self.out is not None and not self.out.closed:
+            self.out.write(record.to_line())
+            self.out.flush()
+
+    def _show(self, record: Record, now_s: float) -> None:
+        """Locust's own statistics: the whole request, and TTFT as a row of its own."""
+        failure = RuntimeError(record.error) if record.error else None
+        rows = [("POST", record.last_token_s or now_s), ("TTFT", record.first_token_s)]
+        for kind, end_s in rows:
+            if end_s is None:
+                continue
+            self.environment.events.request.fire(
+                request_type=kind,
+                name=record.tenant,
+                response_time=(end_s - record.sent_s) * 1000,
+                response_length=record.output_tokens or 0,
+                exception=failure if kind == "POST" else None,
+                context={},
+            )
+
+
+def _body(schedule: Schedule, request: Request, model: str) -> bytes:
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": schedule.messages_of(request),
+        "max_tokens": schedule.max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if schedule.ignore_eos:
+        body["ignore_eos"] = True
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+class ReplayUser(User):
+    """Takes the next planned request. In a closed loop each user waits for its answer; in an open
+    loop one user or many pace the same queue and never wait."""
+
+    wait_time = constant(0)
+
+    @task
+    def replay_next(self) -> None:
+        replay: Replay = self.environment.replay
+        request = replay.next()
+        if request is None:
+            replay.finish()
+            raise StopUser
+        if replay.schedule.mode == "open":
+            replay.dispatch(request)
+        else:
+            replay.send(request)

@@ -1,0 +1,76 @@
+"""What happened to one request: facts only. Every metric is derived from these, in analysis/.
+
+Times are seconds on one monotonic clock whose zero is the start of the replay; the header line of
+a record file ties that zero to UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+FORMAT = "aot-records/1"
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. None means unknown or not reached, never 0."""
+
+    id: str
+    arm: str
+    repeat: int
+    tenant: str
+    prefix: str
+    planned_s: float | None
+    """When it was due; None in a closed loop, where nothing is planned."""
+    sent_s: float
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    chunk_s: list[float] = field(default_factory=list)
+    """When each chunk that carried text arrived."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    status: int | None = None
+    """HTTP status; None when no answer came."""
+    error: str | None = None
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeader:
+    """First line of a record file: which replay its records belong to."""
+
+    arm: str
+    repeat: int
+    worker: int
+    clock_zero_utc: str
+    schedule_sha256: str
+    format: str = FORMAT
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+
+
+def parse_lines(text: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
+    """Header, records and the number of unreadable lines of a record file.
+
+    A file that was cut off while writing has one broken last line: it is counted, not fatal.
+    """
+    header, rows, broken = None, [], 0
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            broken += 1
+            continue
+        if isinstance(row, dict) and row.get("format") == FORMAT:
+            header = row
+        elif isinstance(row, dict) and {"id", "sent_s"} <= row.keys():
+            rows.append(row)
+        else:
+            broken += 1
+    return header, rows, broken

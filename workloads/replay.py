@@ -1,0 +1,102 @@
+"""Drive Locust headless as a subprocess: its monkey-patching must not reach pandas or Popen here.
+
+Records are on disk line by line, so a crash or Ctrl-C keeps what was answered.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import ToolkitError
+
+LOCUSTFILE = Path(__file__).parent / "locustfile.py"
+POLL_S = 0.2
+STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One replay: which schedule, against what, into which folder."""
+
+    schedule: Path
+    base_url: str
+    model: str
+    users: int
+    folder: Path
+    arm: str = "auto"
+    repeat: int = 1
+    api_key_env: str | None = None
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "load.log"
+
+
+def run(replay: Replay, progress: Callable[[int], None]) -> None:
+    """Replay to the end; `progress` gets the number of finished requests.
+
+    Raises ToolkitError when Locust itself fails (a failed request is a record, not a failure).
+    """
+    replay.folder.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
+    with replay.log.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            _command(replay),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                progress(finished(replay.records))
+                time.sleep(POLL_S)
+        finally:
+            _end(process)
+    progress(finished(replay.records))
+    if process.returncode != 0:
+        tail = "\n".join(replay.log.read_text(encoding="utf-8").splitlines()[-8:])
+        raise ToolkitError(
+            f"the load generator failed with exit code {process.returncode}; the end of "
+            f"{replay.log}:\n{tail}"
+        )
+
+
+def finished(records: Path) -> int:
+    """Requests recorded so far."""
+    files = records.glob("requests-*.jsonl") if records.is_dir() else ()
+    return sum(max(0, file.read_bytes().count(b"\n") - 1) for file in files)
+
+
+def _command(replay: Replay) -> list[str]:
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"]
+    command += ["-u", str(replay.users), "-r", str(replay.users), "--host", replay.base_url]
+    command += ["--schedule", str(replay.schedule), "--model", replay.model]
+    command += ["--records", str(replay.records), "--arm", replay.arm]
+    command += ["--repeat", str(replay.repeat), "--loglevel", "WARNING", "--only-summary"]
+    command += ["--exit-code-on-error", "0"]
+    if replay.api_key_env:
+        command += ["--api-key-env", replay.api_key_env]
+    return command
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,168 @@
+"""A schedule as a file: JSON lines, the same bytes for the same seed on any machine.
+
+The first line is the header, then one line per static prefix, then one per request in order of
+planned time. A request's chat is its prefix's messages followed by its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UsageError
+from workloads.request import Message, Prefix, Request, Schedule
+
+FORMAT = "aot-schedule/1"
+ROLES = {"system", "user", "assistant", "tool"}
+
+
+def lines(schedule: Schedule) -> Iterator[str]:
+    """The file's lines, newline included."""
+    header = {
+        "format": FORMAT,
+        "name": schedule.name,
+        "seed": schedule.seed,
+        "mode": schedule.mode,
+        "users": schedule.users,
+        "max_tokens": schedule.max_tokens,
+        "ignore_eos": schedule.ignore_eos,
+        "timeout_s": schedule.timeout_s,
+        "prefixes": len(schedule.prefixes),
+        "requests": len(schedule.requests),
+    }
+    yield _line(header)
+    for prefix in schedule.prefixes.values():
+        yield _line({"prefix": prefix.id, "messages": prefix.messages, "probes": prefix.probes})
+    for r in schedule.requests:
+        yield _line(
+            {
+                "id": r.id,
+                "at_s": r.at_s,
+                "tenant": r.tenant,
+                "prefix": r.prefix,
+                "messages": r.messages,
+            }
+        )
+
+
+def write(schedule: Schedule, path: Path) -> str:
+    """Write the file in one step (a reader never sees half of it); its sha256."""
+    data = "".join(lines(schedule)).encode()
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """sha256 of a schedule file: what identifies the traffic in every report."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read(path: Path) -> Schedule:
+    """Read and check a schedule. Raises UsageError naming file, line and field."""
+    rows = [(n, _parse(path, n, line)) for n, line in enumerate(_text(path).splitlines(), 1)]
+    header = rows[0][1] if rows else {}
+    if header.get("format") != FORMAT:
+        raise UsageError(
+            f"{path}:1: format is {header.get('format')!r}, this version reads {FORMAT!r}; "
+            "make the schedule anew with: aot schedule"
+        )
+    prefixes: dict[str, Prefix] = {}
+    requests: dict[str, Request] = {}
+    for number, row in rows[1:]:
+        with _located(path, number):
+            if "id" in row:
+                _add_request(row, prefixes, requests)
+            else:
+                _add_prefix(row, prefixes)
+    with _located(path, 1):
+        return _schedule(header, prefixes, requests)
+
+
+@contextmanager
+def _located(path: Path, number: int) -> Iterator[None]:
+    """Problems with the fields of one line become a UsageError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise UsageError(f"{path}:{number}: field {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}:{number}: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: no such file; make one with: aot schedule WORKLOAD.yaml -o {path}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a schedule: {error}") from None
+
+
+def _schedule(header: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> Schedule:
+    if header["mode"] not in ("open", "closed"):
+        raise ValueError(f"mode is {header['mode']!r}, expected 'open' or 'closed'")
+    if not requests or header["requests"] != len(requests):
+        raise ValueError(f"header announces {header['requests']} requests, found {len(requests)}")
+    return Schedule(
+        name=str(header["name"]),
+        seed=int(header["seed"]),
+        mode=header["mode"],
+        users=int(header["users"]),
+        max_tokens=int(header["max_tokens"]),
+        ignore_eos=bool(header["ignore_eos"]),
+        timeout_s=float(header["timeout_s"]),
+        prefixes=prefixes,
+        requests=tuple(requests.values()),
+    )
+
+
+def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:
+    first, second = row["probes"]
+    probes = (_messages(first), _messages(second))
+    prefixes[row["prefix"]] = Prefix(row["prefix"], _messages(row["messages"]), probes)
+
+
+def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> None:
+    at_s = float(row["at_s"])
+    latest = next(reversed(requests.values())).at_s if requests else 0.0
+    if not at_s >= latest:
+        raise ValueError(f"at_s is {at_s}, before the request above it ({latest})")
+    if row["prefix"] not in prefixes:
+        raise ValueError(f"prefix {row['prefix']!r} is not defined above")
+    if row["id"] in requests:
+        raise ValueError(f"id {row['id']!r} occurs twice")
+    requests[row["id"]] = Request(
+        row["id"], at_s, row["tenant"], row["prefix"], _messages(row["messages"])
+    )
+
+
+def _messages(rows: Any) -> tuple[Message, ...]:
+    for row in rows:
+        if row["role"] not in ROLES or not isinstance(row["content"], str):
+            raise ValueError("a message needs a known role and a text as content")
+    return tuple({"role": row["role"], "content": row["content"]} for row in rows)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _parse(path: Path, number: int, line: str) -> Any:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{path}:{number}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{path}:{number}: expected an object, got {type(row).__name__}")
+    return row

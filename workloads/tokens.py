@@ -1,0 +1,106 @@
+"""Count tokens as the engine does: the model's own chat template and tokenizer, without torch.
+
+A count made here is independent of the server, so that a planned and a served count that agree
+mean something.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from configs.errors import UsageError
+from workloads.request import Message
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTokenizer:
+    """Chat messages → token ids, by the files of a model folder."""
+
+    template: str
+    special: dict[str, str]
+    tokenizer: Tokenizer
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the rendered chat with the assistant's opening appended."""
+        text = self.render(messages)
+        # The template writes the special tokens itself.
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt text. Raises UsageError when the template refuses the messages."""
+        try:
+            return (
+                _jinja()
+                .from_string(self.template)
+                .render(
+                    messages=list(messages), add_generation_prompt=True, tools=None, **self.special
+                )
+            )
+        except TemplateError as error:
+            raise UsageError(f"the model's chat template refuses the messages: {error}") from None
+
+
+def from_folder(folder: Path) -> ChatTokenizer | None:
+    """The tokenizer of a model folder; None where the folder lacks the files for one."""
+    config_file, vocabulary = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if not vocabulary.exists():
+        return None
+    config: dict[str, Any] = {}
+    if config_file.exists():
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    template_file = folder / "chat_template.jinja"
+    template = (
+        template_file.read_text(encoding="utf-8")
+        if template_file.exists()
+        else config.get("chat_template")
+    )
+    if not isinstance(template, str):
+        return None
+    return ChatTokenizer(template, _special_tokens(config), Tokenizer.from_file(str(vocabulary)))
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of the longest common prefix of two token sequences."""
+    for n, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return n
+    return min(len(first), len(second))
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    tokens = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = config.get(name)
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            tokens[name] = value
+    return tokens
+
+
+def _jinja() -> ImmutableSandboxedEnvironment:
+    """What transformers renders chat templates in (utils/chat_template_utils.py)."""
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: object, indent: int | None = None) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    env.filters["tojson"] = tojson
+    env.globals["raise_exception"] = raise_exception
+    env.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+    return env
