@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from configs.errors import UsageError
+from serving.counters import Metrics
 from serving.engine import Engine
 from serving.vllm import VLLM
 
@@ -14,3 +15,11 @@ def engine(name: str) -> Engine:
     if name not in ENGINES:
         raise UsageError(f"unknown engine '{name}'; known: {', '.join(sorted(ENGINES))}")
     return ENGINES[name]
+
+
+def detect(metrics: Metrics) -> Engine | None:
+    """The engine whose counters are on a /metrics page; None for a server of another kind."""
+    for name, candidate in ENGINES.items():
+        if any(sample.startswith(f"{name}:") for sample in metrics):
+            return candidate
+    return None

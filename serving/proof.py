@@ -17,35 +17,10 @@ from serving.counters import CacheFacts
 from serving.endpoint import Endpoint, Message
 from serving.engine import Engine
 
-WORDS = tuple(
-    [
-        "amber",
-        "basin",
-        "cedar",
-        "delta",
-        "ember",
-        "fjord",
-        "grove",
-        "haven",
-        "inlet",
-        "jetty",
-        "knoll",
-        "larch",
-        "meadow",
-        "nectar",
-        "orchard",
-        "prairie",
-        "quarry",
-        "ridge",
-        "summit",
-        "thicket",
-        "upland",
-        "valley",
-        "willow",
-        "yarrow",
-        "zephyr",
-    ]
-)
+WORDS = (
+    "amber basin cedar delta ember fjord grove haven inlet jetty knoll larch meadow nectar "
+    "orchard prairie quarry ridge summit thicket upland valley willow yarrow zephyr"
+).split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,15 @@ class Warmed:
 
 def warm(
     endpoint: Endpoint,
-    engine: Engine,
+    engine: Engine | None,
     prefixes: Sequence[StaticPrefix],
     report: Callable[[str], None],
 ) -> list[Warmed]:
-    """Prefill every prefix, then verify every prefix (so that one which evicts another shows)."""
-    block = engine.cache_facts(endpoint.metrics()).block_tokens
+    """Prefill every prefix, then verify every prefix (so that one which evicts another shows).
+
+    Without a known engine nobody knows the block size: a hit at all is what is verified then.
+    """
+    block = engine.cache_facts(endpoint.metrics()).block_tokens if engine else None
     seconds: dict[str, float] = {}
     for number, prefix in enumerate(prefixes, 1):
         report(f"compiling prefix {number} of {len(prefixes)} into the cache: {prefix.id}")
@@ -89,11 +92,12 @@ def insist(warmed: Sequence[Warmed]) -> None:
 
 
 def _judge(
-    prefix: StaticPrefix, usage: Usage, engine: Engine, block: int | None, prefill_s: float
+    prefix: StaticPrefix, usage: Usage, engine: Engine | None, block: int | None, prefill_s: float
 ) -> Warmed:
     expected = None
-    if prefix.static_tokens is not None and usage.prompt_tokens is not None and block is not None:
-        expected = engine.expected_cached_tokens(prefix.static_tokens, usage.prompt_tokens, block)
+    static, prompt = prefix.static_tokens, usage.prompt_tokens
+    if engine and block and static is not None and prompt is not None:
+        expected = engine.expected_cached_tokens(static, prompt, block)
     cached = usage.cached_tokens
     # Without a tokenizer nobody knows the exact count; a hit at all is what can be seen then.
     verified = bool(cached) if expected is None else (expected > 0 and cached == expected)

@@ -13,20 +13,10 @@ from workloads.arrivals import offsets
 from workloads.prompts import PromptFolder
 from workloads.request import Message, Prefix, Request, Schedule
 
-TENANT_NAMES = tuple(
-    [
-        "Northgate Garden Supply",
-        "Verdant Home",
-        "Brookside Tools",
-        "Kepler Outdoor",
-        "Old Mill Nursery",
-        "Sunrow Hardware",
-        "Pine & Petal",
-        "Meadowline",
-        "The Rain Shop",
-        "Castle Gardens",
-    ]
-)
+TENANT_NAMES = (
+    "Northgate Garden Supply,Verdant Home,Brookside Tools,Kepler Outdoor,Old Mill Nursery,"
+    "Sunrow Hardware,Pine & Petal,Meadowline,The Rain Shop,Castle Gardens"
+).split(",")
 PLANS = ("basic", "plus", "family", "estate")
 
 

@@ -1,0 +1,123 @@
+"""The figures of a report, in one style: baseline grey, treatments in Okabe–Ito colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no display needed
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
+MARKER = {"jit": "s", "auto": "^", "aot": "o"}
+SIZE = (7.2, 3.6)
+DPI = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure on disk, with the caption that says what to see in it."""
+
+    file: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    figure: Figure
+    draw: Callable[[Axes, pd.DataFrame, str], None]
+    x_label: str
+    y_label: str
+    log_x: bool = False
+    log_y: bool = False
+
+
+def _cdf(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
+    values = np.sort(frame["ttft_s"].dropna())
+    share = np.arange(1, len(values) + 1) / len(values)
+    ax.step(values, share, where="post", label=arm, color=COLOR[arm], linewidth=2)
+
+
+def _against_length(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
+    _scatter(ax, frame["prompt_tokens"], frame["ttft_s"], arm)
+
+
+def _over_time(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
+    _scatter(ax, frame["sent_s"], frame["ttft_s"], arm)
+
+
+def _scatter(ax: Axes, x: pd.Series, y: pd.Series, arm: str) -> None:
+    ax.scatter(x, y, label=arm, s=22, alpha=0.8, color=COLOR[arm], marker=MARKER[arm])
+
+
+PLOTS = (
+    _Plot(
+        Figure(
+            "ttft_cdf.png",
+            "Time to first token",
+            "Share of requests whose first token had arrived by then. Further left is faster; a "
+            "step in auto is the cold first request of each static prefix.",
+        ),
+        _cdf,
+        "time to first token, s (log scale)",
+        "share of requests",
+        log_x=True,
+    ),
+    _Plot(
+        Figure(
+            "ttft_by_prompt_length.png",
+            "Time to first token by prompt length",
+            "Each point is one request. In jit the whole prompt is paid for; in aot only its "
+            "dynamic part, so that aot stays flat as prompts grow.",
+        ),
+        _against_length,
+        "prompt tokens, as served",
+        "time to first token, s (log scale)",
+        log_y=True,
+    ),
+    _Plot(
+        Figure(
+            "requests_over_time.png",
+            "Requests over time",
+            "Each point is one request at the time it was sent. A rising trend within an arm "
+            "means a queue; a drift between repeats means that the machine changed.",
+        ),
+        _over_time,
+        "sent, s after the start of the replay",
+        "time to first token, s (log scale)",
+        log_y=True,
+    ),
+)
+
+
+def draw_all(frame: pd.DataFrame, arms: list[str], folder: Path) -> list[Figure]:
+    """Write the figures that `frame` (metrics.derive) has data for; returns them in order."""
+    if not frame["ok"].any():
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_draw(plot, frame[frame["ok"]], arms, folder) for plot in PLOTS]
+
+
+def _draw(plot: _Plot, frame: pd.DataFrame, arms: list[str], folder: Path) -> Figure:
+    figure, ax = plt.subplots(figsize=SIZE, layout="constrained")
+    for arm in arms:
+        rows = frame[frame["arm"] == arm]
+        if len(rows):
+            plot.draw(ax, rows, arm)
+    ax.set_xscale("log" if plot.log_x else "linear")
+    ax.set_yscale("log" if plot.log_y else "linear")
+    ax.set(xlabel=plot.x_label, ylabel=plot.y_label, title=plot.figure.title)
+    ax.grid(visible=True, which="both", alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    figure.savefig(folder / plot.figure.file, dpi=DPI)
+    plt.close(figure)
+    return plot.figure

@@ -1,0 +1,64 @@
+"""Per-request metrics, each in exactly one place; definitions of `vllm bench serve`.
+
+Input and output are data frames: the columns of workloads.record plus, on the way out, seconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+
+
+def derive(records: pd.DataFrame) -> pd.DataFrame:
+    """`records` with these columns added; NaN where a request did not get that far.
+
+    ok            answered completely, with text
+    ttft_s        first chunk with text − sent
+    e2e_s         last chunk with text − sent
+    tpot_s        (e2e − ttft) / (output tokens − 1); needs at least 2 output tokens
+    lateness_s    sent − planned, open loop only
+    hit           cached prompt tokens / prompt tokens of this request
+    """
+    frame = records.copy()
+    frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
+    answered = frame["ok"]
+    frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
+    frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)
+    later_tokens = (frame["output_tokens"] - 1).where(frame["output_tokens"] > 1)
+    frame["tpot_s"] = (frame["e2e_s"] - frame["ttft_s"]) / later_tokens
+    frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
+    frame["hit"] = frame["cached_tokens"] / frame["prompt_tokens"]
+    return frame
+
+
+def inter_token_latencies(frame: pd.DataFrame) -> np.ndarray:
+    """ITL: all gaps between consecutive text chunks of the answered requests, seconds."""
+    gaps = [np.diff(chunks) for chunks in frame.loc[frame["ok"], "chunk_s"] if len(chunks) > 1]
+    return np.concatenate(gaps) if gaps else np.array([])
+
+
+def spread(values: pd.Series | np.ndarray) -> dict[str, float | None]:
+    """p50, p90, p99 and mean; linear interpolation; None for each when there is no value."""
+    clean = np.asarray(values, dtype=float)
+    clean = clean[~np.isnan(clean)]
+    if not clean.size:
+        return {**dict.fromkeys(QUANTILES), "mean": None}
+    found = {name: float(np.quantile(clean, q)) for name, q in QUANTILES.items()}
+    return {**found, "mean": float(clean.mean())}
+
+
+def duration_s(frame: pd.DataFrame) -> float | None:
+    """First request sent to last token received, over the answered requests of one phase."""
+    good = frame[frame["ok"]]
+    if good.empty:
+        return None
+    return float(good["last_token_s"].max() - frame["sent_s"].min())
+
+
+def ratio(part: pd.Series, whole: pd.Series) -> float | None:
+    """Σ part / Σ whole over the rows where both are known; never a mean of ratios."""
+    known = part.notna() & whole.notna()
+    total = float(whole[known].sum())
+    return float(part[known].sum()) / total if total else None

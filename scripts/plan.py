@@ -1,0 +1,92 @@
+"""Before the clock: a workload's schedule, its token counts, and the prefixes to warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import UsageError
+from configs.load import load
+from configs.schema import WorkloadConfig
+from serving.warm import StaticPrefix
+from workloads import scenarios
+from workloads import schedule as schedule_file
+from workloads.request import Message, Schedule
+from workloads.tokens import common_prefix, from_folder
+
+Encode = Callable[[list[Message]], list[int] | None]
+Tokens = dict[str, list[int]]
+"""Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' and 'probe/PREFIX/1'."""
+
+
+def schedule_of(path: Path) -> Schedule:
+    """The schedule of a workload file (.yaml), or a schedule file itself."""
+    if path.suffix in (".yaml", ".yml"):
+        config = load(path, WorkloadConfig)
+        return scenarios.build(config, path.stem, path.parent)
+    return schedule_file.read(path)
+
+
+def local_encoder(model: str) -> Encode | None:
+    """The tokenizer in the model's folder, if `model` is one and has one."""
+    tokenizer = from_folder(Path(model)) if Path(model).is_dir() else None
+    return tokenizer.encode if tokenizer else None
+
+
+def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
+    """Token ids of every prompt; None as soon as `encode` cannot tell."""
+    chats = {r.id: schedule.messages_of(r) for r in schedule.requests}
+    for prefix in schedule.prefixes.values():
+        chats[probe_key(prefix.id, 0)] = schedule.probe(prefix, 0)
+        chats[probe_key(prefix.id, 1)] = schedule.probe(prefix, 1)
+    tokens: Tokens = {}
+    for key, chat in chats.items():
+        ids = encode(chat)
+        if ids is None:
+            return None
+        tokens[key] = ids
+    return tokens
+
+
+def probe_key(prefix_id: str, which: int) -> str:
+    return f"probe/{prefix_id}/{which}"
+
+
+def static_prefixes(schedule: Schedule, tokens: Tokens | None) -> list[StaticPrefix]:
+    """What to warm: per prefix, two chats that differ only in their dynamic part."""
+    found = []
+    for prefix in schedule.prefixes.values():
+        static = None
+        if tokens is not None:
+            static = common_prefix(tokens[probe_key(prefix.id, 0)], tokens[probe_key(prefix.id, 1)])
+        found.append(
+            StaticPrefix(prefix.id, schedule.probe(prefix, 0), schedule.probe(prefix, 1), static)
+        )
+    return found
+
+
+def check_context(schedule: Schedule, tokens: Tokens | None, context_tokens: int | None) -> None:
+    """UsageError when a prompt and its output do not fit into the model's context."""
+    if tokens is None or context_tokens is None:
+        return
+    longest = max(tokens, key=lambda key: len(tokens[key]))
+    needed = len(tokens[longest]) + schedule.max_tokens
+    if needed > context_tokens:
+        raise UsageError(
+            f"{longest} needs {needed} tokens (prompt and output), but context_tokens in the "
+            f"server file is {context_tokens}"
+        )
+
+
+def write_tokens(tokens: Tokens, path: Path) -> None:
+    """One row per prompt: id, token_ids."""
+    table = pa.table(
+        {
+            "id": pa.array(list(tokens)),
+            "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")

@@ -1,0 +1,81 @@
+"""What the person at the keyboard sees while something takes time.
+
+Progress goes to standard error, so that results can be piped. Where there is no terminal, a plain
+line every few seconds takes the place of the moving one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+PLAIN_EVERY_S = 10.0
+
+
+def note(text: str) -> None:
+    """A line that stays."""
+    err.print(text, markup=False)
+
+
+@contextmanager
+def status(title: str) -> Iterator[Status]:
+    """A line that changes while the block runs."""
+    line = Status(title)
+    if not err.is_terminal:
+        note(title)
+        yield line
+        return
+    with err.status(title) as live:
+        line.show = lambda text: live.update(text)
+        yield line
+
+
+class Status:
+    """Call it with the latest news."""
+
+    def __init__(self, title: str) -> None:
+        self.show: Callable[[str], None] = self._plain
+        self._last_s = time.monotonic()
+        self._title = title
+
+    def __call__(self, text: str) -> None:
+        self.show(text.replace("[", "\\["))
+
+    def _plain(self, text: str) -> None:
+        if time.monotonic() - self._last_s >= PLAIN_EVERY_S:
+            self._last_s = time.monotonic()
+            note(f"  {text}")
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Bar]:
+    """A progress bar over `total` requests."""
+    if not err.is_terminal:
+        note(f"{title}: 0 of {total}")
+        yield Bar(title, total, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=err) as progress:
+        yield Bar(title, total, progress)
+
+
+class Bar:
+    """Call it with the number of finished requests."""
+
+    def __init__(self, title: str, total: int, progress: Progress | None) -> None:
+        self._title, self._total, self._progress = title, total, progress
+        self._task = progress.add_task(title, total=total) if progress else None
+        self._last_s = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+        elif time.monotonic() - self._last_s >= PLAIN_EVERY_S:
+            self._last_s = time.monotonic()
+            note(f"  {self._title}: {done} of {self._total}")
