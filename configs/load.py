@@ -36,7 +36,7 @@ def load(path: Path, shape: type[Model]) -> Model:
     except ValidationError as failure:
         # A misspelt key shows up twice, as unknown and as missing: the unknown one says more.
         errors = sorted(failure.errors(), key=lambda e: e["type"] == "missing")
-        lines = [_explain(error, shape) for error in errors]
+        lines = [_explain(error, shape, data) for error in errors]
         first = errors[0]
         line = _line_of(tree, first["loc"])
         raise ConfigError(path, "; ".join(lines), line=line) from None
@@ -80,8 +80,8 @@ def _read(path: Path) -> str:
         raise ConfigError(path, f"cannot be read: {error}") from None
 
 
-def _explain(error: ErrorDetails, shape: type[BaseModel]) -> str:
-    loc = [str(part) for part in error["loc"]]
+def _explain(error: ErrorDetails, shape: type[BaseModel], data: Any) -> str:
+    loc = _keys_on(error["loc"], data)
     key = ".".join(loc) or "the file"
     if error["type"] == "extra_forbidden":
         valid = _valid_keys(shape, error["loc"][:-1])
@@ -91,6 +91,20 @@ def _explain(error: ErrorDetails, shape: type[BaseModel]) -> str:
     if error["type"] == "value_error":
         return f"key '{key}': {error['ctx']['error']}"
     return f"key '{key}': {_lower_first(error['msg'])}, got {error['input']!r}"
+
+
+def _keys_on(loc: tuple[int | str, ...], data: Any) -> list[str]:
+    """`loc` without the tags that pydantic adds for tagged unions: only what the file says."""
+    keys = []
+    for part in loc:
+        if isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        elif isinstance(data, dict) and part in data:
+            data = data[part]
+        elif part != loc[-1]:
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _valid_keys(shape: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 err = Console(stderr=True, highlight=False)
@@ -20,7 +21,7 @@ PLAIN_EVERY_S = 10.0
 
 def note(text: str) -> None:
     """A line that stays."""
-    err.print(text, markup=False)
+    err.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def status(title: str) -> Iterator[Status]:
         yield line
         return
     with err.status(title) as live:
-        line.show = lambda text: live.update(text)
+        line.show = lambda text: live.update(escape(text))
         yield line
 
 
@@ -45,7 +46,7 @@ class Status:
         self._title = title
 
     def __call__(self, text: str) -> None:
-        self.show(text.replace("[", "\\["))
+        self.show(text)
 
     def _plain(self, text: str) -> None:
         if time.monotonic() - self._last_s >= PLAIN_EVERY_S:

@@ -60,6 +60,15 @@ def inspect(name: str) -> Environment:
         return Environment(name, "incomplete", folder, {})
 
 
+def engine_environ() -> dict[str, str]:
+    """Our environment for a process of an engine's Python.
+
+    Without PYTHONDONTWRITEBYTECODE, which some container images set: an engine compiles some
+    thousand modules at its first start, and would do so again at each (45 s became 95 s).
+    """
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def require(name: str) -> Environment:
     """The installed environment `name`, or NotInstalledError with the command that makes it.
 
@@ -168,7 +177,11 @@ class _Installer:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=engine_environ(),
             )
             try:
                 for line in process.stdout or ():

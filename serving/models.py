@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.errors import ConfigError, NotInstalledError, ToolkitError
 from configs.load import model_recipe, recipe_names
 from configs.places import models_dir
-from serving.environments import require
+from serving.environments import engine_environ, require
 
 CONVERTER = Path(__file__).parent / "in_engine" / "dequantize_gguf.py"
 READY = "config.json"
@@ -77,7 +77,12 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
 
 def _run(command: list[str], what: str) -> None:
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=engine_environ(),
     )
     if done.returncode != 0:
         tail = "\n".join(done.stdout.splitlines()[-12:])

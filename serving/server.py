@@ -17,6 +17,7 @@ import requests
 
 from configs.errors import LaunchError, NotInstalledError, UsageError
 from serving.engine import Engine, LaunchPlan
+from serving.environments import engine_environ
 
 POLL_S = 0.25
 STOP_TIMEOUT_S = 25.0
@@ -95,7 +96,7 @@ def running(
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, **plan.env}
+    env = {**engine_environ(), **plan.env}
     for name, source in plan.secrets.items():
         if source not in os.environ:
             raise NotInstalledError(

@@ -115,6 +115,7 @@ class Replay:
             repeat=self.options.repeat,
             worker=self.worker,
             clock_zero_utc=datetime.fromtimestamp(time.time() + lead_s, UTC).isoformat(),
+            clock_zero_monotonic_s=self.zero,
             schedule_sha256=schedule_file.digest(Path(self.options.schedule)),
         )
         self.out.write(header.to_line())

