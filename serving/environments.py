@@ -173,25 +173,25 @@ class _Installer:
 
     def _step(self, title: str, command: list[str]) -> None:
         self.report(title)
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {' '.join(command)}\n")
-            log.flush()
-            process = subprocess.Popen(
+        with (
+            self.log.open("a", encoding="utf-8") as log,
+            subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=engine_environ(),
-            )
+            ) as process,
+        ):
+            log.write(f"$ {' '.join(command)}\n")
             try:
                 for line in process.stdout or ():
                     log.write(line)
                     log.flush()
                     self.report(f"{title}: {line.strip()[:100]}")
-            finally:
-                if process.poll() is None and sys.exc_info()[0]:
-                    process.terminate()
-                process.wait()
+            except BaseException:
+                process.terminate()
+                raise
         if process.returncode != 0:
             tail = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-12:])
             raise ToolkitError(

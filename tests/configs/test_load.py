@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError, UsageError
+from configs.load import engine_recipe, load, recipe_names
+from configs.places import CONFIGS
+from configs.schema import (
+    EngineRecipe,
+    ExperimentConfig,
+    ModelRecipe,
+    ServerConfig,
+    WorkloadConfig,
+)
+
+SHAPES = {
+    "engines": EngineRecipe,
+    "models": ModelRecipe,
+    "servers": ServerConfig,
+    "workloads": WorkloadConfig,
+    "experiments": ExperimentConfig,
+}
+
+
+def wrong(tmp_path: Path, text: str, shape: type = ServerConfig) -> str:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, shape)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_yaml_in_the_repository_loads() -> None:
+    files = sorted(CONFIGS.rglob("*.yaml"))
+    assert len(files) >= 7
+    for file in files:
+        load(file, SHAPES[file.parent.name])
+
+
+def test_an_unknown_key_names_line_and_nearest_key(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "model: x\nblok_tokens: 32\n")
+    assert "file.yaml:2:" in message
+    assert "unknown key 'blok_tokens', did you mean 'block_tokens'?" in message
+
+
+def test_an_unknown_key_deep_in_a_union_is_named_as_the_file_has_it(tmp_path: Path) -> None:
+    text = "scenario: support-bot\nprompt: p\nrequests: 3\narrivals:\n  kind: poisson\n  rate: 2\n"
+    message = wrong(tmp_path, text, WorkloadConfig)
+    assert "file.yaml:6: unknown key 'arrivals.rate', did you mean 'rate_per_s'?" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: x\nport: many\n", "file.yaml:2: key 'port': input should be a valid integer"),
+        ("model: x\nport: 70000\n", "key 'port'"),
+        ("engine: vlm\nmodel: x\n", "file.yaml:1: key 'engine': input should be 'vllm', got 'vlm'"),
+        ("engine: vllm\n", "key 'model' is required"),
+        ("", "got an empty file"),
+        ("- a\n- b\n", "got a list"),
+        ("model: [x\n", "not valid YAML"),
+        ("model: x\nhost: 0.0.0.0\ndev_mode: true\n", "host must be loopback, not 0.0.0.0"),
+    ],
+)
+def test_wrong_server_files(tmp_path: Path, text: str, words: str) -> None:
+    assert words in wrong(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a/b\nserver: s\nworkload: w\n", "key 'name': use letters"),
+        ("name: a\nserver: s\nworkload: w\narms: [jit, jit]\n", "an arm is listed twice"),
+        ("name: a\nserver: s\nworkload: w\narms: [jitt]\n", "key 'arms.0'"),
+        ("name: a\nserver: s\nworkload: w\nrepeats: 0\n", "key 'repeats'"),
+    ],
+)
+def test_wrong_experiment_files(tmp_path: Path, text: str, words: str) -> None:
+    assert words in wrong(tmp_path, text, ExperimentConfig)
+
+
+def test_a_missing_file_is_named_and_its_neighbour_suggested(tmp_path: Path) -> None:
+    (tmp_path / "server.yaml").write_text("model: x\n")
+    with pytest.raises(
+        ConfigError, match=r"servr\.yaml: no such file; did you mean .*server\.yaml"
+    ):
+        load(tmp_path / "servr.yaml", ServerConfig)
+
+
+def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
+    message = wrong(tmp_path, "modell: x\nport: many\n")
+    assert "'modell'" in message
+    assert "'port'" in message
+    assert "key 'model' is required" in message
+
+
+def test_numbers_in_args_are_taken_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("model: x\nargs: [--max-num-seqs, 8]\n")
+    assert load(path, ServerConfig).args == ["--max-num-seqs", "8"]
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"'vllm-cp', did you mean 'vllm-cpu'\?; known: vllm"):
+        engine_recipe("vllm-cp")
+    assert {"vllm", "vllm-cpu"} <= set(recipe_names("engines"))

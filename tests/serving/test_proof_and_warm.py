@@ -1,0 +1,149 @@
+"""Proof and warming against a cache that is played by the test, rule by rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from configs.errors import CacheStateError
+from serving import proof, warm
+from serving.counters import Metrics, parse
+from serving.endpoint import Message, Usage
+from serving.vllm import VLLM
+
+BLOCK = 32
+
+
+@dataclass
+class PlayedServer:
+    """Answers like a vLLM whose every character is a token. `caching` is what it really does."""
+
+    reports_enabled: str = "True"
+    caching: bool = True
+    reports_tokens: bool = True
+    preloaded: tuple[str, ...] = ()
+    forgets: bool = False
+    seen: list[str] = field(default_factory=list)
+
+    def metrics(self) -> Metrics:
+        label = f'enable_prefix_caching="{self.reports_enabled}",block_size="{BLOCK}"'
+        return parse(f"vllm:cache_config_info{{{label}}} 1\n")
+
+    def chat(self, messages: list[Message], max_tokens: int) -> Usage:
+        text = "".join(m["content"] for m in messages)
+        earlier = [*self.preloaded, *([] if self.forgets else self.seen)]
+        shared = max((_shared(text, e) for e in earlier), default=0) if self.caching else 0
+        cached = VLLM().expected_cached_tokens(shared, len(text), BLOCK)
+        self.seen.append(text)
+        return Usage(len(text), cached if self.reports_tokens else None, max_tokens)
+
+
+def _shared(a: str, b: str) -> int:
+    return next(
+        (n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def prove(server: PlayedServer, arm: str) -> proof.Proof:
+    return proof.prove(server, VLLM(), arm, "run/r1", "fresh process")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arm", ["auto", "aot"])
+def test_an_empty_cache_that_works_is_proved(arm: str) -> None:
+    found = prove(PlayedServer(), arm)
+    assert found.problems == ()
+    first, second = found.canary_cached
+    assert first == 0
+    assert second == found.canary_expected > 2 * BLOCK
+    proof.insist(found)
+
+
+def test_a_disabled_cache_is_proved_for_jit() -> None:
+    found = prove(PlayedServer(reports_enabled="False", caching=False), "jit")
+    assert (found.problems, found.canary_cached) == ((), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("server", "arm", "words"),
+    [
+        (PlayedServer(), "jit", "reports prefix caching on"),
+        (
+            PlayedServer(reports_enabled="False"),
+            "jit",
+            "expected 0",
+        ),  # says off, caches all the same
+        (PlayedServer(reports_enabled="False", caching=False), "aot", "reports prefix caching off"),
+        (PlayedServer(caching=False), "aot", "hit 0 cached tokens, expected"),  # says on, does not
+        (PlayedServer(reports_tokens=False), "auto", "does not report cached tokens"),
+    ],
+)
+def test_a_server_that_is_not_what_the_arm_means_is_refused(
+    server: PlayedServer, arm: str, words: str
+) -> None:
+    found = prove(server, arm)
+    with pytest.raises(CacheStateError, match=words):
+        proof.insist(found)
+
+
+def test_a_cache_that_is_not_empty_is_refused() -> None:
+    text = proof.canary("run/r1", BLOCK)[0]["content"]
+    with pytest.raises(CacheStateError, match="never sent before hit"):
+        proof.insist(prove(PlayedServer(preloaded=(text,)), "auto"))
+
+
+def test_canaries_of_two_phases_share_no_block() -> None:
+    one, two = (proof.canary(n, BLOCK)[0]["content"] for n in ("run/r1-jit", "run/r1-aot"))
+    assert _shared(one, two) < BLOCK
+    assert len(one.split()) >= 3 * BLOCK
+
+
+def prefixes(static: int | None) -> list[warm.StaticPrefix]:
+    return [
+        warm.StaticPrefix(
+            name,
+            [
+                {"role": "system", "content": f"{name} " + "s" * 94},
+                {"role": "user", "content": "A?"},
+            ],
+            [
+                {"role": "system", "content": f"{name} " + "s" * 94},
+                {"role": "user", "content": "B!"},
+            ],
+            static,
+        )
+        for name in ("alpha", "gamma")
+    ]
+
+
+def test_warming_verifies_every_full_block() -> None:
+    server = PlayedServer()
+    warmed = warm.warm(server, VLLM(), prefixes(100), lambda _: None)  # type: ignore[arg-type]
+    assert [(w.expected_tokens, w.cached_tokens, w.verified) for w in warmed] == [
+        (96, 96, True)
+    ] * 2
+    assert len(server.seen) == 4
+    warm.insist(warmed)
+
+
+def test_without_a_tokenizer_a_hit_is_what_is_verified() -> None:
+    warmed = warm.warm(PlayedServer(), None, prefixes(None), lambda _: None)  # type: ignore[arg-type]
+    assert [(w.expected_tokens, w.verified) for w in warmed] == [(None, True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (PlayedServer(caching=False), "no token was cached: is prefix caching on"),
+        (PlayedServer(reports_tokens=False), "reports no cached tokens per request"),
+        (
+            PlayedServer(forgets=True, preloaded=("alpha " + "s" * 40, "gamma " + "s" * 40)),
+            "may be too small",
+        ),
+    ],
+)
+def test_success_is_not_claimed_without_hits(server: PlayedServer, words: str) -> None:
+    warmed = warm.warm(server, VLLM(), prefixes(100), lambda _: None)  # type: ignore[arg-type]
+    with pytest.raises(CacheStateError, match=r"2 of 2 static prefixes.*e.g. alpha") as caught:
+        warm.insist(warmed)
+    assert words in str(caught.value)

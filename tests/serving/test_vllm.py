@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UsageError
+from configs.schema import ServerConfig
+from serving.counters import CacheCounters, parse
+from serving.engine import Site
+from serving.vllm import VLLM
+
+PAGE = (Path(__file__).parent / "vllm_0_32_metrics.txt").read_text()
+
+
+def site(device: str = "cpu", flags: tuple[str, ...] = ()) -> Site:
+    return Site(Path("/e/bin"), "/m", 8123, device, frozenset(flags), ("--enforce-eager",))
+
+
+def argv(arm: str = "aot", where: Site | None = None, **keys: object) -> list[str]:
+    server = ServerConfig(model="m", served_name="tiny", **keys)
+    return list(VLLM().plan(server, arm, where or site()).argv)
+
+
+@pytest.mark.parametrize(
+    ("arm", "flag"),
+    [
+        ("jit", "--no-enable-prefix-caching"),
+        ("auto", "--enable-prefix-caching"),
+        ("aot", "--enable-prefix-caching"),
+    ],
+)
+def test_the_arm_sets_the_caching_flag(arm: str, flag: str) -> None:
+    both = {"--no-enable-prefix-caching", "--enable-prefix-caching"}
+    assert both & set(argv(arm)) == {flag}
+
+
+def test_the_arms_differ_in_nothing_else() -> None:
+    jit, aot = argv("jit"), argv("aot")
+    assert [a for a in jit if a not in aot] == ["--no-enable-prefix-caching"]
+    assert [a for a in aot if a not in jit] == ["--enable-prefix-caching"]
+
+
+def test_settings_become_flags() -> None:
+    words = argv(context_tokens=4096, block_tokens=64, cache_gib=0.5, args=["--max-num-seqs", "4"])
+    text = " ".join(words)
+    assert text.startswith("/e/bin/vllm serve /m --host 127.0.0.1 --port 8123")
+    assert "--max-model-len 4096 --block-size 64 --kv-cache-memory-bytes 536870912" in text
+    assert text.endswith("--enforce-eager --max-num-seqs 4")
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "dtype"),
+    [
+        (("avx2",), "cpu", "float32"),
+        (("avx512f",), "cpu", "float32"),
+        (("avx512f", "avx512_bf16"), "cpu", "bfloat16"),
+        ((), "cuda", "auto"),
+    ],
+)
+def test_dtype_auto_is_what_the_device_computes_fast(
+    flags: tuple[str, ...], device: str, dtype: str
+) -> None:
+    words = argv(where=site(device, flags))
+    assert words[words.index("--dtype") + 1] == dtype
+
+
+def test_an_explicit_dtype_is_kept() -> None:
+    words = argv(dtype="bfloat16")
+    assert words[words.index("--dtype") + 1] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("arg", "words"),
+    [
+        ("--no-enable-prefix-caching", "the arm sets it"),
+        ("--block-size=16", "use the key 'block_tokens'"),
+        ("--api-key", "use the key 'api_key_env'"),
+    ],
+)
+def test_flags_of_the_toolkit_are_refused_in_args(arg: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        argv(args=[arg])
+
+
+def test_a_block_size_that_kills_the_cpu_engine_is_refused() -> None:
+    with pytest.raises(UsageError, match="block_tokens: 16 does not work on a CPU"):
+        argv(block_tokens=16)
+    assert "16" in argv(block_tokens=16, where=site("cuda"))
+
+
+def test_the_key_is_named_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    plan = VLLM().plan(ServerConfig(model="m", api_key_env="MY_KEY"), "aot", site())
+    assert 'VLLM_API_KEY="$MY_KEY"' in plan.as_shell()
+    assert "s3cret" not in repr(plan) + plan.as_shell()
+
+
+def test_dev_mode_is_an_environment_variable_and_off_by_default() -> None:
+    on = VLLM().plan(ServerConfig(model="m", dev_mode=True), "aot", site())
+    off = VLLM().plan(ServerConfig(model="m"), "aot", site())
+    assert on.env["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "VLLM_SERVER_DEV_MODE" not in off.env
+
+
+def test_facts_and_counters_are_read_from_a_real_metrics_page() -> None:
+    metrics = parse(PAGE)
+    facts = VLLM().cache_facts(metrics)
+    assert (facts.enabled, facts.block_tokens) == (True, 32)
+    assert facts.capacity_tokens == 23296
+    counters = VLLM().counters(metrics)
+    assert counters.queried_tokens == counters.prompt_tokens
+    assert 0 < (counters.hit_tokens or 0) < (counters.queried_tokens or 0)
+    assert counters.preemptions == 0
+
+
+def test_counters_that_are_not_exported_are_unknown() -> None:
+    counters = VLLM().counters(parse("up 1\n"))
+    assert counters == CacheCounters(None, None, None, None, None)
+    assert counters.hit_ratio is None
+    assert VLLM().cache_facts({}).enabled is None
+
+
+def test_series_of_several_engines_are_summed() -> None:
+    page = (
+        'vllm:prefix_cache_hits_total{engine="0"} 3\nvllm:prefix_cache_hits_total{engine="1"} 4\n'
+    )
+    assert VLLM().counters(parse(page)).hit_tokens == 7
+
+
+def test_hit_ratio_with_the_cache_off_is_zero_not_unknown() -> None:
+    assert CacheCounters(0, 0, 500, 10, 0).hit_ratio == 0
+
+
+@pytest.mark.parametrize(
+    ("shared", "prompt", "block", "cached"),
+    [
+        (256, 256, 128, 128),  # the last token is always recomputed
+        (257, 257, 128, 256),
+        (2030, 2071, 32, 2016),
+        (31, 500, 32, 0),
+        (0, 500, 32, 0),
+        (500, 10, 32, 0),
+    ],
+)
+def test_expected_hits_are_whole_blocks(shared: int, prompt: int, block: int, cached: int) -> None:
+    assert VLLM().expected_cached_tokens(shared, prompt, block) == cached
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "empty"),
+    [
+        (200, '{"success":true}', True),
+        (200, '{"success":false}', False),
+        (200, "", False),
+        (404, '{"success":true}', False),
+        (200, "[true]", False),
+    ],
+)
+def test_only_a_body_that_says_success_is_a_reset(status: int, body: str, empty: bool) -> None:
+    assert VLLM().reset_succeeded(status, body) is empty

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from workloads.record import Record, RecordHeader, parse_lines
+from workloads.sse import EventParser
+
+STREAM = b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\nevent: x\ndata: 3\ndata: 4\n\ndata: [DONE]\n\n'
+EVENTS = [b'{"a":1}', b"two", b"3\n4", b"[DONE]"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
+    parser, found = EventParser(), []
+    for start in range(0, len(STREAM), size):
+        found += parser.feed(STREAM[start : start + size])
+    assert found == EVENTS
+
+
+def test_an_event_is_complete_only_with_its_empty_line() -> None:
+    parser = EventParser()
+    assert parser.feed(b"data: x\n") == []
+    assert parser.feed(b"\n") == [b"x"]
+
+
+def test_a_record_file_cut_off_while_writing_loses_one_line() -> None:
+    header = RecordHeader("aot", 1, 0, "2026-01-01T00:00:00+00:00", 5.0, "abc").to_line()
+    record = Record("r1", "aot", 1, "t", "p", 0.5, 0.6).to_line()
+    found, rows, broken = parse_lines(header + record + record[:25])
+    assert found is not None
+    assert found["schedule_sha256"] == "abc"
+    assert [(r["id"], r["sent_s"], r["cached_tokens"]) for r in rows] == [("r1", 0.6, None)]
+    assert broken == 1
