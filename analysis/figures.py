@@ -114,6 +114,8 @@ def _draw(plot: _Plot, frame: pd.DataFrame, arms: list[str], folder: Path) -> Fi
             plot.draw(ax, rows, arm)
     ax.set_xscale("log" if plot.log_x else "linear")
     ax.set_yscale("log" if plot.log_y else "linear")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
     ax.set(xlabel=plot.x_label, ylabel=plot.y_label, title=plot.figure.title)
     ax.grid(visible=True, which="both", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

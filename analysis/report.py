@@ -25,22 +25,25 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What `write` made. `void` is true when a finding voids the run."""
+class Evaluation:
+    """A run with everything derived from it. `void`: a finding says not to use the numbers."""
 
-    html: Path
-    markdown: Path
+    run: Run
+    frame: pd.DataFrame
     summary: dict[str, Any]
-    headline: str
     findings: list[Finding]
 
     @property
     def void(self) -> bool:
         return any(f.level == "void" for f in self.findings)
 
+    @property
+    def headline(self) -> str:
+        return str(self.summary["headline"])
 
-def write(folder: Path) -> Report:
-    """Rebuild everything that is derived from the facts in `folder`.
+
+def evaluate(folder: Path) -> Evaluation:
+    """All numbers and verdicts of the run in `folder`; writes nothing.
 
     Raises UsageError when it is no run directory.
     """
@@ -49,18 +52,26 @@ def write(folder: Path) -> Report:
     summary = summarize(run, frame)
     findings = judge(run, frame, summary)
     summary["findings"] = [asdict(f) for f in findings]
-    line = headline(summary, findings)
-    summary["headline"] = line
-    if len(frame):
-        _write(folder / "records.parquet", lambda p: run.records.to_parquet(p, index=False))
-    drawn = figures.draw_all(frame, run.arms, folder / "figures")
-    context = _context(run, summary, findings, drawn, line)
+    summary["headline"] = headline(summary, findings)
+    return Evaluation(run, frame, summary, findings)
+
+
+def write(folder: Path) -> Evaluation:
+    """Rebuild everything that is derived from the facts in `folder`: see the module's first line.
+
+    Raises UsageError when it is no run directory.
+    """
+    found = evaluate(folder)
+    if len(found.frame):
+        _write(folder / "records.parquet", lambda p: found.run.records.to_parquet(p, index=False))
+    drawn = figures.draw_all(found.frame, found.run.arms, folder / "figures")
+    context = _context(found, drawn)
     for name in ("report.html", "report.md"):
         text = _environment(name).get_template(f"{name}.jinja2").render(context)
         _write(folder / name, lambda p, t=text: p.write_text(t, encoding="utf-8"))
-    data = json.dumps(summary, indent=2) + "\n"
+    data = json.dumps(found.summary, indent=2) + "\n"
     _write(folder / "summary.json", lambda p: p.write_text(data, encoding="utf-8"))
-    return Report(folder / "report.html", folder / "report.md", summary, line, findings)
+    return found
 
 
 def headline(summary: dict[str, Any], findings: list[Finding]) -> str:
@@ -88,25 +99,19 @@ def headline(summary: dict[str, Any], findings: list[Finding]) -> str:
     )
 
 
-def _context(
-    run: Run,
-    summary: dict[str, Any],
-    findings: list[Finding],
-    drawn: list[Figure],
-    line: str,
-) -> dict[str, Any]:
-    facts = {p.name: p.facts for p in run.phases if p.facts}
+def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
+    run = found.run
     return {
         "run": run,
         "manifest": run.manifest,
-        "summary": summary,
-        "findings": findings,
-        "voided": [f for f in findings if f.level == "void"],
-        "warnings": [f for f in findings if f.level == "warning"],
+        "summary": found.summary,
+        "findings": found.findings,
+        "voided": [f for f in found.findings if f.level == "void"],
+        "warnings": [f for f in found.findings if f.level == "warning"],
         "figures": drawn,
         "images": {f.file: _embedded(run.folder / "figures" / f.file) for f in drawn},
-        "headline": line,
-        "facts": facts,
+        "headline": found.headline,
+        "facts": {p.name: p.facts for p in run.phases if p.facts},
         "warmed": {p.name: p.warmed for p in run.phases if p.warmed},
     }
 

@@ -97,13 +97,10 @@ def _keys_on(loc: tuple[int | str, ...], data: Any) -> list[str]:
     """`loc` without the tags that pydantic adds for tagged unions: only what the file says."""
     keys = []
     for part in loc:
-        if isinstance(data, list) and isinstance(part, int):
-            data = data[part]
-        elif isinstance(data, dict) and part in data:
-            data = data[part]
-        elif part != loc[-1]:
-            continue
-        keys.append(str(part))
+        known = isinstance(data, list) or (isinstance(data, dict) and part in data)
+        if known or part == loc[-1]:
+            keys.append(str(part))
+        data = data[part] if known else data
     return keys
 
 

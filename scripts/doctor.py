@@ -57,11 +57,12 @@ def _hardware(machine: Machine) -> Iterator[Diagnosis]:
         f"{machine.memory_gib:.0f} GiB memory",
         "" if enough else f"the demo needs about {MIN_MEMORY_GIB:.0f} GiB",
     )
-    free_gib = shutil.disk_usage(home()).free / 2**30
+    folder = next(p for p in (home(), *home().resolve().parents) if p.exists())
+    free_gib = shutil.disk_usage(folder).free / 2**30
     enough = free_gib >= MIN_DISK_GIB
     yield Diagnosis(
         "ok" if enough else "note",
-        f"{free_gib:.0f} GiB free in {home()}",
+        f"{free_gib:.0f} GiB free in {folder}",
         ""
         if enough
         else f"an engine needs about {MIN_DISK_GIB:.0f} GiB; or set AOT_HOME elsewhere",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.places import CHECKOUT
+from serving.engine import SECRET_NAME
 from serving.machine import this_machine
 
 FORMAT = "aot-run/1"
-SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
 def new(name: str, engine: str | None, model: str, schedule_sha256: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from typing import Literal, Protocol
 from configs.schema import Arm, ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics
 
+SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+"""Environment variables whose values are never shown or written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -52,7 +55,8 @@ class LaunchPlan:
 
     def as_shell(self) -> str:
         """The command as a person would paste it; secrets stay references."""
-        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(self.env.items())]
+        shown = {k: "(hidden)" if SECRET_NAME.search(k) else v for k, v in self.env.items()}
+        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(shown.items())]
         words += [f'{k}="${source}"' for k, source in sorted(self.secrets.items())]
         return " ".join([*words, shlex.join(self.argv)])
 

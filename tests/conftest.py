@@ -1,34 +1,47 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+for folder in (Path(__file__).parent, Path(__file__).parent / "analysis"):
+    sys.path.insert(0, str(folder))
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-Aot = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Aot = Callable[..., Done]
 
 
 @pytest.fixture
-def aot(tmp_path: Path) -> Aot:
-    """Run the command line in an empty folder, as a user would."""
+def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Aot:
+    """Run the command line in an empty folder, as a user would; in this process, for speed (the
+    signals, which need a process of their own, are tested in test_server.py)."""
+    from scripts import cli, terminal
 
-    def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "scripts.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "200", "AOT_HOME": str(tmp_path / "home"), **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(terminal.out, "width", 200)
+
+    def run(*arguments: object, **env: str) -> Done:
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            code = cli.call([str(a) for a in arguments])
+        return Done(code, *capfd.readouterr())
 
     return run
 
@@ -44,7 +57,8 @@ if mode == "dies":
     print("INFO loading weights")
     print("ValueError: no kernel image for this device")
     sys.exit(3)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+forever = [sys.executable, "-c", "import signal; signal.pause()"]
+child = subprocess.Popen(forever, start_new_session=True)
 print("INFO child", child.pid, flush=True)
 if mode == "never-healthy":
     signal.pause()

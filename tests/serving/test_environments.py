@@ -35,7 +35,7 @@ def silent(_: str) -> None:
 
 def test_missing_incomplete_and_outdated_are_told_apart_and_never_used(tiny: Path) -> None:
     assert environments.inspect("tiny").state == "missing"
-    with pytest.raises(NotInstalledError, match="is not installed .* aot engine install tiny"):
+    with pytest.raises(NotInstalledError, match=r"is not installed .* aot engine install tiny"):
         environments.require("tiny")
     folder = environments.engines_dir() / "tiny"
     folder.mkdir(parents=True)

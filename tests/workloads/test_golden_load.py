@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_closed_loop_waits_for_the_answer(workload: Path, tmp_path: Path) -> Non
     with serving(tokens=3, gap_s=0.005) as stub:
         _, *records = load(stub, workload, tmp_path)
     assert [r["planned_s"] for r in records] == [None] * 8
-    for earlier, later in zip(records, records[1:], strict=False):
+    for earlier, later in pairwise(records):
         assert later["sent_s"] > earlier["last_token_s"]
     assert [r["id"] for r in records] == [f"r{n:06d}" for n in range(8)]
 

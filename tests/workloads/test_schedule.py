@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ def test_the_same_seed_gives_the_same_bytes_on_any_machine(workload: Path) -> No
     """The digest was made once, elsewhere: a change of it is a change of everybody's traffic."""
     workload.write_text(workload.read_text().replace("constant", "poisson"))
     text = "".join(schedule_file.lines(plan.schedule_of(workload)))
-    assert hashlib.sha256(text.encode()).hexdigest() == ("04eb0ac922210259bc924dceba9d62e9bd320bb312cfa725ce280095c3b5c146")
+    assert hashlib.sha256(text.encode()).hexdigest() == (
+        "04eb0ac922210259bc924dceba9d62e9bd320bb312cfa725ce280095c3b5c146"
+    )
 
 
 def test_another_seed_gives_other_traffic(workload: Path) -> None:
@@ -48,7 +51,7 @@ def test_one_knob_leaves_the_other_draws_alone(workload: Path) -> None:
 def test_prefixes_differ_early_and_probes_are_no_request(workload: Path) -> None:
     made = plan.schedule_of(CONFIGS / "workloads" / "support-bot.yaml")
     systems = [p.messages[0]["content"] for p in made.prefixes.values()]
-    assert len(set(s[:60] for s in systems)) == 8
+    assert len({s[:60] for s in systems}) == 8
     probes = {p[0]["content"] for prefix in made.prefixes.values() for p in prefix.probes}
     assert probes.isdisjoint(r.messages[0]["content"] for r in made.requests)
     questions = {r.messages[0]["content"] for r in made.requests}
@@ -59,7 +62,7 @@ def test_poisson_gaps_are_exponential() -> None:
     times = arrivals.offsets(
         PoissonArrivals(kind="poisson", rate_per_s=5), 4000, random.Random("a")
     )
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert times[0] == 0
     assert stats.kstest(gaps, stats.expon(scale=1 / 5).cdf).pvalue > 0.01
 

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import metrics, oracle
+from analysis.compare import median_speedup, pair
+from serving.vllm import VLLM
+
+
+def test_a_ratio_of_sums_is_not_a_mean_of_ratios() -> None:
+    part, whole = pd.Series([10.0, 0.0, np.nan]), pd.Series([10.0, 90.0, 50.0])
+    assert metrics.ratio(part, whole) == pytest.approx(0.1)
+    assert metrics.ratio(pd.Series([np.nan]), pd.Series([5.0])) is None
+
+
+def test_one_output_token_has_no_tpot() -> None:
+    row = {
+        "error": None, "sent_s": 0.0, "planned_s": None, "first_token_s": 1.0,
+        "last_token_s": 1.0, "output_tokens": 1.0, "cached_tokens": 0.0, "prompt_tokens": 5.0,
+    }  # fmt: skip
+    frame = metrics.derive(pd.DataFrame([row]))
+    assert np.isnan(frame["tpot_s"].iloc[0])
+    assert metrics.spread(frame["tpot_s"]) == {"p50": None, "p90": None, "p99": None, "mean": None}
+
+
+def expected(prompts: dict[str, list[int]], warmed: list[list[int]], block: int) -> dict[str, int]:
+    return oracle.expected_cached_tokens(prompts, prompts, warmed, VLLM(), block)
+
+
+def test_expectation_counts_whole_blocks_of_the_longest_earlier_prompt() -> None:
+    prompts = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4, 9], "c": [1, 2, 3, 8, 8], "d": [7] * 5}
+    assert expected(prompts, [], 2) == {"a": 0, "b": 4, "c": 2, "d": 0}
+    assert expected(prompts, [[1, 2, 0]], 2) == {"a": 2, "b": 4, "c": 2, "d": 0}
+
+
+def test_a_prompt_seen_before_still_recomputes_its_last_token() -> None:
+    prompts = {"a": [1, 2, 3, 4], "b": [1, 2, 3, 4]}
+    assert expected(prompts, [], 4) == {"a": 0, "b": 0}
+    assert expected(prompts, [], 1) == {"a": 0, "b": 3}
+
+
+def test_equal_blocks_after_different_ones_are_not_shared() -> None:
+    assert expected({"a": [1, 1, 5, 5], "b": [2, 2, 5, 5, 5]}, [], 2) == {"a": 0, "b": 0}
+
+
+def test_the_working_set_counts_shared_blocks_once() -> None:
+    assert oracle.distinct_tokens([[1, 2, 3, 4], [1, 2, 9, 9], [1, 2, 3]], 2) == 6
+
+
+def frames(before: list[float], after: list[float]) -> pd.DataFrame:
+    def frame(values: list[float]) -> pd.DataFrame:
+        ids = [f"r{n}" for n in range(len(values))]
+        return pd.DataFrame({"id": ids, "repeat": 1, "ok": True, "x": values})
+
+    return pair(frame(before), frame(after), "x")
+
+
+def test_only_requests_that_both_arms_answered_are_paired() -> None:
+    pairs = frames([1.0, 2.0, np.nan, 4.0], [0.5, np.nan, 0.5])
+    assert pairs[["before", "after"]].values.tolist() == [[1.0, 0.5]]
+
+
+def test_few_pairs_get_no_interval_and_none_get_no_ratio() -> None:
+    few = median_speedup(frames([4.0, 4.0], [2.0, 2.0]))
+    assert (few.ratio, few.ci95, few.pairs) == (2.0, None, 2)
+    assert median_speedup(frames([], [])).ratio is None
+
+
+def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
+    """60 draws with a true ratio of 3; a percentile bootstrap of medians is a little wide."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(60):
+        scale = rng.lognormal(0, 0.2, 40)
+        speedup = median_speedup(frames(list(3 * scale * rng.lognormal(0, 0.1, 40)), list(scale)))
+        assert speedup.ci95 is not None
+        covered += speedup.ci95[0] <= 3 <= speedup.ci95[1]
+    assert 52 <= covered <= 60
+
+
+def test_the_same_records_give_the_same_interval() -> None:
+    values = list(np.random.default_rng(1).lognormal(0, 0.3, 40))
+    one, two = (median_speedup(frames(values, values[::-1])) for _ in range(2))
+    assert one == two
