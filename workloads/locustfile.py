@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import gevent
 from locust import User, constant, events, task
 from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
 from configs.errors import ToolkitError
 from workloads import schedule as schedule_file
@@ -58,6 +59,12 @@ def prepare(environment: Any, **_: Any) -> None:
     missing = [f"--{n}" for n in ("schedule", "model", "records") if not getattr(options, n)]
     if missing:
         raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
+    if isinstance(environment.runner, MasterRunner | WorkerRunner):
+        # Each worker would replay the whole schedule: every request sent several times over.
+        raise SystemExit(
+            "aot: a schedule is replayed by one process; leave --processes, --master "
+            "and --worker out"
+        )
     if os.environ.get("AOT_DIE_WITH_PARENT"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     try:
@@ -94,14 +101,13 @@ class Replay:
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if options.api_key_env:
             self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
-        self.folder = Path(options.records)
         self.out: TextIO | None = None
 
     def start(self) -> None:
         self.queue = deque(self.schedule.requests)
         self.in_flight = 0
         self.max_in_flight = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = _new_folder(Path(self.options.records))
         self.worker = 0
         self.out = (self.folder / f"requests-{self.worker}.jsonl").open("w", encoding="utf-8")
         self.cpu_before_s = time.process_time()
@@ -192,6 +198,18 @@ class Replay:
                 exception=failure if kind == "POST" else None,
                 context={},
             )
+
+
+def _new_folder(folder: Path) -> Path:
+    """`folder`, made; beside it one with a number when it holds an earlier replay's records (the
+    web UI can start a test twice), which are never overwritten."""
+    taken = 1
+    chosen = folder
+    while chosen.exists() and any(chosen.iterdir()):
+        taken += 1
+        chosen = folder.with_name(f"{folder.name}-{taken}")
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
 
 
 def _body(schedule: Schedule, request: Request, model: str) -> bytes:

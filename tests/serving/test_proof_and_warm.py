@@ -126,6 +126,13 @@ def test_warming_verifies_every_full_block() -> None:
     warm.insist(warmed)
 
 
+def test_warming_twice_is_no_failure() -> None:
+    server = PlayedServer()
+    warm.warm(server, VLLM(), prefixes(90), lambda _: None)  # type: ignore[arg-type]
+    again = warm.warm(server, VLLM(), prefixes(90), lambda _: None)  # type: ignore[arg-type]
+    assert [(w.expected_tokens, w.cached_tokens, w.verified) for w in again] == [(64, 96, True)] * 2
+
+
 def test_without_a_tokenizer_a_hit_is_what_is_verified() -> None:
     warmed = warm.warm(PlayedServer(), None, prefixes(None), lambda _: None)  # type: ignore[arg-type]
     assert [(w.expected_tokens, w.verified) for w in warmed] == [(None, True)] * 2
