@@ -15,15 +15,22 @@ from scipy import stats
 RESAMPLES = 5_000
 SEED = 20240101  # any constant: the same records give the same interval
 MIN_PAIRS = 5
+BATCH_VALUES = 2_000_000  # resampled at a time: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """How many times lower the median of `after` is. `ci95` is None below MIN_PAIRS pairs."""
+    """How many times lower the median of `after` is than that of `before`, over the same requests.
+    `ci95` is None below MIN_PAIRS pairs."""
 
-    ratio: float | None
+    before: float | None
+    after: float | None
     ci95: tuple[float, float] | None
     pairs: int
+
+    @property
+    def ratio(self) -> float | None:
+        return self.before / self.after if self.before is not None and self.after else None
 
 
 def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -37,22 +44,23 @@ def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame
 def median_speedup(pairs: pd.DataFrame) -> Speedup:
     """median(before) / median(after) over the pairs."""
     if pairs.empty:
-        return Speedup(None, None, 0)
+        return Speedup(None, None, None, 0)
     before, after = pairs["before"].to_numpy(), pairs["after"].to_numpy()
-    point = _ratio(before, after)
+    medians = float(np.median(before)), float(np.median(after))
     if len(pairs) < MIN_PAIRS:
-        return Speedup(float(point), None, len(pairs))
+        return Speedup(*medians, None, len(pairs))
     result = stats.bootstrap(
         (before, after),
         _ratio,
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
+        batch=max(1, BATCH_VALUES // len(pairs)),
         method="percentile",
         rng=np.random.default_rng(SEED),
     )
     interval = result.confidence_interval
-    return Speedup(float(point), (float(interval.low), float(interval.high)), len(pairs))
+    return Speedup(*medians, (float(interval.low), float(interval.high)), len(pairs))
 
 
 def _ratio(before: np.ndarray, after: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -75,8 +75,8 @@ PLOTS = (
         Figure(
             "ttft_by_prompt_length.png",
             "Time to first token by prompt length",
-            "Each point is one request. In jit the whole prompt is paid for; in aot only its "
-            "dynamic part, so that aot stays flat as prompts grow.",
+            "Each point is one request. In jit its whole length is paid for; in aot only what "
+            "comes after the static prefix.",
         ),
         _against_length,
         "prompt tokens, as served",

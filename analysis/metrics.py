@@ -19,7 +19,6 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     e2e_s         last chunk with text − sent
     tpot_s        (e2e − ttft) / (output tokens − 1); needs at least 2 output tokens
     lateness_s    sent − planned, open loop only
-    hit           cached prompt tokens / prompt tokens of this request
     """
     frame = records.copy()
     frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
@@ -29,7 +28,6 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     later_tokens = (frame["output_tokens"] - 1).where(frame["output_tokens"] > 1)
     frame["tpot_s"] = (frame["e2e_s"] - frame["ttft_s"]) / later_tokens
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
-    frame["hit"] = frame["cached_tokens"] / frame["prompt_tokens"]
     return frame
 
 
@@ -55,6 +53,11 @@ def duration_s(frame: pd.DataFrame) -> float | None:
     if good.empty:
         return None
     return float(good["last_token_s"].max() - frame["sent_s"].min())
+
+
+def total(values: pd.Series) -> int | None:
+    """The sum of what is known; None when nothing is."""
+    return int(values.sum()) if values.notna().any() else None
 
 
 def ratio(part: pd.Series, whole: pd.Series) -> float | None:

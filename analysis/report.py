@@ -83,7 +83,8 @@ def headline(summary: dict[str, Any], findings: list[Finding]) -> str:
     if ratio is None:
         have = ", ".join(arms) or "none"
         return f"No comparison: it needs answered requests in jit and aot (arms with data: {have})."
-    before, after = (arms[a]["ttft_s"]["p50"] for a in ("jit", "aot"))
+    # The medians of the paired requests, so that the sentence agrees with itself.
+    before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
     sure = (
         f" (95 % interval {interval[0]:.1f}–{interval[1]:.1f})"
         if interval
@@ -104,6 +105,7 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
     return {
         "run": run,
         "manifest": run.manifest,
+        "engine_version": _engine_version(run.manifest),
         "summary": found.summary,
         "findings": found.findings,
         "voided": [f for f in found.findings if f.level == "void"],
@@ -113,7 +115,15 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "headline": found.headline,
         "facts": {p.name: p.facts for p in run.phases if p.facts},
         "warmed": {p.name: p.warmed for p in run.phases if p.warmed},
+        "commands": {p.name: p.command for p in run.phases if p.command},
     }
+
+
+def _engine_version(manifest: dict[str, Any]) -> str:
+    """The version of the engine's package, which a recipe may install under a longer name."""
+    engine = manifest["engine"] or "-"
+    found = [v for k, v in manifest["versions"].items() if k.startswith(engine)]
+    return found[0] if found else ""
 
 
 def _environment(name: str) -> jinja2.Environment:

@@ -15,11 +15,13 @@ runs/NAME-TIMESTAMP/
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import UsageError
@@ -56,6 +58,10 @@ class Phase:
     counters: CacheCounters | None
     proof: dict[str, Any] | None
     warmed: list[dict[str, Any]] | None
+    schedule_hashes: set[str]
+    """What the record files say they replayed."""
+    command: str | None
+    """How the engine was started; None where it was not started by us."""
     generator_cpu: float | None
     """CPU seconds per wall second of the busiest load process; 1.0 is one core."""
 
@@ -70,8 +76,8 @@ class Run:
 
     folder: Path
     manifest: dict[str, Any]
-    schedule: Schedule
-    schedule_sha256: str
+    schedule: Schedule | None
+    schedule_sha256: str | None
     phases: list[Phase]
     tokens: dict[str, list[int]] | None
     missing: list[str]
@@ -101,43 +107,67 @@ def phase_name(arm: str, repeat: int) -> str:
 
 
 def load(folder: Path) -> Run:
-    """The run in `folder`. Raises UsageError when it is no run directory at all."""
-    manifest = _json(folder / "manifest.json")
-    if manifest is None:
-        raise UsageError(f"{folder}: no run directory (it has no readable manifest.json)")
-    schedule_path = folder / "schedule.jsonl"
-    schedule = schedule_file.read(schedule_path)
+    """The run in `folder`, as far as it is there. UsageError when it is no run directory."""
     missing: list[str] = []
+    manifest = _json(folder / "manifest.json")
+    if manifest is None and not (folder / "phases").is_dir():
+        raise UsageError(f"{folder}: no run directory (no readable manifest.json, no phases/)")
+    if manifest is None:
+        manifest = _manifest_from_folders(folder)
+        missing.append("manifest.json: which machine, versions and engine this was is unknown")
+    schedule, digest = _schedule(folder / "schedule.jsonl", missing)
     phases = []
-    for repeat, arm in _planned(manifest):
+    for repeat, arm in [(int(p["repeat"]), str(p["arm"])) for p in manifest["phases"]]:
         found = _phase(folder / "phases" / phase_name(arm, repeat), arm, repeat, manifest["engine"])
-        if found is None:
-            missing.append(f"arm {arm}, repeat {repeat}: not measured")
-            continue
-        if not found.complete:
-            planned = len(schedule.requests)
-            missing.append(
-                f"arm {arm}, repeat {repeat}: interrupted, {len(found.records)} of {planned} "
-                "requests were recorded"
-            )
-        if found.broken_lines:
-            missing.append(f"arm {arm}, repeat {repeat}: {found.broken_lines} unreadable record(s)")
-        phases.append(found)
+        missing += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
+        phases += [found] if found else []
     tokens = _tokens(folder / "tokens.parquet")
     if tokens is None:
         missing.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
-    digest = schedule_file.digest(schedule_path)
     return Run(folder, manifest, schedule, digest, phases, tokens, missing)
 
 
-def _planned(manifest: dict[str, Any]) -> list[tuple[int, str]]:
-    return [(int(p["repeat"]), str(p["arm"])) for p in manifest["phases"]]
+def _shortcomings(phase: Phase | None, name: str, schedule: Schedule | None) -> list[str]:
+    if phase is None:
+        return [f"{name}: not measured"]
+    found = []
+    if not phase.complete:
+        planned = len(schedule.requests) if schedule else "an unknown number of"
+        count = len(phase.records)
+        found.append(f"{name}: interrupted, {count} of {planned} requests were recorded")
+    if phase.broken_lines:
+        found.append(f"{name}: {phase.broken_lines} unreadable record(s)")
+    return found
+
+
+def _schedule(path: Path, missing: list[str]) -> tuple[Schedule | None, str | None]:
+    try:
+        return schedule_file.read(path), schedule_file.digest(path)
+    except UsageError as error:
+        missing.append(f"the schedule ({error}): what was planned is unknown")
+        return None, None
+
+
+def _manifest_from_folders(folder: Path) -> dict[str, Any]:
+    """What the names of the phase folders tell, where the manifest is lost."""
+    names = [p.name for p in sorted((folder / "phases").iterdir())]
+    found = [m for name in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)", name))]
+    return {
+        "name": folder.name,
+        "started_utc": "unknown time",
+        "engine": None,
+        "model": "unknown model",
+        "versions": {},
+        "machine": {"cpu": "unknown machine", "gpus": []},
+        "command": "unknown",
+        "phases": [{"repeat": int(m[1]), "arm": m[2]} for m in found],
+    }
 
 
 def _phase(folder: Path, arm: str, repeat: int, engine: str | None) -> Phase | None:
     if not folder.is_dir():
         return None
-    records, broken = _records(folder / "records")
+    records, broken, hashes = _records(folder / "records")
     before, after = _metrics(folder / "metrics-before.txt"), _metrics(folder / "metrics-after.txt")
     reader = ENGINES.get(engine or "")
     counters = facts = None
@@ -155,21 +185,25 @@ def _phase(folder: Path, arm: str, repeat: int, engine: str | None) -> Phase | N
         counters=counters,
         proof=_json(folder / "proof.json"),
         warmed=_json(folder / "warm.json"),
+        schedule_hashes=hashes,
+        command=(_json(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
     )
 
 
-def _records(folder: Path) -> tuple[pd.DataFrame, int]:
+def _records(folder: Path) -> tuple[pd.DataFrame, int, set[str]]:
     rows: list[dict[str, Any]] = []
+    hashes: set[str] = set()
     broken = 0
     for path in sorted(folder.glob("requests-*.jsonl")):
-        _, found, bad = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
+        header, found, bad = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
+        hashes |= {header["schedule_sha256"]} if header else set()
         rows += found
         broken += bad
     frame = pd.DataFrame(rows, columns=RECORD_COLUMNS)
     # None and absent become NaN: unknown stays unknown, and never turns into 0.
     frame[NUMBERS] = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype("float64")
-    return frame, broken
+    return frame, broken, hashes
 
 
 def _generator_cpu(folder: Path) -> float | None:
@@ -189,9 +223,10 @@ def _metrics(path: Path) -> Metrics | None:
 
 
 def _tokens(path: Path) -> dict[str, list[int]] | None:
-    if not path.exists():
+    try:
+        table = pq.read_table(path).to_pydict()
+    except (OSError, pa.ArrowInvalid):
         return None
-    table = pq.read_table(path).to_pydict()
     return dict(zip(table["id"], table["token_ids"], strict=True))
 
 

@@ -3,7 +3,7 @@
 arms.ARM.{ttft_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,cached_tokens,prompt_tokens}
-arms.ARM.requests.{planned,ok,failed}
+arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
 """
 
@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import metrics, oracle
 from analysis.compare import Speedup, median_speedup, pair
 from analysis.runs import Phase, Run
+from serving.counters import sum_up
 from serving.engines import ENGINES
 
 FORMAT = "aot-summary/1"
@@ -35,9 +36,10 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
 def _arm(run: Run, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     phases = run.of_arm(arm)
     ok = int(frame["ok"].sum())
-    planned = len(run.schedule.requests) * len(phases)
+    planned = len(run.schedule.requests) * len(phases) if run.schedule else None
     return {
         "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
+        "errors": frame["error"].dropna().value_counts().to_dict(),
         "ttft_s": metrics.spread(frame["ttft_s"]),
         "tpot_s": metrics.spread(frame["tpot_s"]),
         "itl_s": metrics.spread(metrics.inter_token_latencies(frame)),
@@ -69,26 +71,19 @@ def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
 
 def _cache(run: Run, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:
     good = frame[frame["ok"]]
-    reported = good["cached_tokens"].notna().any()
     return {
         "client_hit_ratio": metrics.ratio(good["cached_tokens"], good["prompt_tokens"]),
         "server_hit_ratio": _server_hit_ratio(phases),
         "expected_hit_ratio": expected_hit_ratio(run, phases),
-        "cached_tokens": int(good["cached_tokens"].sum()) if reported else None,
-        "prompt_tokens": int(good["prompt_tokens"].sum()) if reported else None,
+        "cached_tokens": metrics.total(good["cached_tokens"]),
+        "prompt_tokens": metrics.total(good["prompt_tokens"]),
     }
 
 
 def _server_hit_ratio(phases: list[Phase]) -> float | None:
-    """Σ hits / Σ looked-up tokens over the phases; the prompt tokens where nothing was looked up
-    because the cache is off."""
-    counters = [p.counters for p in phases if p.counters and p.counters.hit_tokens is not None]
-    if not counters or len(counters) != len(phases):
-        return None
-    hits = sum(c.hit_tokens or 0 for c in counters)
-    queried = sum(c.queried_tokens or 0 for c in counters)
-    total = queried or sum(c.prompt_tokens or 0 for c in counters)
-    return hits / total if total else None
+    """Σ hits / Σ looked-up tokens over all phases; None when one of them was not scraped."""
+    counters = [p.counters for p in phases if p.counters]
+    return sum_up(counters).hit_ratio if counters and len(counters) == len(phases) else None
 
 
 def expected_hit_ratio(run: Run, phases: list[Phase]) -> float | None:
@@ -98,16 +93,18 @@ def expected_hit_ratio(run: Run, phases: list[Phase]) -> float | None:
         expected = expected_by_request(run, phase)
         if expected is None or run.tokens is None:
             return None
-        cached += sum(expected.values())
-        prompts += sum(len(run.tokens[r]) for r in expected)
+        answered = set(phase.records.loc[phase.records["error"].isna(), "id"])
+        cached += sum(n for r, n in expected.items() if r in answered)
+        prompts += sum(len(run.tokens[r]) for r in expected if r in answered)
     return cached / prompts if prompts else None
 
 
 def expected_by_request(run: Run, phase: Phase) -> dict[str, int] | None:
-    """Expected cached tokens of each recorded request; None without token ids or block size."""
-    if run.tokens is None:
-        return None
+    """Expected cached tokens of each recorded request, in the order of sending (a request that
+    failed may still have filled the cache); None without token ids or block size."""
     order = [str(i) for i in phase.records.sort_values("sent_s")["id"]]
+    if run.tokens is None or not set(order) <= run.tokens.keys():
+        return None
     if phase.arm == "jit":
         return dict.fromkeys(order, 0)
     engine = ENGINES.get(run.manifest["engine"] or "")
@@ -124,14 +121,13 @@ def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
         pairs = pair(frame[frame["arm"] == "jit"], frame[frame["arm"] == arm], column)
         return median_speedup(pairs)
 
-    ttft, e2e, auto = (
-        against_jit("aot", "ttft_s"),
-        against_jit("aot", "e2e_s"),
-        against_jit("auto", "ttft_s"),
-    )
+    ttft = against_jit("aot", "ttft_s")
+    e2e = against_jit("aot", "e2e_s")
+    auto = against_jit("auto", "ttft_s")
     return {
         "ttft_p50_speedup": ttft.ratio,
         "ttft_p50_speedup_ci95": ttft.ci95,
+        "paired_ttft_p50_s": {"jit": ttft.before, "aot": ttft.after},
         "e2e_p50_speedup": e2e.ratio,
         "e2e_p50_speedup_ci95": e2e.ci95,
         "auto_ttft_p50_speedup": auto.ratio,

@@ -36,10 +36,9 @@ def load(path: Path, shape: type[Model]) -> Model:
     except ValidationError as failure:
         # A misspelt key shows up twice, as unknown and as missing: the unknown one says more.
         errors = sorted(failure.errors(), key=lambda e: e["type"] == "missing")
-        lines = [_explain(error, shape, data) for error in errors]
-        first = errors[0]
-        line = _line_of(tree, first["loc"])
-        raise ConfigError(path, "; ".join(lines), line=line) from None
+        first, *rest = [(_line_of(tree, e["loc"]), _explain(e, shape, data)) for e in errors]
+        others = [f"line {line}: {words}" if line else words for line, words in rest]
+        raise ConfigError(path, "; ".join([first[1], *others]), line=first[0]) from None
 
 
 def recipe_names(folder: str) -> list[str]:

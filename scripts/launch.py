@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from configs.errors import ConfigError, UsageError
 from configs.load import engine_recipe, load
 from configs.schema import Arm, EngineRecipe, ServerConfig
 from scripts.terminal import note, status
@@ -66,6 +67,15 @@ def prepare(path: Path) -> Launcher:
     Raises ConfigError (file, model path), UsageError (unknown environment), NotInstalledError.
     """
     config = load(path, ServerConfig)
+    try:
+        return _prepare(path, config)
+    except ConfigError:
+        raise
+    except UsageError as error:
+        raise ConfigError(path, str(error)) from None
+
+
+def _prepare(path: Path, config: ServerConfig) -> Launcher:
     engine = engines.engine(config.engine)
     recipe = None
     if config.environment != "current":

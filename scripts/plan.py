@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,9 @@ Tokens = dict[str, list[int]]
 """Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' and 'probe/PREFIX/1'."""
 
 
+PROBES: tuple[Literal[0, 1], ...] = (0, 1)
+
+
 def schedule_of(path: Path) -> Schedule:
     """The schedule of a workload file (.yaml), or a schedule file itself."""
     if path.suffix in (".yaml", ".yml"):
@@ -37,11 +41,23 @@ def local_encoder(model: str) -> Encode | None:
 
 
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
-    """Token ids of every prompt; None as soon as `encode` cannot tell."""
-    chats = {r.id: schedule.messages_of(r) for r in schedule.requests}
-    for prefix in schedule.prefixes.values():
-        chats[probe_key(prefix.id, 0)] = schedule.probe(prefix, 0)
-        chats[probe_key(prefix.id, 1)] = schedule.probe(prefix, 1)
+    """Token ids of every prompt and probe; None as soon as `encode` cannot tell."""
+    probes = count_probes(schedule, encode)
+    requests = _count({r.id: schedule.messages_of(r) for r in schedule.requests}, encode)
+    return None if probes is None or requests is None else requests | probes
+
+
+def count_probes(schedule: Schedule, encode: Encode) -> Tokens | None:
+    """Token ids of the prefixes' probes only: what warming needs."""
+    chats = {
+        probe_key(prefix.id, which): schedule.probe(prefix, which)
+        for prefix in schedule.prefixes.values()
+        for which in PROBES
+    }
+    return _count(chats, encode)
+
+
+def _count(chats: dict[str, list[Message]], encode: Encode) -> Tokens | None:
     tokens: Tokens = {}
     for key, chat in chats.items():
         ids = encode(chat)
@@ -89,4 +105,6 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
             "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
         }
     )
-    pq.write_table(table, path, compression="zstd")
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(path)

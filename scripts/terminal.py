@@ -24,6 +24,11 @@ def note(text: str) -> None:
     err.print(text, markup=False, soft_wrap=True)
 
 
+def say(text: str, style: str = "") -> None:
+    """A line of the result, on standard output, exactly as it is."""
+    out.print(text, style=style, markup=False)
+
+
 @contextmanager
 def status(title: str) -> Iterator[Status]:
     """A line that changes while the block runs."""

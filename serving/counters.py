@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import reduce
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -35,17 +38,15 @@ class CacheCounters:
 
     def __sub__(self, before: CacheCounters) -> CacheCounters:
         """What happened between two snapshots of one process."""
+        return self._with(before, -1)
 
-        def delta(now: float | None, then: float | None) -> float | None:
-            return None if now is None or then is None else now - then
+    def __add__(self, other: CacheCounters) -> CacheCounters:
+        """Both together."""
+        return self._with(other, +1)
 
-        return CacheCounters(
-            delta(self.queried_tokens, before.queried_tokens),
-            delta(self.hit_tokens, before.hit_tokens),
-            delta(self.prompt_tokens, before.prompt_tokens),
-            delta(self.output_tokens, before.output_tokens),
-            delta(self.preemptions, before.preemptions),
-        )
+    def _with(self, other: CacheCounters, sign: int) -> CacheCounters:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return CacheCounters(*(None if None in (a, b) else a + sign * b for a, b in pairs))
 
     @property
     def hit_ratio(self) -> float | None:
@@ -57,6 +58,11 @@ class CacheCounters:
             if total:
                 return self.hit_tokens / total
         return None
+
+
+def sum_up(counters: Sequence[CacheCounters]) -> CacheCounters:
+    """All of `counters` together; needs at least one."""
+    return reduce(operator.add, counters)
 
 
 def parse(text: str) -> Metrics:

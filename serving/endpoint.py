@@ -9,15 +9,28 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import requests
 
 from configs.errors import EndpointError, UsageError
+from configs.schema import LOOPBACK_HOSTS
 from serving.counters import Metrics, parse
 
 Message = dict[str, str]
 TIMEOUT_S = 600.0
+
+
+def session(url: str) -> requests.Session:
+    """An HTTP session that leaves a proxy out of the way to this machine itself."""
+    made = requests.Session()
+    made.trust_env = not _is_loopback(url)
+    return made
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,37 +92,33 @@ class Endpoint:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""
         body = {"model": self.model, "messages": messages}
         try:
-            answer = requests.post(
-                f"{self.base_url}/tokenize", json=body, headers=self._headers(), timeout=TIMEOUT_S
-            )
+            answer = self._request("POST", "/tokenize", json=body)
             tokens = answer.json()["tokens"]
-        except (requests.RequestException, ValueError, KeyError, TypeError):
+        except (EndpointError, ValueError, KeyError, TypeError):
             return None
         return [int(t) for t in tokens] if answer.status_code == 200 else None
 
     def post(self, path: str) -> tuple[int, str]:
         """Status and body of an empty POST."""
-        try:
-            answer = requests.post(
-                f"{self.base_url}{path}", headers=self._headers(), timeout=TIMEOUT_S
-            )
-        except requests.RequestException as error:
-            raise EndpointError(_unreachable(self.base_url, error)) from None
+        answer = self._request("POST", path)
         return answer.status_code, answer.text
 
     def chat(self, messages: list[Message], max_tokens: int) -> Usage:
         """One answer, not streamed. Raises EndpointError with the server's own words."""
+        http = openai.DefaultHttpxClient(trust_env=not _is_loopback(self.base_url))
         client = openai.OpenAI(
             base_url=f"{self.base_url}/v1",
             api_key=self.key or "none",
             max_retries=0,
             timeout=TIMEOUT_S,
+            http_client=http,
         )
         turns: Any = messages
         try:
-            answer = client.chat.completions.create(
-                model=self.model, messages=turns, max_tokens=max_tokens, temperature=0
-            )
+            with client:
+                answer = client.chat.completions.create(
+                    model=self.model, messages=turns, max_tokens=max_tokens, temperature=0
+                )
         except openai.APIStatusError as error:
             raise EndpointError(self._refusal(error.status_code, error.message)) from None
         except openai.APIConnectionError as error:
@@ -122,13 +131,23 @@ class Endpoint:
         return Usage(usage.prompt_tokens, cached, usage.completion_tokens)
 
     def _get(self, path: str) -> requests.Response:
-        try:
-            answer = requests.get(f"{self.base_url}{path}", headers=self._headers(), timeout=30)
-        except requests.RequestException as error:
-            raise EndpointError(_unreachable(self.base_url, error)) from None
+        answer = self._request("GET", path)
         if answer.status_code != 200:
             raise EndpointError(self._refusal(answer.status_code, answer.text[:300]))
         return answer
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        try:
+            with session(self.base_url) as http:
+                return http.request(
+                    method,
+                    self.base_url + path,
+                    headers=self._headers(),
+                    timeout=TIMEOUT_S,
+                    **options,
+                )
+        except requests.RequestException as error:
+            raise EndpointError(_unreachable(self.base_url, error)) from None
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}

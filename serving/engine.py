@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from configs.errors import UsageError
 from configs.schema import Arm, ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics
 
-SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-"""Environment variables whose values are never shown or written."""
+SECRET_NAME = re.compile(r"(^|[_-])(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
+"""Variables and flags that hold a secret: their values are never shown or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class LaunchPlan:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     secrets: Mapping[str, str]
+    not_inherited: tuple[str, ...]
+    """Variables of our own environment that the engine must not see."""
     host: str
     port: int
     health_path: str
@@ -90,3 +93,19 @@ class Engine(Protocol):
     def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
         """Cached tokens of a prompt whose first `shared` tokens are in the cache."""
         ...
+
+
+def refuse(server: ServerConfig, own_flags: Mapping[str, str], own_env: Mapping[str, str]) -> None:
+    """UsageError for arguments and variables that the toolkit sets, or that hold a secret."""
+    for arg in server.args:
+        flag = arg.split("=", 1)[0].replace("_", "-")
+        if flag in own_flags:
+            raise UsageError(f"args: {flag} does not belong there: {own_flags[flag]}")
+        if flag.startswith("--") and SECRET_NAME.search(flag):
+            raise UsageError(
+                f"args: {flag} would show its value in every process list; set it in the "
+                "environment instead (export it before the start, or the key 'env')"
+            )
+    for name in server.env:
+        if name in own_env:
+            raise UsageError(f"env: {name} does not belong there: {own_env[name]}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from configs.errors import NotInstalledError, ToolkitError
 from configs.load import engine_recipe
 from configs.places import CONFIGS, engines_dir
 from configs.schema import EngineRecipe
+from serving.supervisor import die_with_parent
 
 MARKER = "aot-installed.json"
 State = Literal["installed", "missing", "incomplete", "outdated"]
@@ -75,7 +77,7 @@ def require(name: str) -> Environment:
     'current' is the Python that runs the toolkit, for those who install an engine beside it.
     """
     if name == "current":
-        return Environment("current", "installed", Path(sys.prefix), {})
+        return _current()
     found = inspect(name)
     if found.state == "installed":
         return found
@@ -87,6 +89,20 @@ def require(name: str) -> Environment:
     raise NotInstalledError(
         f"engine environment '{name}' {why} ({found.folder}); run: aot engine install {name}"
     )
+
+
+def _current() -> Environment:
+    """The Python that runs the toolkit, with the versions of the engines found in it."""
+    versions = {}
+    for package in ("vllm", "sglang", "torch", "transformers"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    if not {"vllm", "sglang"} & versions.keys():
+        raise NotInstalledError(
+            "environment 'current': no engine is installed beside the toolkit; run: pip install "
+            "vllm, or name a recipe (aot engine list)"
+        )
+    return Environment("current", "installed", Path(sys.prefix), versions)
 
 
 def recipe_digest(name: str) -> str:
@@ -157,15 +173,15 @@ class _Installer:
             command += ["-c", str(CONFIGS / "engines" / self.recipe.constraints)]
         title = f"installing {', '.join(self.recipe.packages)}"
         index = os.environ.get(self.recipe.fallback_index_env or "") or self.recipe.fallback_index
-        if index is None:
-            self._pip(title, *command)
-            return
         try:
             self._pip(title, *command)
         except ToolkitError:
-            if "No matching distribution" not in self.log.read_text(encoding="utf-8"):
+            # Pip words a package that it cannot find in several ways (a pin in the constraints
+            # file turns "No matching distribution" into "conflicting dependencies"), so any
+            # failure is worth the second attempt.
+            if index is None:
                 raise
-            self.report("pip's own indexes lack a package; trying the recipe's fallback index")
+            self.report(f"pip as configured failed; trying again with {index}")
             self._pip(title, *command, "--extra-index-url", index)
 
     def _pip(self, title: str, *arguments: str) -> None:
@@ -181,6 +197,8 @@ class _Installer:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=engine_environ(),
+                # Else pip would go on writing after we are killed, under the next install.
+                preexec_fn=die_with_parent,
             ) as process,
         ):
             log.write(f"$ {' '.join(command)}\n")

@@ -50,5 +50,8 @@ def _gpus() -> tuple[str, ...]:
     if not shutil.which("nvidia-smi"):
         return ()
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
+    except subprocess.TimeoutExpired:  # a driver that hangs
+        return ()
     return tuple(done.stdout.splitlines()) if done.returncode == 0 else ()

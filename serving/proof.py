@@ -24,6 +24,16 @@ WORDS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the cache should be: the arm, the configured block size (None: the engine's own), and
+    how it was emptied, for the record."""
+
+    arm: Arm
+    block_tokens: int | None
+    reset: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What was asked and seen. `canary_cached` are the cached tokens of the first and the second
     sending; `canary_expected` those of the second by the engine's rules (None: unknowable)."""
@@ -52,21 +62,19 @@ def canary(nonce: str, block_tokens: int) -> list[Message]:
     return [{"role": "user", "content": f"{nonce} {' '.join(words[:count])}"}]
 
 
-def prove(endpoint: Endpoint, engine: Engine, arm: Arm, nonce: str, reset: str | None) -> Proof:
-    """Check the cache of a freshly started (or reset) server against `arm`.
-
-    `reset` is how the cache was emptied, for the record. Problems are listed, not raised: see
-    `insist`.
-    """
+def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
+    """Check the cache of a freshly started (or reset) server; problems are listed, see `insist`."""
     facts = engine.cache_facts(endpoint.metrics())
     block = facts.block_tokens or 128
     messages = canary(nonce, block)
     first = endpoint.chat(messages, max_tokens=1)
     second = endpoint.chat(messages, max_tokens=1)
-    expected = _expected(engine, arm, second.prompt_tokens, facts.block_tokens)
+    expected = _expected(engine, wanted.arm, second.prompt_tokens, facts.block_tokens)
     seen = (first.cached_tokens, second.cached_tokens)
-    problems = [*_fact_problems(arm, facts), *_canary_problems(seen, expected)]
-    return Proof(arm, facts, reset, second.prompt_tokens, seen, expected, tuple(problems))
+    problems = [*_fact_problems(wanted, facts), *_canary_problems(seen, expected)]
+    return Proof(
+        wanted.arm, facts, wanted.reset, second.prompt_tokens, seen, expected, tuple(problems)
+    )
 
 
 def insist(proof: Proof) -> None:
@@ -86,17 +94,21 @@ def _expected(engine: Engine, arm: Arm, prompt_tokens: int | None, block: int | 
     return engine.expected_cached_tokens(prompt_tokens, prompt_tokens, block)
 
 
-def _fact_problems(arm: Arm, facts: CacheFacts) -> list[str]:
-    wanted = arm != "jit"
+def _fact_problems(wanted: Wanted, facts: CacheFacts) -> list[str]:
+    problems = []
     if facts.enabled is None:
-        return ["the engine does not report whether prefix caching is on"]
-    if facts.enabled != wanted:
-        state = "on" if facts.enabled else "off"
-        return [
-            f"the engine reports prefix caching {state}; some models and backends override the "
-            "flag, see the server log"
-        ]
-    return []
+        problems.append("the engine does not report whether prefix caching is on")
+    elif facts.enabled != (wanted.arm != "jit"):
+        problems.append(
+            f"the engine reports prefix caching {'on' if facts.enabled else 'off'}; some models "
+            "and backends override the flag, see the server log"
+        )
+    if wanted.block_tokens not in (None, facts.block_tokens):
+        problems.append(
+            f"the engine runs with blocks of {facts.block_tokens} tokens, the server file says "
+            f"block_tokens: {wanted.block_tokens}"
+        )
+    return problems
 
 
 def _canary_problems(seen: tuple[int | None, int | None], expected: int | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import requests
 
 from configs.errors import LaunchError, NotInstalledError, UsageError
+from serving.endpoint import session
 from serving.engine import Engine, LaunchPlan
 from serving.environments import engine_environ
 
@@ -30,7 +32,6 @@ class Server:
 
     plan: LaunchPlan
     log: Path
-    pid: int
     started_s: float
     _process: subprocess.Popen[bytes]
 
@@ -44,32 +45,30 @@ class Server:
 
 
 def free_port(host: str) -> int:
-    """A port that is free on `host` now."""
-    with _listener(host) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free on `host` now; UsageError when `host` is not ours."""
+    return _bindable(host, 0)
 
 
 def check_port(host: str, port: int) -> None:
     """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
-    with _listener(host) as probe:
+    _bindable(host, port)
+
+
+def _bindable(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            if error.errno == 98:  # EADDRINUSE
-                raise LaunchError(
-                    f"port {port} on {host} is in use by another process; set 'port: 0' in the "
-                    f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
-                ) from None
-            raise UsageError(f"host: cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _listener(host: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    probe = socket.socket(family, socket.SOCK_STREAM)
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return probe
+            if error.errno != errno.EADDRINUSE:
+                raise UsageError(f"host: cannot listen on {host}:{port}: {error}") from None
+            raise LaunchError(
+                f"port {port} on {host} is in use by another process; set 'port: 0' in the "
+                f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
+            ) from None
+        bound: int = probe.getsockname()[1]
+        return bound
 
 
 @contextmanager
@@ -90,13 +89,14 @@ def running(
     try:
         started = time.monotonic()
         _wait_healthy(process, plan, engine, log, timeout_s, report)
-        yield Server(plan, log, process.pid, time.monotonic() - started, process)
+        yield Server(plan, log, time.monotonic() - started, process)
     finally:
         _stop(process)
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
-    env = {**engine_environ(), **plan.env}
+    inherited = {k: v for k, v in engine_environ().items() if k not in plan.not_inherited}
+    env = {**inherited, **plan.env}
     for name, source in plan.secrets.items():
         if source not in os.environ:
             raise NotInstalledError(
@@ -107,7 +107,10 @@ def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
     env["PATH"] = f"{Path(plan.argv[0]).parent}{os.pathsep}{env.get('PATH', '')}"
     supervisor = [sys.executable, "-m", "serving.supervisor", str(log), *plan.argv]
     # The log starts with the command, so that it explains itself when read alone.
-    log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
+    try:
+        log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"log file {log}: cannot be written: {error.strerror}") from None
     return subprocess.Popen(
         supervisor,
         stdin=subprocess.PIPE,
@@ -149,7 +152,8 @@ def _wait_healthy(
 
 def _healthy(url: str) -> bool:
     try:
-        return requests.get(url, timeout=5).status_code == 200
+        with session(url) as http:
+            return http.get(url, timeout=5).status_code == 200
     except requests.RequestException:
         return False
 

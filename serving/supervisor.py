@@ -21,15 +21,20 @@ from pathlib import Path
 
 import psutil
 
+LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = 10.0
 POLL_S = 0.1
 
 
+def die_with_parent() -> None:
+    """Called in a new child: have the kernel kill it when its parent ends."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main(log_file: str, command: list[str]) -> int:
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stop_reader, stop_writer = os.pipe()
     os.set_blocking(stop_writer, False)
     signal.set_wakeup_fd(stop_writer)
@@ -44,7 +49,7 @@ def main(log_file: str, command: list[str]) -> int:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # Should even we be killed with SIGKILL, the kernel takes the command with us.
-                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+                preexec_fn=die_with_parent,
             )
         except OSError as error:
             log.write(f"cannot start {command[0]}: {error}\n".encode())

@@ -11,7 +11,7 @@ import re
 from configs.errors import UsageError
 from configs.schema import Arm, ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics, total
-from serving.engine import LaunchPlan, Site
+from serving.engine import LaunchPlan, Site, refuse
 
 OWN_FLAGS = {
     "--enable-prefix-caching": "the arm sets it",
@@ -27,6 +27,12 @@ OWN_FLAGS = {
     "--api-key": "use the key 'api_key_env'; a key in an argument list shows in every process list",
 }
 """Flags that the toolkit sets itself, with what a user writes instead."""
+
+OWN_ENV = {
+    "VLLM_SERVER_DEV_MODE": "use the key 'dev_mode', which keeps it on loopback",
+    "VLLM_API_KEY": "use the key 'api_key_env'",
+}
+"""Variables that the toolkit sets itself: refused in a server file, never inherited."""
 
 # bfloat16 without these is emulated: a 1,600-token prefill of a 135M model took 44 s in bfloat16
 # and 10 s in float32 on an AVX2 machine; with AVX512-BF16 bfloat16 is the faster one.
@@ -46,7 +52,7 @@ class VLLM:
     )
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
-        refuse_own_flags(server.args, OWN_FLAGS)
+        refuse(server, OWN_FLAGS, OWN_ENV)
         if (
             site.device == "cpu"
             and server.block_tokens
@@ -74,6 +80,7 @@ class VLLM:
             argv=(*argv, *site.serve_args, *server.args),
             env=env,
             secrets={"VLLM_API_KEY": server.api_key_env} if server.api_key_env else {},
+            not_inherited=tuple(OWN_ENV),
             host=server.host,
             port=site.port,
             health_path=self.health_path,
@@ -111,14 +118,6 @@ class VLLM:
         # Only full blocks are cached, and the last token is always recomputed for its logits
         # (v1/core/kv_cache_manager.py, get_computed_blocks).
         return max(0, min(shared, prompt_tokens - 1)) // block_tokens * block_tokens
-
-
-def refuse_own_flags(args: list[str], own_flags: dict[str, str]) -> None:
-    """UsageError when `args` holds a flag that the toolkit sets itself."""
-    for arg in args:
-        flag = arg.split("=", 1)[0].replace("_", "-")
-        if flag in own_flags:
-            raise UsageError(f"args: {flag} does not belong there: {own_flags[flag]}")
 
 
 def _dtype(server: ServerConfig, site: Site) -> str:

@@ -32,6 +32,8 @@ class Behaviour:
     fault: str | None = None
     """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
     require_key: bool = False
+    below: str = ""
+    """Path of the base URL, as behind a gateway."""
     faults_after: int = 0
     """Requests answered well before `fault` begins."""
 
@@ -86,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        if self.path != "/v1/chat/completions":
+        if self.path != self.stub.behaviour.below + "/v1/chat/completions":
             self._json(404, {"error": {"message": "not here"}})
             return
         self.stub.received.append(body)
@@ -134,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault == "error-event" and n == 2:
                 self._event({"error": {"message": "engine died", "code": 500}})
+                break
+            if fault == "null-event" and n == 2:
+                self._raw(b"data: null\n\n")
                 break
             if fault == "garbage" and n == 2:
                 self._raw(b"data: {not json\n\n")

@@ -26,7 +26,7 @@ from locust import User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
-from configs.errors import ToolkitError
+from configs.errors import ToolkitError, UsageError
 from workloads import schedule as schedule_file
 from workloads.record import Record, RecordHeader
 from workloads.request import Request, Schedule
@@ -56,7 +56,8 @@ def add_arguments(parser: Any) -> None:
 def prepare(environment: Any, **_: Any) -> None:
     """Read the schedule and build every body now, before any clock starts."""
     options = environment.parsed_options
-    missing = [f"--{n}" for n in ("schedule", "model", "records") if not getattr(options, n)]
+    needed = ("host", "schedule", "model", "records")
+    missing = [f"--{n}" for n in needed if not getattr(options, n)]
     if missing:
         raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
     if isinstance(environment.runner, MasterRunner | WorkerRunner):
@@ -99,12 +100,15 @@ class Replay:
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         self.bodies = {r.id: _body(self.schedule, r, options.model) for r in self.schedule.requests}
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if options.api_key_env and options.api_key_env not in os.environ:
+            raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
         if options.api_key_env:
             self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
         self.out: TextIO | None = None
 
     def start(self) -> None:
         self.queue = deque(self.schedule.requests)
+        self.claimed = 0
         self.in_flight = 0
         self.max_in_flight = 0
         self.folder = _new_folder(Path(self.options.records))
@@ -132,7 +136,11 @@ class Replay:
         return time.perf_counter() - self.zero
 
     def next(self) -> Request | None:
-        return self.queue.popleft() if self.queue else None
+        """Claim the next request; whoever claims it sends it."""
+        if not self.queue:
+            return None
+        self.claimed += 1
+        return self.queue.popleft()
 
     def dispatch(self, request: Request) -> None:
         """Open loop: wait until the request is due, then send it beside the others."""
@@ -153,14 +161,16 @@ class Replay:
         )
         try:
             send(self.connections, PATH, self.bodies[request.id], self.headers, record)
-        finally:
-            self.in_flight -= 1
+        except Exception as error:  # a fault of ours must not make a request vanish
+            record.error = f"fault of the load generator: {error!r}"
         self._keep(record)
+        self.in_flight -= 1
+        self.claimed -= 1
         self._show(record, self.clock())
 
     def finish(self) -> None:
         """Wait for the answers still under way, then end the test."""
-        while self.in_flight or self.queue:
+        while self.claimed or self.queue:
             gevent.sleep(0.02)
         runner = self.environment.runner
         # With the web UI the process stays, so that its figures can be looked at.

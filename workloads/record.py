@@ -63,7 +63,7 @@ def parse_lines(text: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]],
     A file that was cut off while writing has one broken last line: it is counted, not fatal.
     """
     header, rows, broken = None, [], 0
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n") if text else ():
         try:
             row = json.loads(line)
         except ValueError:

@@ -58,13 +58,14 @@ def run(replay: Replay, progress: Callable[[int], None]) -> None:
             env=env,
             start_new_session=True,
         )
+        count = _Progress(replay.records)
         try:
             while process.poll() is None:
-                progress(finished(replay.records))
+                progress(count.finished())
                 time.sleep(POLL_S)
         finally:
             _end(process)
-    progress(finished(replay.records))
+    progress(count.finished())
     if process.returncode != 0:
         tail = "\n".join(replay.log.read_text(encoding="utf-8").splitlines()[-8:])
         raise ToolkitError(
@@ -73,10 +74,24 @@ def run(replay: Replay, progress: Callable[[int], None]) -> None:
         )
 
 
-def finished(records: Path) -> int:
-    """Requests recorded so far."""
-    files = records.glob("requests-*.jsonl") if records.is_dir() else ()
-    return sum(max(0, file.read_bytes().count(b"\n") - 1) for file in files)
+class _Progress:
+    """Counts the records as they are written, reading each byte once."""
+
+    def __init__(self, records: Path) -> None:
+        self._records = records
+        self._offsets: dict[Path, int] = {}
+        self._lines = 0
+
+    def finished(self) -> int:
+        """Requests recorded so far."""
+        for file in self._records.glob("requests-*.jsonl"):
+            with file.open("rb") as handle:
+                handle.seek(self._offsets.get(file, 0))
+                data = handle.read()
+            self._offsets[file] = self._offsets.get(file, 0) + len(data)
+            self._lines += data.count(b"\n")
+        headers = len(self._offsets)
+        return max(0, self._lines - headers)
 
 
 def _command(replay: Replay) -> list[str]:

@@ -51,6 +51,8 @@ def lines(schedule: Schedule) -> Iterator[str]:
 
 def write(schedule: Schedule, path: Path) -> str:
     """Write the file in one step (a reader never sees half of it); its sha256."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file to write")
     data = "".join(lines(schedule)).encode()
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -68,7 +70,7 @@ def digest(path: Path) -> str:
 
 def read(path: Path) -> Schedule:
     """Read and check a schedule. Raises UsageError naming file, line and field."""
-    rows = [(n, _parse(path, n, line)) for n, line in enumerate(_text(path).splitlines(), 1)]
+    rows = [(n, _parse(path, n, line)) for n, line in enumerate(_rows(_text(path)), 1)]
     header = rows[0][1] if rows else {}
     if header.get("format") != FORMAT:
         raise UsageError(
@@ -85,6 +87,11 @@ def read(path: Path) -> Schedule:
                 _add_prefix(row, prefixes)
     with _located(path, 1):
         return _schedule(header, prefixes, requests)
+
+
+def _rows(text: str) -> list[str]:
+    """Lines by \\n only: JSON leaves U+2028 and its like as they are, where splitlines() cuts."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from workloads.record import Record
 from workloads.sse import EventParser
 
 READ_BYTES = 65536
-IDLE_LIMIT_S = 1.0
-"""uvicorn closes a connection that was idle for 5 s; ours are dropped well before that."""
+IDLE_LIMIT_S = 4.0
+"""uvicorn closes a connection that was idle for 5 s; ours are dropped before that."""
 ERROR_BYTES = 2000
 
 
@@ -38,6 +38,12 @@ class Connections:
     timeout_s: float
     clock: Callable[[], float]
     _idle: list[tuple[float, http.client.HTTPConnection]] = field(default_factory=list)
+    # Once: loading the certificates takes some 40 ms, in which no chunk would be stamped.
+    _tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+
+    def path(self, path: str) -> str:
+        """`path` below the base URL, which may have a path of its own (a gateway's)."""
+        return urlsplit(self.base_url).path.rstrip("/") + path
 
     def take(self) -> http.client.HTTPConnection:
         """A connection that the server has not closed, opened if need be."""
@@ -70,7 +76,7 @@ def send(
     complete = False
     try:
         record.sent_s = connections.clock()
-        connection.request("POST", path, body, headers)
+        connection.request("POST", connections.path(path), body, headers)
         response = connection.getresponse()
         record.status = response.status
         if response.status != 200:
@@ -113,13 +119,16 @@ def _take_event(payload: bytes, record: Record) -> bool:
     """Note usage and errors of one event; whether it carries generated text."""
     try:
         event = json.loads(payload)
+        if error := event.get("error"):
+            raise BrokenStreamError(f"the server sent an error: {str(error)[:300]}")
+        if usage := event.get("usage"):
+            _take_usage(usage, record)
+        choices = event.get("choices") or ()
+        return any(_carries_text(choice.get("delta") or {}) for choice in choices)
     except ValueError:
         raise BrokenStreamError(f"an event is not JSON: {payload[:100]!r}") from None
-    if event.get("error"):
-        raise BrokenStreamError(f"the server sent an error: {str(event['error'])[:300]}")
-    if usage := event.get("usage"):
-        _take_usage(usage, record)
-    return any(_carries_text(choice.get("delta") or {}) for choice in event.get("choices") or ())
+    except (AttributeError, TypeError):
+        raise BrokenStreamError(f"an event is no chat chunk: {payload[:100]!r}") from None
 
 
 def _carries_text(delta: dict[str, Any]) -> bool:

@@ -51,7 +51,8 @@ def phase(folder: Path, records: list[Record], hits: int, preempted: int = 0) ->
     arm = records[0].arm
     here = folder / "phases" / f"r{records[0].repeat}-{arm}"
     (here / "records").mkdir(parents=True)
-    header = RecordHeader(arm, records[0].repeat, 0, "2026-01-01T00:00:00+00:00", 0.0, "x")
+    digest = schedule_file.digest(folder / "schedule.jsonl")
+    header = RecordHeader(arm, records[0].repeat, 0, "2026-01-01T00:00:00+00:00", 0.0, digest)
     lines = header.to_line() + "".join(r.to_line() for r in records)
     (here / "records" / "requests-0.jsonl").write_text(lines)
     (here / "records" / "load-0.json").write_text('{"cpu_s": 1.0, "wall_s": 10.0}')

@@ -81,7 +81,11 @@ def test_a_sound_run_has_no_void_finding_and_says_so(run: Path) -> None:
     ("arm", "change", "words"),
     [
         ("jit", {"cached_tokens": 4.0}, "no cache hit in jit: jit hit 4 tokens (client)"),
-        ("aot", {"error": "x", "first_token_s": None}, "every request answered: failed: 1 in aot"),
+        (
+            "aot",
+            {"error": "x", "first_token_s": None},
+            "1 failed in aot, 1 of them: x",
+        ),
         ("aot", {"prompt_tokens": None}, "1 answers without a usage block"),
         ("aot", {"prompt_tokens": PROMPT + 1}, "1 of 18 prompts have another token count"),
         ("aot", {"output_tokens": 2}, "1 requests have different output lengths"),
@@ -102,6 +106,71 @@ def test_a_void_run_says_so_in_red_on_the_first_screen(run: Path) -> None:
     first_screen = html[: html.index("<h2>Per arm")]
     assert '<div class="void">VOID — no cache hit in jit' in first_screen
     assert "This run is void" in first_screen
+
+
+def test_a_planned_request_without_a_record_voids(run: Path) -> None:
+    path = run / "phases" / "r1-aot" / "records" / "requests-0.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    assert "every request answered: 2 planned requests have no record in r1-aot" in findings(
+        run, "void"
+    )
+
+
+def test_records_of_another_schedule_void(run: Path) -> None:
+    path = run / "phases" / "r1-aot" / "records" / "requests-0.jsonl"
+    path.write_text(path.read_text().replace('"schedule_sha256":"', '"schedule_sha256":"0'))
+    assert "records name another schedule" in findings(run, "void")
+
+
+def test_one_late_phase_does_not_hide_among_punctual_ones(run: Path) -> None:
+    rewrite(run, "jit", sent_s=(COUNT - 1) * 0.5 + 0.1)
+    assert "requests sent on time: p99 lateness 95" in findings(run, "void")
+
+
+def test_answers_shorter_than_planned_void(run: Path) -> None:
+    for arm in ("jit", "auto", "aot"):
+        path = run / "phases" / f"r1-{arm}" / "records" / "requests-0.jsonl"
+        path.write_text(path.read_text().replace('"output_tokens":3', '"output_tokens":2'))
+    assert "18 answers are shorter than the planned 3" in findings(run, "void")
+
+
+def test_error_texts_are_in_the_report(run: Path) -> None:
+    rewrite(run, "aot", error="HTTP 429: slow | down", first_token_s=None)
+    made = report.write(run)
+    assert made.summary["arms"]["aot"]["errors"] == {"HTTP 429: slow | down": 1}
+    assert "HTTP 429: slow | down" in (run / "report.html").read_text()
+    assert "| aot | 1 | HTTP 429: slow \\| down |" in (run / "report.md").read_text()
+
+
+def test_prompt_tokens_are_known_though_cached_ones_are_not(run: Path) -> None:
+    path = run / "phases" / "r1-aot" / "records" / "requests-0.jsonl"
+    path.write_text(path.read_text().replace('"cached_tokens":8', '"cached_tokens":null'))
+    cache = report.evaluate(run).summary["arms"]["aot"]["cache"]
+    assert (cache["cached_tokens"], cache["prompt_tokens"]) == (None, 90)
+
+
+def test_the_headline_agrees_with_itself_when_requests_are_missing(run: Path) -> None:
+    aot = run / "phases" / "r1-aot"
+    (aot / "done.json").unlink()
+    path = aot / "records" / "requests-0.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:6]))
+    # five pairs: medians 1.2 s and 0.12 s, though jit answered six
+    assert "10.0 times lower" in report.evaluate(run).headline
+    assert "1.20 s in jit, 120 ms in aot" in report.evaluate(run).headline
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "schedule.jsonl", "tokens.parquet"])
+def test_what_is_lost_is_named_and_the_rest_reported(run: Path, lost: str) -> None:
+    (run / lost).write_bytes(b"cut off")
+    words = {
+        "manifest.json": "manifest.json: which machine, versions and engine",
+        "schedule.jsonl": "the schedule",
+        "tokens.parquet": "token ids of the planned prompts",
+    }[lost]
+    assert words in findings(run, "warning")
+    made = report.write(run)
+    assert made.summary["comparison"]["ttft_p50_speedup"] == pytest.approx(10.0)
+    assert "10.0 times lower" in (run / "report.md").read_text()
 
 
 def test_a_busy_generator_voids(run: Path) -> None:

@@ -15,6 +15,14 @@ from stub import KEY, serving
 from configs.places import CONFIGS
 
 
+@pytest.fixture
+def workload(workload: Path) -> Path:
+    """Closed-loop: on a busy machine an open-loop run may be late, which rightly voids it."""
+    text = workload.read_text().replace("{mode: open}", "{mode: closed, users: 2}")
+    workload.write_text(text)
+    return workload
+
+
 def check(done, code: int, *words: str) -> str:  # type: ignore[no-untyped-def]
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -119,12 +127,63 @@ def test_two_arms_loaded_into_one_folder_are_compared(
 
 
 def test_failed_requests_are_counted_and_void(aot: Aot, workload: Path, tmp_path: Path) -> None:
-    with serving(gap_s=0.001, fault="break", faults_after=5) as stub:
+    with serving(gap_s=0.001, fault="429", faults_after=5) as stub:
         done = aot("load", workload, "--url", stub.base_url, "-o", "run")
-    check(done, 0)
-    assert "void: every request answered: failed: 3 in auto" in done.stdout
+    check(done, 1, "the run is void, see run/report.md")
+    words = "void: every request answered: 3 failed in auto, 3 of them: HTTP 429: stub says 429"
+    assert words in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["arms"]["auto"]["requests"] == {"planned": 8, "ok": 5, "failed": 3}
+
+
+def test_a_failed_attempt_leaves_no_trace_in_the_comparison(
+    aot: Aot, workload: Path, tmp_path: Path
+) -> None:
+    arguments = ("load", workload, "--arm", "aot", "-o", "run", "--url")
+    with serving(cached_tokens=0) as stub:
+        check(aot(*arguments, stub.base_url), 1, "not in the cache")
+    with serving(gap_s=0.001) as stub:
+        check(aot(*arguments, stub.base_url), 0)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["arms"]["aot"]["requests"] == {"planned": 8, "ok": 8, "failed": 0}
+    assert (tmp_path / "run" / "phases" / "r1-aot.interrupted-1").is_dir()
+
+
+def test_places_that_cannot_be_written_are_named(
+    aot: Aot, workload: Path, fake_engine: Path, tmp_path: Path
+) -> None:
+    check(aot("schedule", workload, "-o", "."), 2, ".: is a folder; name a file")
+    (tmp_path / "file").write_text("mine")
+    with serving() as stub:
+        check(aot("load", workload, "--url", stub.base_url, "-o", "file"), 2, "-o file: cannot")
+        check(aot("load", workload, "--url", stub.base_url, "-o", "prompt"), 2, "no run directory")
+    check(aot("serve", fake_engine, "--log", "no/such/log"), 2, "log file no/such/log")
+    assert (tmp_path / "file").read_text() == "mine"
+    done = aot("schedule", workload, "-o", "[/x].jsonl")
+    assert done.returncode == 2  # a folder that is not there, and no mark-up error
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("host: 192.0.2.1", "host: cannot listen on 192.0.2.1"),
+        ("block_tokens: 16", "block_tokens: 16 does not work on a CPU"),
+        ("args: [--port, 80]", "args: --port does not belong there: use the key 'port'"),
+        ("args: [--hf-token, abc]", "would show its value in every process list"),
+        ("env: {VLLM_SERVER_DEV_MODE: '1'}", "use the key 'dev_mode'"),
+        ("environment: current", "no engine is installed beside the toolkit"),
+    ],
+)
+def test_a_setting_that_cannot_be_served_names_file_and_key(
+    aot: Aot, fake_engine: Path, line: str, words: str
+) -> None:
+    kept = [
+        x for x in fake_engine.read_text().splitlines() if x.split(":")[0] != line.split(":")[0]
+    ]
+    fake_engine.write_text("\n".join([*kept, line]) + "\n")
+    code = 1 if "current" in line else 2
+    text = check(aot("serve", fake_engine, "--dry-run"), code, words)
+    assert "server.yaml" in text or code == 1
 
 
 def test_warm_claims_success_only_for_hits(aot: Aot, workload: Path) -> None:

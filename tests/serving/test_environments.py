@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,26 +48,63 @@ def test_missing_incomplete_and_outdated_are_told_apart_and_never_used(tiny: Pat
         environments.require("tiny")
 
 
-def test_a_half_finished_install_is_redone(tiny: Path) -> None:
-    folder = environments.engines_dir() / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "left-over").write_text("of an interrupted install")
-    made = environments.install("tiny", silent)
-    assert made.state == "installed"
-    assert made.versions["six"] == "1.16.0"
-    assert not (folder / "left-over").exists()
-    lines: list[str] = []
-    assert environments.install("tiny", lines.append) == made
-    assert lines == []  # nothing to do the second time
-
-
-def test_a_failing_step_shows_the_log_and_leaves_no_marker(tiny: Path) -> None:
+def test_a_failed_install_shows_the_log_is_never_used_and_is_redone(tiny: Path) -> None:
     recipe = tiny / "engines" / "tiny.yaml"
     recipe.write_text(RECIPE.format(package="six==0.0.0.0.1"))
     with pytest.raises(ToolkitError) as caught:
         environments.install("tiny", silent)
     assert "No matching distribution found for six==0.0.0.0.1" in str(caught.value)
     assert environments.inspect("tiny").state == "incomplete"
+    left_over = environments.engines_dir() / "tiny" / "left-over"
+    left_over.touch()
+    recipe.write_text(RECIPE.format(package="six==1.16.0"))
+    made = environments.install("tiny", silent)
+    assert made.state == "installed"
+    assert made.versions["six"] == "1.16.0"
+    assert not left_over.exists()
+    lines: list[str] = []
+    assert environments.install("tiny", lines.append) == made
+    assert lines == []  # nothing to do the second time
+
+
+def tiny_wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
+    """A wheel of one module that has nothing in it."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_a_pinned_package_that_pip_does_not_find_comes_from_the_fallback_index(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch==2.13.0+cpu on an ordinary machine, which is both required and pinned."""
+    known, index = tiny / "known", tiny / "index" / "aotdep"
+    known.mkdir()
+    index.mkdir(parents=True)
+    tiny_wheel(known, "aotpkg", "1.0", "aotdep==2.0+cpu")
+    tiny_wheel(known, "aotdep", "2.0")
+    tiny_wheel(index, "aotdep", "2.0+cpu")
+    wheel = next(index.glob("*.whl")).name.replace("+", "%2B")
+    (index / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
+    monkeypatch.setenv("PIP_FIND_LINKS", str(known))
+    monkeypatch.setenv("AOT_TEST_INDEX", (tiny / "index").as_uri())
+    (tiny / "engines" / "tiny.lock").write_text("aotdep==2.0+cpu\n")
+    recipe = RECIPE.format(package="aotpkg==1.0").replace("import six", "import aotdep")
+    (tiny / "engines" / "tiny.yaml").write_text(
+        recipe + "constraints: tiny.lock\nfallback_index: file:///nowhere\n"
+        "fallback_index_env: AOT_TEST_INDEX\n"
+    )
+    lines: list[str] = []
+    made = environments.install("tiny", lines.append)
+    assert made.versions["aotpkg"] == "1.0"
+    assert any("pip as configured failed; trying again with file:" in line for line in lines)
 
 
 def test_an_unknown_environment_is_a_usage_error() -> None:

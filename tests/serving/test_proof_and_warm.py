@@ -45,8 +45,8 @@ def _shared(a: str, b: str) -> int:
     )
 
 
-def prove(server: PlayedServer, arm: str) -> proof.Proof:
-    return proof.prove(server, VLLM(), arm, "run/r1", "fresh process")  # type: ignore[arg-type]
+def prove(server: PlayedServer, arm: str, block: int | None = BLOCK) -> proof.Proof:
+    return proof.prove(server, VLLM(), proof.Wanted(arm, block, "fresh process"), "run/r1")
 
 
 @pytest.mark.parametrize("arm", ["auto", "aot"])
@@ -90,6 +90,12 @@ def test_a_cache_that_is_not_empty_is_refused() -> None:
     text = proof.canary("run/r1", BLOCK)[0]["content"]
     with pytest.raises(CacheStateError, match="never sent before hit"):
         proof.insist(prove(PlayedServer(preloaded=(text,)), "auto"))
+
+
+def test_a_block_size_that_the_engine_overrode_is_refused() -> None:
+    with pytest.raises(CacheStateError, match=r"blocks of 32 tokens, the server file says.*: 64"):
+        proof.insist(prove(PlayedServer(), "auto", block=64))
+    assert prove(PlayedServer(), "auto", block=None).problems == ()
 
 
 def test_canaries_of_two_phases_share_no_block() -> None:

@@ -92,6 +92,16 @@ def test_a_key_that_is_not_set_is_named(fake_engine: Path, tmp_path: Path) -> No
         launch.prepare(fake_engine).up("aot", tmp_path / "log").__enter__()
 
 
+def test_a_proxy_does_not_stand_between_us_and_loopback(
+    fake_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with launch.prepare(fake_engine).up("aot", tmp_path / "log") as server:
+        assert server.alive
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_command_is_stopped(
     fake_engine: Path, tmp_path: Path, number: signal.Signals

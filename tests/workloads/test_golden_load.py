@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,7 @@ def test_closed_loop_waits_for_the_answer(workload: Path, tmp_path: Path) -> Non
         ("error-event", 200, "the server sent an error"),
         ("garbage", 200, "not JSON"),
         ("no-text", 200, "carried no text"),
+        ("null-event", 200, "no chat chunk"),
     ],
 )
 def test_a_failure_is_a_record_and_the_others_go_on(
@@ -135,6 +138,44 @@ def test_a_server_that_goes_silent_times_out(workload: Path, tmp_path: Path) -> 
         _, *records = load(stub, workload, tmp_path)
     assert sorted(bool(r["error"]) for r in records) == [False] * 6 + [True] * 2
     assert all("timed out" in r["error"] for r in records if r["error"])
+
+
+def test_several_locust_users_share_the_schedule(workload: Path, tmp_path: Path) -> None:
+    """Locust's web UI asks for a number of users: every request is still sent, and once."""
+    schedule_file.write(plan.schedule_of(workload), tmp_path / "schedule.jsonl")
+    with serving(gap_s=0.001) as stub:
+        job = replay.Replay(
+            tmp_path / "schedule.jsonl", stub.base_url, MODEL, 5, tmp_path / "phase"
+        )
+        replay.run(job, lambda _: None)
+        assert len(stub.received) == 8
+    rows = (job.records / "requests-0.jsonl").read_text().splitlines()[1:]
+    assert sorted(json.loads(r)["id"] for r in rows) == [f"r{n:06d}" for n in range(8)]
+
+
+def test_a_base_url_may_have_a_path(workload: Path, tmp_path: Path) -> None:
+    schedule_file.write(plan.schedule_of(workload), tmp_path / "schedule.jsonl")
+    with serving(gap_s=0.001, below="/team-a") as stub:
+        job = replay.Replay(
+            tmp_path / "schedule.jsonl", stub.base_url + "/team-a", MODEL, 1, tmp_path / "phase"
+        )
+        replay.run(job, lambda _: None)
+    rows = (job.records / "requests-0.jsonl").read_text().splitlines()[1:]
+    assert [json.loads(r)["error"] for r in rows] == [None] * 8
+
+
+def test_locust_used_by_hand_says_what_it_lacks(workload: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "locust", "-f", str(replay.LOCUSTFILE), "--headless"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "--host, --schedule, --model, --records required" in done.stderr
+    schedule_file.write(plan.schedule_of(workload), tmp_path / "s.jsonl")
+    rest = ["--host", "http://127.0.0.1:9", "--schedule", str(tmp_path / "s.jsonl")]
+    rest += ["--model", "m", "--records", str(tmp_path / "records"), "--api-key-env", "NO_KEY"]
+    done = subprocess.run([*command, *rest], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "variable NO_KEY is not set" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_key_is_sent_and_written_nowhere(

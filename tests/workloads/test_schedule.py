@@ -40,6 +40,14 @@ def test_a_schedule_survives_its_file(workload: Path, tmp_path: Path) -> None:
     assert schedule_file.digest(tmp_path / "s.jsonl") == digest
 
 
+def test_line_separators_that_json_leaves_alone_survive(workload: Path, tmp_path: Path) -> None:
+    prompt = workload.parent / "prompt" / "system_prompt.txt"
+    prompt.write_text("You\u2028help\u2029{{ tenant }}\u0085.", encoding="utf-8")
+    made = plan.schedule_of(workload)
+    schedule_file.write(made, tmp_path / "s.jsonl")
+    assert schedule_file.read(tmp_path / "s.jsonl") == made
+
+
 def test_one_knob_leaves_the_other_draws_alone(workload: Path) -> None:
     before = plan.schedule_of(workload)
     workload.write_text(workload.read_text().replace("rate_per_s: 40", "rate_per_s: 80"))

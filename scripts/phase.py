@@ -1,0 +1,101 @@
+"""One arm of one repeat, whoever started the server: its folder, warming, replay and snapshots.
+
+done.json is written last, so what was interrupted is known, kept, and measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.runs import phase_name
+from configs.errors import ToolkitError
+from configs.schema import Arm
+from scripts import plan
+from scripts.terminal import bar, status
+from serving import warm
+from serving.endpoint import Endpoint
+from serving.engine import Engine
+from workloads import replay
+from workloads.request import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Where and what: `run_folder` holds the schedule, `folder` what this phase leaves."""
+
+    run_folder: Path
+    arm: Arm
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        return phase_name(self.arm, self.repeat)
+
+    @property
+    def folder(self) -> Path:
+        return self.run_folder / "phases" / self.name
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "done.json").exists()
+
+    def begin(self) -> None:
+        """Make the folder, empty; what an interrupted attempt left is kept beside it."""
+        if self.folder.exists():
+            attempt = 1
+            while (aside := self.folder.with_name(f"{self.name}.interrupted-{attempt}")).exists():
+                attempt += 1
+            self.folder.rename(aside)
+        self.folder.mkdir(parents=True)
+
+    def warm(
+        self,
+        endpoint: Endpoint,
+        engine: Engine | None,
+        schedule: Schedule,
+        tokens: plan.Tokens | None,
+    ) -> None:
+        """Compile the static prefixes into the cache; CacheStateError unless all of them hit."""
+        prefixes = plan.static_prefixes(schedule, tokens)
+        with status("compiling static prefixes ahead of time") as line:
+            warmed = warm.warm(endpoint, engine, prefixes, line)
+        self.write("warm.json", [w.as_json() for w in warmed])
+        warm.insist(warmed)
+
+    def replay(self, endpoint: Endpoint, schedule: Schedule, alive: Callable[[], bool]) -> None:
+        """Replay between two snapshots of the counters, and mark the phase as done.
+
+        Raises ToolkitError when the load generator failed, or the server died under it.
+        """
+        job = replay.Replay(
+            schedule=self.run_folder / "schedule.jsonl",
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            users=schedule.users,
+            folder=self.folder,
+            arm=self.arm,
+            repeat=self.repeat,
+            api_key_env=endpoint.api_key_env,
+        )
+        self._snapshot(endpoint, "metrics-before.txt")
+        title = f"replaying {self.arm} (repeat {self.repeat})"
+        with bar(title, len(schedule.requests)) as progress:
+            replay.run(job, progress)
+        if not alive():
+            raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
+        self._snapshot(endpoint, "metrics-after.txt")
+        self.write("done.json", {"ended_utc": datetime.now(UTC).isoformat()})
+
+    def write(self, name: str, value: Any) -> None:
+        (self.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+    def _snapshot(self, endpoint: Endpoint, name: str) -> None:
+        """Keep the /metrics page as it is; nothing where the server has none."""
+        text = endpoint.metrics_text()
+        if text is not None:
+            (self.folder / name).write_text(text, encoding="utf-8")
