@@ -44,6 +44,9 @@ NUMBERS = [
     "status",
 ]
 
+MIN_LOAD_WALL_S = 2.0
+"""Below this, the start of the load generator would be all that its CPU share shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -210,7 +213,7 @@ def _generator_cpu(folder: Path) -> float | None:
     shares = [
         load["cpu_s"] / load["wall_s"]
         for path in folder.glob("load-*.json")
-        if (load := _json(path)) and load.get("wall_s")
+        if (load := _json(path)) and load["wall_s"] >= MIN_LOAD_WALL_S
     ]
     return max(shares) if shares else None
 

@@ -171,7 +171,9 @@ def _generator(run: Run) -> Iterator[Finding]:
     check = "load generator not the bottleneck"
     shares = [p.generator_cpu for p in run.phases if p.generator_cpu is not None]
     if not shares:
-        yield Finding("warning", check, "CPU use of the load generator is unknown")
+        yield Finding(
+            "warning", check, "CPU use of the load generator is unknown (or the replay too short)"
+        )
         return
     detail = f"at most {max(shares):.0%} of one core, limit {GENERATOR_CPU:.0%}"
     yield Finding("void" if max(shares) > GENERATOR_CPU else "ok", check, detail)

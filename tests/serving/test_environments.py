@@ -48,25 +48,6 @@ def test_missing_incomplete_and_outdated_are_told_apart_and_never_used(tiny: Pat
         environments.require("tiny")
 
 
-def test_a_failed_install_shows_the_log_is_never_used_and_is_redone(tiny: Path) -> None:
-    recipe = tiny / "engines" / "tiny.yaml"
-    recipe.write_text(RECIPE.format(package="six==0.0.0.0.1"))
-    with pytest.raises(ToolkitError) as caught:
-        environments.install("tiny", silent)
-    assert "No matching distribution found for six==0.0.0.0.1" in str(caught.value)
-    assert environments.inspect("tiny").state == "incomplete"
-    left_over = environments.engines_dir() / "tiny" / "left-over"
-    left_over.touch()
-    recipe.write_text(RECIPE.format(package="six==1.16.0"))
-    made = environments.install("tiny", silent)
-    assert made.state == "installed"
-    assert made.versions["six"] == "1.16.0"
-    assert not left_over.exists()
-    lines: list[str] = []
-    assert environments.install("tiny", lines.append) == made
-    assert lines == []  # nothing to do the second time
-
-
 def tiny_wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
     """A wheel of one module that has nothing in it."""
     info = f"{name}-{version}.dist-info"
@@ -81,10 +62,10 @@ def tiny_wheel(folder: Path, name: str, version: str, requires: str = "") -> Non
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def test_a_pinned_package_that_pip_does_not_find_comes_from_the_fallback_index(
+def test_a_failed_install_is_never_used_and_redone_and_the_fallback_index_is_tried(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As torch==2.13.0+cpu on an ordinary machine, which is both required and pinned."""
+    """aotdep is torch==2.13.0+cpu on an ordinary machine: required, pinned, and not found there."""
     known, index = tiny / "known", tiny / "index" / "aotdep"
     known.mkdir()
     index.mkdir(parents=True)
@@ -94,17 +75,27 @@ def test_a_pinned_package_that_pip_does_not_find_comes_from_the_fallback_index(
     wheel = next(index.glob("*.whl")).name.replace("+", "%2B")
     (index / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
     monkeypatch.setenv("PIP_FIND_LINKS", str(known))
-    monkeypatch.setenv("AOT_TEST_INDEX", (tiny / "index").as_uri())
+    recipe = tiny / "engines" / "tiny.yaml"
+    text = RECIPE.format(package="aotpkg==1.0").replace("import six", "import aotdep")
+    text += "constraints: tiny.lock\n"
     (tiny / "engines" / "tiny.lock").write_text("aotdep==2.0+cpu\n")
-    recipe = RECIPE.format(package="aotpkg==1.0").replace("import six", "import aotdep")
-    (tiny / "engines" / "tiny.yaml").write_text(
-        recipe + "constraints: tiny.lock\nfallback_index: file:///nowhere\n"
-        "fallback_index_env: AOT_TEST_INDEX\n"
-    )
+
+    recipe.write_text(text)
+    with pytest.raises(ToolkitError, match="failed with exit code 1") as caught:
+        environments.install("tiny", silent)
+    assert "aotpkg 1.0 depends on aotdep==2.0+cpu" in str(caught.value)
+    assert environments.inspect("tiny").state == "incomplete"
+    left_over = environments.engines_dir() / "tiny" / "left-over"
+    left_over.touch()
+
+    recipe.write_text(text + "fallback_index: file:///nowhere\nfallback_index_env: AOT_TEST\n")
+    monkeypatch.setenv("AOT_TEST", (tiny / "index").as_uri())
     lines: list[str] = []
     made = environments.install("tiny", lines.append)
-    assert made.versions["aotpkg"] == "1.0"
+    assert (made.state, made.versions["aotpkg"]) == ("installed", "1.0")
     assert any("pip as configured failed; trying again with file:" in line for line in lines)
+    assert not left_over.exists()
+    assert environments.install("tiny", pytest.fail) == made  # nothing to do the second time
 
 
 def test_an_unknown_environment_is_a_usage_error() -> None:
