@@ -67,7 +67,8 @@ def _create(folder: Path, schedule: Schedule, endpoint: Endpoint) -> None:
     if occupied:
         raise UsageError(f"{folder} exists and is no run directory; choose another with -o")
     digest = schedule_file.write(schedule, folder / "schedule.jsonl")
-    tokens = plan.count_tokens(schedule, endpoint.tokenize)
+    with status("counting the tokens of the planned prompts"):
+        tokens = plan.count_tokens(schedule, endpoint.tokenize)
     if tokens is not None:
         plan.write_tokens(tokens, folder / "tokens.parquet")
     engine = engines.detect(endpoint.metrics())

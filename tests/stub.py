@@ -6,6 +6,7 @@ stamped on CLOCK_MONOTONIC just before it is written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -36,6 +37,8 @@ class Behaviour:
     """Path of the base URL, as behind a gateway."""
     faults_after: int = 0
     """Requests answered well before `fault` begins."""
+    faults: tuple[str, ...] = ()
+    """Or one fault for each request, in the order of arrival."""
 
 
 @dataclass
@@ -44,8 +47,11 @@ class Stub:
     behaviour: Behaviour
     emitted: dict[str, list[float]] = field(default_factory=dict)
     """By user message: when each text chunk was written."""
+    faulted: dict[str, str | None] = field(default_factory=dict)
+    """By user message: what went wrong with it."""
     received: list[dict[str, Any]] = field(default_factory=list)
     received_s: list[float] = field(default_factory=list)
+    counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     release: threading.Event = field(default_factory=threading.Event)
 
 
@@ -96,7 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.stub.behaviour.require_key and not self._allowed():
             return
         behaviour = self.stub.behaviour
-        fault = behaviour.fault if len(self.stub.received) > behaviour.faults_after else None
+        number = next(self.stub.counter)
+        fault = behaviour.fault if number > behaviour.faults_after else None
+        fault = behaviour.faults[number - 1] if behaviour.faults else fault
+        self.stub.faulted[body["messages"][-1]["content"]] = fault
         if fault and fault.isdigit():
             self._json(int(fault), {"error": {"message": f"stub says {fault}"}})
         elif not body.get("stream"):

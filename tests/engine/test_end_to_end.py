@@ -123,6 +123,36 @@ def test_every_metric_the_toolkit_reads_is_on_a_live_page(files: Path) -> None:
     assert all((f.capacity_tokens or 0) > 10_000 for f in facts.values())
 
 
+def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) -> None:
+    run = only_run(files / "restart")
+    (run / "phases" / "r1-aot" / "done.json").unlink()
+    command = [sys.executable, "-m", "scripts.cli", "run", "--resume", str(run)]
+    process = subprocess.Popen(
+        command, cwd=files, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert any(line.startswith("replaying aot") for line in iter(process.stderr.readline, ""))
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert f"measure the rest with: aot run --resume {run}" in rest
+    assert engine_processes() == []
+    assert "arm aot, repeat 1: interrupted" in (run / "report.md").read_text()
+    assert report.evaluate(run).summary["arms"]["jit"]["requests"]["ok"] == 5
+
+    done = aot("run", "--resume", run, cwd=files)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stderr.count("already measured") == 2
+    assert done.stderr.count("healthy after") == 1
+    arms = report.evaluate(run).summary["arms"]
+    assert {arm: numbers["requests"]["ok"] for arm, numbers in arms.items()} == {
+        "jit": 5, "auto": 5, "aot": 5,
+    }  # fmt: skip
+    kept = [p.name for p in (run / "phases").iterdir() if "interrupted" in p.name]
+    assert sorted(kept) == ["r1-aot.interrupted-1", "r1-aot.interrupted-2"]
+
+
 def test_the_reset_endpoint_empties_one_process_between_arms(files: Path) -> None:
     done = aot("run", "endpoint.yaml", "--runs", "endpoint", cwd=files)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -103,31 +103,33 @@ def test_closed_loop_waits_for_the_answer(workload: Path, tmp_path: Path) -> Non
     assert [r["id"] for r in records] == [f"r{n:06d}" for n in range(8)]
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "words"),
-    [
-        ("401", 401, "HTTP 401: stub says 401"),
-        ("429", 429, "HTTP 429: stub says 429"),
-        ("500", 500, "HTTP 500: stub says 500"),
-        ("break", 200, "IncompleteRead"),
-        ("error-event", 200, "the server sent an error"),
-        ("garbage", 200, "not JSON"),
-        ("no-text", 200, "carried no text"),
-        ("null-event", 200, "no chat chunk"),
-    ],
-)
-def test_a_failure_is_a_record_and_the_others_go_on(
-    workload: Path, tmp_path: Path, fault: str, status: int, words: str
-) -> None:
-    with serving(gap_s=0.001, fault=fault, faults_after=4) as stub:
+FAULTS = {
+    "401": (401, "HTTP 401: stub says 401"),
+    "429": (429, "HTTP 429: stub says 429"),
+    "500": (500, "HTTP 500: stub says 500"),
+    "break": (200, "IncompleteRead"),
+    "error-event": (200, "the server sent an error"),
+    "garbage": (200, "not JSON"),
+    "null-event": (200, "no chat chunk"),
+    "no-text": (200, "carried no text"),
+}
+
+
+def test_each_kind_of_failure_is_a_record_that_says_so(workload: Path, tmp_path: Path) -> None:
+    with serving(gap_s=0.001, faults=tuple(FAULTS)) as stub:
         _, *records = load(stub, workload, tmp_path)
-    failed = [r for r in records if r["error"]]
-    assert len(records) == 8
-    assert len(failed) == 4
-    for record in failed:
-        assert record["status"] == status
-        assert words in record["error"]
-        assert record["first_token_s"] is None
+    assert len(records) == len(FAULTS)
+    seen = {stub.faulted[_key(r, tmp_path)]: r for r in records}
+    for fault, (status, words) in FAULTS.items():
+        assert seen[fault]["status"] == status
+        assert words in seen[fault]["error"]
+        assert seen[fault]["first_token_s"] is None
+
+
+def test_a_failure_does_not_stop_the_others(workload: Path, tmp_path: Path) -> None:
+    with serving(gap_s=0.001, fault="break", faults_after=4) as stub:
+        _, *records = load(stub, workload, tmp_path)
+    assert sorted(bool(r["error"]) for r in records) == [False] * 4 + [True] * 4
 
 
 def test_a_server_that_goes_silent_times_out(workload: Path, tmp_path: Path) -> None:
