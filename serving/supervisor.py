@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,7 +77,8 @@ def _end_all(child: subprocess.Popen[bytes]) -> None:
     me = psutil.Process()
     deadline = time.monotonic() + GRACE_S
     if child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it may end in this very moment
+            os.killpg(child.pid, signal.SIGTERM)
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL_S)
     # What outlives the main process is an orphan of ours by now.
