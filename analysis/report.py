@@ -19,7 +19,7 @@ from analysis import figures, metrics
 from analysis.figures import Figure
 from analysis.runs import Run, load
 from analysis.summary import summarize
-from analysis.validity import Finding, judge
+from analysis.validity import ANSWERED, Finding, judge
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,6 +36,11 @@ class Evaluation:
     @property
     def void(self) -> bool:
         return any(f.level == "void" for f in self.findings)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a planned request failed or left no record."""
+        return any(f.level == "void" and f.check == ANSWERED for f in self.findings)
 
     @property
     def headline(self) -> str:

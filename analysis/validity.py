@@ -12,6 +12,7 @@ from analysis import oracle
 from analysis.runs import Phase, Run
 
 Level = Literal["void", "warning", "ok"]
+ANSWERED = "every request answered"
 
 LATENESS_FLOOR_S = 0.005
 LATENESS_SHARE = 0.10
@@ -85,7 +86,7 @@ def _jit_hits(run: Run, frame: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _failures(run: Run, summary: dict[str, Any]) -> Iterator[Finding]:
-    check = "every request answered"
+    check = ANSWERED
     bad = {a: s for a, s in summary["arms"].items() if s["requests"]["failed"]}
     for arm, numbers in bad.items():
         words, count = next(iter(numbers["errors"].items()), ("no text arrived", 0))
@@ -145,7 +146,8 @@ def _output_tokens(run: Run, frame: pd.DataFrame) -> Iterator[Finding]:
         detail = f"{int((counts > 1).sum())} requests have different output lengths between arms"
         yield Finding("void", check, detail)
     elif short:
-        yield Finding("void", check, f"{short} answers are shorter than the planned {planned}")
+        detail = f"{short} answers are shorter than the planned {planned}, equally in every arm"
+        yield Finding("warning", check, detail)
     else:
         yield Finding("ok", check, "equal for every request")
 

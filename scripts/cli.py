@@ -221,9 +221,9 @@ def doctor() -> None:
 
 
 def _conclude(folder: Path) -> None:
-    """Report what was measured just now; a void measurement is a failure."""
-    if _report(folder).void:
-        raise ToolkitError(f"the run is void, see {folder}/report.md for why")
+    """Report what was measured just now; requests without an answer are a failure of it."""
+    if _report(folder).unanswered:
+        raise ToolkitError(f"not every request was answered, see {folder}/report.md")
 
 
 def _report(folder: Path) -> Evaluation:

@@ -129,7 +129,7 @@ def test_two_arms_loaded_into_one_folder_are_compared(
 def test_failed_requests_are_counted_and_void(aot: Aot, workload: Path, tmp_path: Path) -> None:
     with serving(gap_s=0.001, fault="429", faults_after=5) as stub:
         done = aot("load", workload, "--url", stub.base_url, "-o", "run")
-    check(done, 1, "the run is void, see run/report.md")
+    check(done, 1, "not every request was answered, see run/report.md")
     words = "void: every request answered: 3 failed in auto, 3 of them: HTTP 429: stub says 429"
     assert words in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
