@@ -63,7 +63,9 @@ def _key(record: dict[str, Any], folder: Path) -> str:
     return next(r.messages[-1]["content"] for r in schedule.requests if r.id == record["id"])
 
 
-def test_token_counts_come_from_the_usage_block(workload: Path, tmp_path: Path) -> None:
+def test_bodies_are_as_planned_and_token_counts_come_from_the_usage_block(
+    workload: Path, tmp_path: Path
+) -> None:
     with serving(tokens=5, gap_s=0.001, prompt_tokens=321, cached_tokens=288) as stub:
         _, *records = load(stub, workload, tmp_path)
     for record in records:
@@ -72,6 +74,13 @@ def test_token_counts_come_from_the_usage_block(workload: Path, tmp_path: Path) 
         assert record["output_tokens"] == 5
         assert record["error"] is None
         assert record["status"] == 200
+    schedule = plan.schedule_of(workload)
+    planned = sorted(json.dumps(schedule.messages_of(r)) for r in schedule.requests)
+    assert sorted(json.dumps(b["messages"]) for b in stub.received) == planned
+    for body in stub.received:
+        assert body["max_tokens"] == 6
+        assert body["ignore_eos"] is True
+        assert body["stream_options"] == {"include_usage": True}
 
 
 def test_unreported_cached_tokens_stay_unknown(workload: Path, tmp_path: Path) -> None:
@@ -190,15 +199,3 @@ def test_the_key_is_sent_and_written_nowhere(
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert KEY not in path.read_text(errors="replace"), path
-
-
-def test_bodies_are_the_schedules_messages(workload: Path, tmp_path: Path) -> None:
-    with serving(gap_s=0.001) as stub:
-        load(stub, workload, tmp_path)
-    schedule = plan.schedule_of(workload)
-    planned = sorted(json.dumps(schedule.messages_of(r)) for r in schedule.requests)
-    assert sorted(json.dumps(b["messages"]) for b in stub.received) == planned
-    for body in stub.received:
-        assert body["max_tokens"] == 6
-        assert body["ignore_eos"] is True
-        assert body["stream_options"] == {"include_usage": True}
