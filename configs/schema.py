@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+EngineName = Literal["vllm", "sglang"]
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -26,11 +27,14 @@ class StrictModel(BaseModel):
 class EngineRecipe(StrictModel):
     """configs/engines/NAME.yaml: how an engine's own virtual environment is made."""
 
-    engine: Literal["vllm"] = Field(description="which engine interface drives it")
+    engine: EngineName = Field(description="which engine interface drives it")
     description: str
     device: Literal["cpu", "cuda"]
     packages: list[str] = Field(min_length=1, description="pip requirements, pinned")
     constraints: str | None = Field(None, description="pip constraints file beside the recipe")
+    packages_without_deps: list[str] = Field(
+        default_factory=list, description="installed after the packages, dependencies left out"
+    )
     fallback_index: str | None = Field(
         None, description="extra package index, tried only when pip as configured finds no match"
     )
@@ -59,7 +63,7 @@ class ModelRecipe(StrictModel):
 class ServerConfig(StrictModel):
     """configs/servers/NAME.yaml: one engine process. The caching mode comes from the arm."""
 
-    engine: Literal["vllm"] = "vllm"
+    engine: EngineName = "vllm"
     environment: str = Field(
         "vllm", description="recipe name under configs/engines/, or 'current' for this Python"
     )

@@ -162,6 +162,9 @@ class _Installer:
         except ToolkitError:
             self.report("pip could not be updated; going on with the one that Python brought")
         self._install_packages()
+        if self.recipe.packages_without_deps:
+            bare = self.recipe.packages_without_deps
+            self._pip(f"installing {', '.join(bare)}", "install", "--no-compile", "--no-deps", *bare)
         if self.recipe.remove:
             self._pip("removing what does not load here", "uninstall", "-y", *self.recipe.remove)
         for package in self.recipe.local_packages:
@@ -223,7 +226,9 @@ class _Installer:
             )
 
     def _write_marker(self) -> None:
-        names = [p.split("==")[0] for p in self.recipe.packages] + ["torch", "transformers"]
+        packages = [*self.recipe.packages_without_deps, *self.recipe.packages]
+        pinned = [p.split("==")[0] for p in packages if "==" in p]
+        names = [*pinned, "torch", "transformers"]
         code = (
             "import json, importlib.metadata as m, platform\n"
             "def v(n):\n"
