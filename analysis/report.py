@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from analysis import figures, metrics
+from analysis import figures, headlines, metrics
 from analysis.figures import Figure
-from analysis.runs import Run, load
+from analysis.finding import LEVELS, Finding
+from analysis.formats import number, ratio_text, seconds
+from analysis.phases import RECORD_COLUMNS
+from analysis.runs import Run, ServerRun, load
 from analysis.summary import summarize
-from analysis.validity import ANSWERED, Finding, judge
+from analysis.validity import ANSWERED, judge
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One server of a run with what is derived from it."""
+
+    server: ServerRun
+    numbers: dict[str, Any]
+    """arms and comparison, as in summary.json."""
+    findings: list[Finding]
+    headline: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,13 @@ class Evaluation:
     run: Run
     frame: pd.DataFrame
     summary: dict[str, Any]
-    findings: list[Finding]
+    parts: list[Part]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Of all servers, worst first."""
+        found = [f for part in self.parts for f in part.findings]
+        return sorted(found, key=lambda f: LEVELS.index(f.level))
 
     @property
     def void(self) -> bool:
@@ -53,12 +73,26 @@ def evaluate(folder: Path) -> Evaluation:
     Raises UsageError when it is no run directory.
     """
     run = load(folder)
-    frame = metrics.derive(run.records)
+    records = [s.records for s in run.servers if len(s.records)]
+    frame = metrics.derive(
+        pd.concat(records, ignore_index=True) if records else pd.DataFrame(columns=RECORD_COLUMNS)
+    )
     summary = summarize(run, frame)
-    findings = judge(run, frame, summary)
-    summary["findings"] = [asdict(f) for f in findings]
-    summary["headline"] = headline(summary, findings)
-    return Evaluation(run, frame, summary, findings)
+    parts = [_part(server, frame, summary, alone=len(run.servers) == 1) for server in run.servers]
+    found = Evaluation(run, frame, summary, parts)
+    summary["findings"] = [asdict(f) for f in found.findings]
+    summary["headline"] = headlines.of_run(
+        [(p.server.name, p.headline) for p in parts], summary["between_servers"]
+    )
+    return found
+
+
+def _part(server: ServerRun, frame: pd.DataFrame, summary: dict[str, Any], alone: bool) -> Part:
+    numbers = summary["servers"][server.name]
+    findings = judge(server, frame[frame["server"] == server.name], numbers)
+    if not alone:
+        findings = [replace(f, detail=f"{server.name}: {f.detail}") for f in findings]
+    return Part(server, numbers, findings, headlines.of_server(numbers, findings))
 
 
 def write(folder: Path) -> Evaluation:
@@ -68,8 +102,10 @@ def write(folder: Path) -> Evaluation:
     """
     found = evaluate(folder)
     if len(found.frame):
-        _write(folder / "records.parquet", lambda p: found.run.records.to_parquet(p, index=False))
-    drawn = figures.draw_all(found.frame, found.run.arms, folder / "figures")
+        facts = found.frame[RECORD_COLUMNS]
+        _write(folder / "records.parquet", lambda p: facts.to_parquet(p, index=False))
+    arms = {s.name: s.arms for s in found.run.servers}
+    drawn = figures.draw_all(found.frame, arms, folder / "figures")
     context = _context(found, drawn)
     for name in ("report.html", "report.md"):
         text = _environment(name).get_template(f"{name}.jinja2").render(context)
@@ -79,38 +115,12 @@ def write(folder: Path) -> Evaluation:
     return found
 
 
-def headline(summary: dict[str, Any], findings: list[Finding]) -> str:
-    """One sentence with the measured ratio, or why there is none."""
-    compared, arms = summary["comparison"], summary["arms"]
-    ratio, interval = compared["ttft_p50_speedup"], compared["ttft_p50_speedup_ci95"]
-    if any(f.level == "void" for f in findings):
-        return "This run is void: at least one check below says that its numbers must not be used."
-    if ratio is None:
-        have = ", ".join(arms) or "none"
-        return f"No comparison: it needs answered requests in jit and aot (arms with data: {have})."
-    # The medians of the paired requests, so that the sentence agrees with itself.
-    before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
-    sure = (
-        f" (95 % interval {interval[0]:.1f}–{interval[1]:.1f})"
-        if interval
-        else " (too few pairs for an interval)"
-    )
-    return (
-        f"With the static prompts compiled ahead of time, the median time to first token is "
-        f"{ratio:.1f} times lower{sure}: {seconds(before)} in jit, {seconds(after)} in aot."
-        if ratio >= 1
-        else f"With the static prompts compiled ahead of time, the median time to first token is "
-        f"not lower: jit ÷ aot is {ratio:.2f}{sure}, {seconds(before)} in jit, "
-        f"{seconds(after)} in aot."
-    )
-
-
 def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
     run = found.run
     return {
         "run": run,
         "manifest": run.manifest,
-        "engine_version": _engine_version(run.manifest),
+        "parts": found.parts,
         "summary": found.summary,
         "findings": found.findings,
         "voided": [f for f in found.findings if f.level == "void"],
@@ -118,17 +128,7 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "figures": drawn,
         "images": {f.file: _embedded(run.folder / "figures" / f.file) for f in drawn},
         "headline": found.headline,
-        "facts": {p.name: p.facts for p in run.phases if p.facts},
-        "warmed": {p.name: p.warmed for p in run.phases if p.warmed},
-        "commands": {p.name: p.command for p in run.phases if p.command},
     }
-
-
-def _engine_version(manifest: dict[str, Any]) -> str:
-    """The version of the engine's package, which a recipe may install under a longer name."""
-    engine = manifest["engine"] or "-"
-    found = [v for k, v in manifest["versions"].items() if k.startswith(engine)]
-    return found[0] if found else ""
 
 
 def _environment(name: str) -> jinja2.Environment:
@@ -141,23 +141,6 @@ def _environment(name: str) -> jinja2.Environment:
     )
     env.filters.update(seconds=seconds, ratio=ratio_text, number=number, yaml=_yaml)
     return env
-
-
-def seconds(value: float | None) -> str:
-    """A duration for readers: ms below one second."""
-    if value is None or pd.isna(value):
-        return "not reported"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def ratio_text(value: float | None) -> str:
-    return "not reported" if value is None else f"{value:.4f}"
-
-
-def number(value: float | None) -> str:
-    if value is None:
-        return "not reported"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _yaml(value: Any) -> str:

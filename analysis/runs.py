@@ -1,20 +1,20 @@
 """Read a run directory: whatever is there, and say plainly what is missing.
 
 runs/NAME-TIMESTAMP/
-  manifest.json            resolved configs, versions, hardware, commit, schedule hash
-  schedule.jsonl           the traffic, the same for every arm
-  tokens.parquet           token ids of every planned prompt (absent without a tokenizer)
-  phases/r1-jit/           one arm of one repeat
+  manifest.json            resolved configs, servers, versions, hardware, commit, schedule hash
+  schedule.jsonl           the traffic, the same for every arm of every server
+  tokens-SERVER.parquet    token ids of every planned prompt (absent without a tokenizer)
+  phases/r1-jit/           one arm of one repeat; with several servers r1-jit@SERVER
     records/               requests-N.jsonl, load-N.json: written by the load side
     metrics-before.txt, metrics-after.txt    the engine's /metrics around the replay
-    proof.json warm.json server.log load.log
+    facts.json             what the engine said of its cache
+    proof.json warm.json command.json server.log load.log
     done.json              written last: without it the phase was interrupted
   records.parquet summary.json report.html report.md figures/     derived from the above
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,67 +24,46 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.phases import RECORD_COLUMNS, Phase, read_json, read_phase
 from configs.errors import UsageError
 from configs.schema import ARMS
-from serving.counters import CacheCounters, CacheFacts, Metrics, parse
-from serving.engines import ENGINES
+from serving.engine import Engine
+from serving.engines import ENGINES, OPENAI
 from workloads import schedule as schedule_file
-from workloads.record import Record, parse_lines
 from workloads.request import Schedule
 
-RECORD_COLUMNS = list(Record.__dataclass_fields__)
-NUMBERS = [
-    "planned_s",
-    "sent_s",
-    "first_token_s",
-    "last_token_s",
-    "prompt_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "status",
-]
-
-MIN_LOAD_WALL_S = 2.0
-"""Below this, the start of the load generator would be all that its CPU share shows."""
-
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One arm of one repeat. `counters` is the change over the replay, None where not scraped."""
+class ServerRun:
+    """What was measured on one server."""
 
-    arm: str
-    repeat: int
-    complete: bool
-    records: pd.DataFrame
-    broken_lines: int
-    facts: CacheFacts | None
-    counters: CacheCounters | None
-    proof: dict[str, Any] | None
-    warmed: list[dict[str, Any]] | None
-    schedule_hashes: set[str]
-    """What the record files say they replayed."""
-    command: str | None
-    """How the engine was started; None where it was not started by us."""
-    generator_cpu: float | None
-    """CPU seconds per wall second of the busiest load process; 1.0 is one core."""
-
-    @property
-    def name(self) -> str:
-        return phase_name(self.arm, self.repeat)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything a report is made from."""
-
-    folder: Path
-    manifest: dict[str, Any]
+    name: str
+    facts: dict[str, Any]
+    """Its entry in the manifest: engine, model, remote, versions, config."""
     schedule: Schedule | None
     schedule_sha256: str | None
     phases: list[Phase]
     tokens: dict[str, list[int]] | None
     missing: list[str]
     """What should be there and is not, in words."""
+
+    @property
+    def engine(self) -> Engine:
+        return ENGINES.get(self.facts["engine"] or "", OPENAI)
+
+    @property
+    def version(self) -> str:
+        """The version of the engine's package, which a recipe may install under a longer name."""
+        found = [v for k, v in self.facts["versions"].items() if k.startswith(self.engine.name)]
+        return found[0] if found else ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.facts.get("config") or {}
+
+    @property
+    def remote(self) -> bool:
+        return bool(self.facts.get("remote"))
 
     @property
     def records(self) -> pd.DataFrame:
@@ -104,30 +83,52 @@ class Run:
         return [a for a in ARMS if a in seen]
 
 
-def phase_name(arm: str, repeat: int) -> str:
-    """The folder name of a phase."""
-    return f"r{repeat}-{arm}"
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a report is made from."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    schedule: Schedule | None
+    schedule_sha256: str | None
+    servers: list[ServerRun]
+
+
+def phase_name(arm: str, repeat: int, server: str | None = None) -> str:
+    """The folder name of a phase; `server` where the run has several."""
+    return f"r{repeat}-{arm}" + (f"@{server}" if server else "")
+
+
+def tokens_file(server: str) -> str:
+    """The name of the file with a server's token counts."""
+    return f"tokens-{server}.parquet"
 
 
 def load(folder: Path) -> Run:
     """The run in `folder`, as far as it is there. UsageError when it is no run directory."""
     missing: list[str] = []
-    manifest = _json(folder / "manifest.json")
+    manifest = read_json(folder / "manifest.json")
     if manifest is None and not (folder / "phases").is_dir():
         raise UsageError(f"{folder}: no run directory (no readable manifest.json, no phases/)")
     if manifest is None:
         manifest = _manifest_from_folders(folder)
         missing.append("manifest.json: which machine, versions and engine this was is unknown")
     schedule, digest = _schedule(folder / "schedule.jsonl", missing)
-    phases = []
-    for repeat, arm in [(int(p["repeat"]), str(p["arm"])) for p in manifest["phases"]]:
-        found = _phase(folder / "phases" / phase_name(arm, repeat), arm, repeat, manifest["engine"])
-        missing += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
-        phases += [found] if found else []
-    tokens = _tokens(folder / "tokens.parquet")
-    if tokens is None:
-        missing.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
-    return Run(folder, manifest, schedule, digest, phases, tokens, missing)
+    servers = []
+    for name, facts in manifest["servers"].items():
+        engine = ENGINES.get(facts["engine"] or "", OPENAI)
+        lacking = list(missing)
+        phases = []
+        for planned in [p for p in manifest["phases"] if p["server"] == name]:
+            arm, repeat = str(planned["arm"]), int(planned["repeat"])
+            found = read_phase(folder / "phases" / planned["folder"], arm, repeat, name, engine)
+            lacking += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
+            phases += [found] if found else []
+        tokens = _tokens(folder / tokens_file(name))
+        if tokens is None:
+            lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
+        servers.append(ServerRun(name, facts, schedule, digest, phases, tokens, lacking))
+    return Run(folder, manifest, schedule, digest, servers)
 
 
 def _shortcomings(phase: Phase | None, name: str, schedule: Schedule | None) -> list[str]:
@@ -154,75 +155,21 @@ def _schedule(path: Path, missing: list[str]) -> tuple[Schedule | None, str | No
 def _manifest_from_folders(folder: Path) -> dict[str, Any]:
     """What the names of the phase folders tell, where the manifest is lost."""
     names = [p.name for p in sorted((folder / "phases").iterdir())]
-    found = [m for name in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)", name))]
+    found = [m for n in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)(?:@(.+))?", n))]
+    phases = [
+        {"repeat": int(m[1]), "arm": m[2], "server": m[3] or "server", "folder": m[0]}
+        for m in found
+    ]
+    unknown: dict[str, Any] = {"engine": None, "model": "unknown model", "versions": {}}
     return {
         "name": folder.name,
         "started_utc": "unknown time",
-        "engine": None,
-        "model": "unknown model",
+        "servers": {p["server"]: unknown for p in phases},
         "versions": {},
         "machine": {"cpu": "unknown machine", "gpus": []},
         "command": "unknown",
-        "phases": [{"repeat": int(m[1]), "arm": m[2]} for m in found],
+        "phases": phases,
     }
-
-
-def _phase(folder: Path, arm: str, repeat: int, engine: str | None) -> Phase | None:
-    if not folder.is_dir():
-        return None
-    records, broken, hashes = _records(folder / "records")
-    before, after = _metrics(folder / "metrics-before.txt"), _metrics(folder / "metrics-after.txt")
-    reader = ENGINES.get(engine or "")
-    counters = facts = None
-    if reader and before and after:
-        counters = reader.counters(after) - reader.counters(before)
-    if reader and before:
-        facts = reader.cache_facts(before)
-    return Phase(
-        arm=arm,
-        repeat=repeat,
-        complete=(folder / "done.json").exists(),
-        records=records,
-        broken_lines=broken,
-        facts=facts,
-        counters=counters,
-        proof=_json(folder / "proof.json"),
-        warmed=_json(folder / "warm.json"),
-        schedule_hashes=hashes,
-        command=(_json(folder / "command.json") or {}).get("command"),
-        generator_cpu=_generator_cpu(folder / "records"),
-    )
-
-
-def _records(folder: Path) -> tuple[pd.DataFrame, int, set[str]]:
-    rows: list[dict[str, Any]] = []
-    hashes: set[str] = set()
-    broken = 0
-    for path in sorted(folder.glob("requests-*.jsonl")):
-        header, found, bad = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
-        hashes |= {header["schedule_sha256"]} if header else set()
-        rows += found
-        broken += bad
-    frame = pd.DataFrame(rows, columns=RECORD_COLUMNS)
-    # None and absent become NaN: unknown stays unknown, and never turns into 0.
-    frame[NUMBERS] = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype("float64")
-    return frame, broken, hashes
-
-
-def _generator_cpu(folder: Path) -> float | None:
-    shares = [
-        load["cpu_s"] / load["wall_s"]
-        for path in folder.glob("load-*.json")
-        if (load := _json(path)) and load["wall_s"] >= MIN_LOAD_WALL_S
-    ]
-    return max(shares) if shares else None
-
-
-def _metrics(path: Path) -> Metrics | None:
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _tokens(path: Path) -> dict[str, list[int]] | None:
@@ -231,10 +178,3 @@ def _tokens(path: Path) -> dict[str, list[int]] | None:
     except (OSError, pa.ArrowInvalid):
         return None
     return dict(zip(table["id"], table["token_ids"], strict=True))
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -5,6 +5,9 @@ arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,cached_tokens,prompt_tokens}
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
+
+With one server those are at the top; servers.NAME has the same, with engine and version, for each.
+between_servers: the first server against each other one, per arm, over the same requests.
 """
 
 from __future__ import annotations
@@ -15,25 +18,68 @@ import pandas as pd
 
 from analysis import metrics, oracle
 from analysis.compare import Speedup, median_speedup, pair
-from analysis.runs import Phase, Run
+from analysis.phases import Phase
+from analysis.runs import Run, ServerRun
+from configs.schema import ARMS
 from serving.counters import sum_up
-from serving.engines import ENGINES
 
-FORMAT = "aot-summary/1"
+FORMAT = "aot-summary/2"
 
 
 def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
-    """All numbers of `run`; `frame` is metrics.derive(run.records)."""
+    """All numbers of `run`; `frame` is metrics.derive of all its records."""
+    servers = {
+        server.name: {
+            "engine": server.engine.name,
+            "version": server.version or None,
+            "model": server.facts["model"],
+            **of_server(server, frame[frame["server"] == server.name]),
+        }
+        for server in run.servers
+    }
+    only = next(iter(servers.values())) if len(servers) == 1 else {}
     return {
         "format": FORMAT,
         "name": run.manifest["name"],
         "schedule_sha256": run.schedule_sha256,
-        "arms": {arm: _arm(run, arm, frame[frame["arm"] == arm]) for arm in run.arms},
-        "comparison": _comparison(frame),
+        **{key: only[key] for key in ("arms", "comparison") if key in only},
+        "servers": servers,
+        "between_servers": between_servers([s.name for s in run.servers], frame),
     }
 
 
-def _arm(run: Run, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
+def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
+    """arms and comparison of one server; `frame` has its records only."""
+    arms = {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms}
+    return {"arms": arms, "comparison": _comparison(frame)}
+
+
+def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The median TTFT of the first server over that of each other one, per arm, paired by request.
+
+    Empty for a run of one server.
+    """
+    found = []
+    for name in names[1:]:
+        for arm in ARMS:
+            rows = frame[frame["arm"] == arm]
+            one, other = (rows[rows["server"] == n] for n in (names[0], name))
+            faster = median_speedup(pair(one, other, "ttft_s"))
+            if faster.pairs:
+                found.append(
+                    {
+                        "arm": arm,
+                        "servers": [names[0], name],
+                        "paired_ttft_p50_s": [faster.before, faster.after],
+                        "ttft_p50_ratio": faster.ratio,
+                        "ttft_p50_ratio_ci95": faster.ci95,
+                        "pairs": faster.pairs,
+                    }
+                )
+    return found
+
+
+def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     phases = run.of_arm(arm)
     ok = int(frame["ok"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
@@ -69,7 +115,7 @@ def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _cache(run: Run, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:
+def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:
     good = frame[frame["ok"]]
     return {
         "client_hit_ratio": metrics.ratio(good["cached_tokens"], good["prompt_tokens"]),
@@ -86,7 +132,7 @@ def _server_hit_ratio(phases: list[Phase]) -> float | None:
     return sum_up(counters).hit_ratio if counters and len(counters) == len(phases) else None
 
 
-def expected_hit_ratio(run: Run, phases: list[Phase]) -> float | None:
+def expected_hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
     """Σ expected cached tokens / Σ planned prompt tokens over the answered requests."""
     cached = prompts = 0
     for phase in phases:
@@ -99,7 +145,7 @@ def expected_hit_ratio(run: Run, phases: list[Phase]) -> float | None:
     return cached / prompts if prompts else None
 
 
-def expected_by_request(run: Run, phase: Phase) -> dict[str, int] | None:
+def expected_by_request(run: ServerRun, phase: Phase) -> dict[str, int] | None:
     """Expected cached tokens of each recorded request, in the order of sending (a request that
     failed may still have filled the cache); None without token ids or block size."""
     order = [str(i) for i in phase.records.sort_values("sent_s")["id"]]
@@ -107,12 +153,13 @@ def expected_by_request(run: Run, phase: Phase) -> dict[str, int] | None:
         return None
     if phase.arm == "jit":
         return dict.fromkeys(order, 0)
-    engine = ENGINES.get(run.manifest["engine"] or "")
-    if engine is None or phase.facts is None or phase.facts.block_tokens is None:
+    if phase.facts is None or phase.facts.block_tokens is None:
         return None
-    warmed = [ids for key, ids in run.tokens.items() if key.startswith("probe/")]
+    before = [phase.canary] if phase.canary else []
+    if phase.arm == "aot":
+        before += [ids for key, ids in run.tokens.items() if key.startswith("probe/")]
     return oracle.expected_cached_tokens(
-        order, run.tokens, warmed if phase.arm == "aot" else [], engine, phase.facts.block_tokens
+        order, run.tokens, before, run.engine, phase.facts.block_tokens
     )
 
 

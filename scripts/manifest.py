@@ -16,11 +16,11 @@ from configs.places import CHECKOUT
 from serving.engine import SECRET_NAME
 from serving.machine import this_machine
 
-FORMAT = "aot-run/1"
+FORMAT = "aot-run/2"
 
 
-def new(name: str, engine: str | None, model: str, schedule_sha256: str) -> dict[str, Any]:
-    """The part that every run has; phases are added by the caller."""
+def new(name: str, servers: dict[str, Any], schedule_sha256: str) -> dict[str, Any]:
+    """The part that every run has; phases are added by the caller. `servers`: see `server`."""
     machine = asdict(this_machine())
     machine["cpu_flags"] = sorted(machine["cpu_flags"])
     return {
@@ -28,8 +28,7 @@ def new(name: str, engine: str | None, model: str, schedule_sha256: str) -> dict
         "name": name,
         "started_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": " ".join(["aot", *sys.argv[1:]]),
-        "engine": engine,
-        "model": model,
+        "servers": servers,
         "versions": {
             "toolkit": importlib.metadata.version("aot-prefix-caching"),
             "toolkit_python": platform.python_version(),
@@ -40,6 +39,11 @@ def new(name: str, engine: str | None, model: str, schedule_sha256: str) -> dict
         "schedule_sha256": schedule_sha256,
         "phases": [],
     }
+
+
+def server(engine: str, model: str, **facts: Any) -> dict[str, Any]:
+    """What a run says of one server: its engine, the model's name, versions, resolved file."""
+    return {"engine": engine, "model": model, "remote": False, "versions": {}, **facts}
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:

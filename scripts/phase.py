@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from analysis.runs import phase_name
 from configs.errors import ToolkitError
+from configs.salts import Salts
 from configs.schema import Arm
 from scripts import plan
 from scripts.terminal import bar, status
@@ -31,10 +32,12 @@ class Phase:
     run_folder: Path
     arm: Arm
     repeat: int
+    server: str | None = None
+    """Its name, in a run with several."""
 
     @property
     def name(self) -> str:
-        return phase_name(self.arm, self.repeat)
+        return phase_name(self.arm, self.repeat, self.server)
 
     @property
     def folder(self) -> Path:
@@ -56,18 +59,27 @@ class Phase:
     def warm(
         self,
         endpoint: Endpoint,
-        engine: Engine | None,
+        engine: Engine,
         schedule: Schedule,
         tokens: plan.Tokens | None,
+        salts: Salts | None = None,
     ) -> None:
         """Compile the static prefixes into the cache; CacheStateError unless all of them hit."""
         prefixes = plan.static_prefixes(schedule, tokens)
+        salt = salts.of("warm") if salts else None
         with status("compiling static prefixes ahead of time") as line:
-            warmed = warm.warm(endpoint, engine, prefixes, line)
+            warmed = warm.warm(endpoint, engine, prefixes, line, salt)
         self.write("warm.json", [w.as_json() for w in warmed])
         warm.insist(warmed)
 
-    def replay(self, endpoint: Endpoint, schedule: Schedule, alive: Callable[[], bool]) -> None:
+    def replay(
+        self,
+        endpoint: Endpoint,
+        engine: Engine,
+        schedule: Schedule,
+        alive: Callable[[], bool],
+        salts: Salts | None = None,
+    ) -> None:
         """Replay between two snapshots of the counters, and mark the phase as done.
 
         Raises ToolkitError when the load generator failed, or the server died under it.
@@ -81,15 +93,20 @@ class Phase:
             arm=self.arm,
             repeat=self.repeat,
             api_key_env=endpoint.api_key_env,
+            salts=salts,
         )
+        self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
         self._snapshot(endpoint, "metrics-before.txt")
-        title = f"replaying {self.arm} (repeat {self.repeat})"
+        title = f"replaying {self.arm} (repeat {self.repeat}{self._on()})"
         with bar(title, len(schedule.requests)) as progress:
             replay.run(job, progress)
         if not alive():
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
         self._snapshot(endpoint, "metrics-after.txt")
         self.write("done.json", {"ended_utc": datetime.now(UTC).isoformat()})
+
+    def _on(self) -> str:
+        return f", {self.server}" if self.server else ""
 
     def write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

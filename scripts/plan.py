@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.runs import tokens_file
 from configs.errors import UsageError
 from configs.load import load
 from configs.schema import WorkloadConfig
@@ -97,14 +98,17 @@ def check_context(schedule: Schedule, tokens: Tokens | None, context_tokens: int
         )
 
 
-def write_tokens(tokens: Tokens, path: Path) -> None:
-    """One row per prompt: id, token_ids."""
+def write_tokens(tokens: Tokens | None, run_folder: Path, server: str) -> None:
+    """tokens-SERVER.parquet: one row per prompt, id and token_ids. Nothing without tokens."""
+    if tokens is None:
+        return
     table = pa.table(
         {
             "id": pa.array(list(tokens)),
             "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
         }
     )
+    path = run_folder / tokens_file(server)
     partial = path.with_name(f".{path.name}.partial")
     pq.write_table(table, partial, compression="zstd")
     partial.replace(path)

@@ -35,6 +35,10 @@ class CacheCounters:
     """Prompt tokens processed, looked up or not."""
     output_tokens: float | None
     preemptions: float | None
+    """Requests that lost their place in the cache while running (SGLang: retracted)."""
+    second_hit_tokens: float | None = None
+    second_prompt_tokens: float | None = None
+    """The same as hit_tokens and prompt_tokens by counters that the engine keeps elsewhere."""
 
     def __sub__(self, before: CacheCounters) -> CacheCounters:
         """What happened between two snapshots of one process."""
@@ -74,7 +78,7 @@ def parse(text: str) -> Metrics:
     return metrics
 
 
-def total(metrics: Metrics, name: str) -> float | None:
-    """The sum of `name` over all its label sets; None where the page does not have it."""
-    samples = metrics.get(name)
+def total(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """The sum of `name` over its label sets that have `labels`; None where there is none."""
+    samples = [s for s in metrics.get(name, ()) if labels.items() <= s.labels.items()]
     return sum(s.value for s in samples) if samples else None

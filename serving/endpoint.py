@@ -15,8 +15,9 @@ import openai
 import requests
 
 from configs.errors import EndpointError, UsageError
-from configs.schema import LOOPBACK_HOSTS
+from configs.server import LOOPBACK_HOSTS
 from serving.counters import Metrics, parse
+from serving.engine import Engine, Page
 
 Message = dict[str, str]
 TIMEOUT_S = 600.0
@@ -88,6 +89,20 @@ class Endpoint:
         except ValueError:
             return {}
 
+    def info(self, path: str | None) -> dict[str, Any]:
+        """The JSON object at `path`; empty where there is none or it is not ours to read."""
+        if path is None:
+            return {}
+        try:
+            found = self._get(path).json()
+        except (EndpointError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def page(self, engine: Engine) -> Page:
+        """What the server says of itself, where `engine` says it."""
+        return Page(self.metrics(), self.info(engine.info_path))
+
     def tokenize(self, messages: list[Message]) -> list[int] | None:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""
         body = {"model": self.model, "messages": messages}
@@ -103,8 +118,11 @@ class Endpoint:
         answer = self._request("POST", path)
         return answer.status_code, answer.text
 
-    def chat(self, messages: list[Message], max_tokens: int) -> Usage:
-        """One answer, not streamed. Raises EndpointError with the server's own words."""
+    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None) -> Usage:
+        """One answer, not streamed. `salt` names a cache of its own for what shares it.
+
+        Raises EndpointError with the server's own words.
+        """
         http = openai.DefaultHttpxClient(trust_env=not _is_loopback(self.base_url))
         client = openai.OpenAI(
             base_url=f"{self.base_url}/v1",
@@ -117,7 +135,11 @@ class Endpoint:
         try:
             with client:
                 answer = client.chat.completions.create(
-                    model=self.model, messages=turns, max_tokens=max_tokens, temperature=0
+                    model=self.model,
+                    messages=turns,
+                    max_tokens=max_tokens,
+                    temperature=0,
+                    extra_body={"cache_salt": salt} if salt else None,
                 )
         except openai.APIStatusError as error:
             raise EndpointError(self._refusal(error.status_code, error.message)) from None

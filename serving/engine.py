@@ -1,8 +1,8 @@
 """The seam between the toolkit and an inference server: everything that differs between engines.
 
-An engine is pure: it turns a server file and an arm into a command, and a /metrics page into
-facts. It starts nothing and talks to nobody. A second engine is one more file beside vllm.py and
-one more row in engines.py.
+An engine is pure: it turns a server file and an arm into a command, and what a server says of
+itself into facts. It starts nothing and talks to nobody. Another engine is one more file beside
+vllm.py and one more row in engines.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from configs.errors import UsageError
-from configs.schema import Arm, ServerConfig
+from configs.schema import Arm
+from configs.server import ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics
 
 SECRET_NAME = re.compile(r"(^|[_-])(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
@@ -64,13 +64,35 @@ class LaunchPlan:
         return " ".join([*words, shlex.join(self.argv)])
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a running server says of itself: its counters, and its settings as JSON (empty where
+    the engine has no such page, or does not let us read it)."""
+
+    metrics: Metrics
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The endpoint that empties the cache: POST `path`."""
+
+    path: str
+    needs_dev_mode: bool
+
+
 class Engine(Protocol):
-    """One inference server: its command line, its counters, its rules of reuse."""
+    """One kind of inference server: its command line, its counters, its rules of reuse."""
 
     name: str
     health_path: str
-    reset_path: str | None
-    """POST here empties the cache (None: the engine has no such endpoint)."""
+    health_timeout_s: float
+    """How long one answer of `health_path` may take."""
+    info_path: str | None
+    """A JSON page with the server's version and settings."""
+    reset: Reset | None
+    has_salts: bool
+    """Whether a request's `cache_salt` gives it a cache of its own."""
     failure_line: re.Pattern[str]
     """Log lines that say why the engine died."""
 
@@ -78,7 +100,15 @@ class Engine(Protocol):
         """The command for `server` under `arm`. Raises UsageError for settings it cannot serve."""
         ...
 
-    def cache_facts(self, metrics: Metrics) -> CacheFacts:
+    def recognises(self, page: Page) -> bool:
+        """Whether `page` is one of this engine."""
+        ...
+
+    def version(self, page: Page) -> str | None:
+        """The engine's version; None where it does not say."""
+        ...
+
+    def cache_facts(self, page: Page) -> CacheFacts:
         """What the running engine itself says of its cache."""
         ...
 
@@ -86,8 +116,8 @@ class Engine(Protocol):
         """Cumulative counters since the engine started."""
         ...
 
-    def reset_succeeded(self, status: int, body: str) -> bool:
-        """Whether the answer of `reset_path` means that the cache is empty now."""
+    def reset_refusal(self, status: int, body: str) -> str | None:
+        """None when the answer of `reset` means that the cache is empty now, else why not."""
         ...
 
     def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
@@ -95,17 +125,21 @@ class Engine(Protocol):
         ...
 
 
-def refuse(server: ServerConfig, own_flags: Mapping[str, str], own_env: Mapping[str, str]) -> None:
-    """UsageError for arguments and variables that the toolkit sets, or that hold a secret."""
-    for arg in server.args:
-        flag = arg.split("=", 1)[0].replace("_", "-")
-        if flag in own_flags:
-            raise UsageError(f"args: {flag} does not belong there: {own_flags[flag]}")
-        if flag.startswith("--") and SECRET_NAME.search(flag):
-            raise UsageError(
-                f"args: {flag} would show its value in every process list; set it in the "
-                "environment instead (export it before the start, or the key 'env')"
-            )
-    for name in server.env:
-        if name in own_env:
-            raise UsageError(f"env: {name} does not belong there: {own_env[name]}")
+def whole_blocks(shared: int, prompt_tokens: int, block_tokens: int) -> int:
+    """The rule of both engines: only full blocks are found, and the last token of a prompt is
+    always recomputed for its logits (vLLM: v1/core/kv_cache_manager.py, get_computed_blocks;
+    SGLang: managers/schedule_batch.py, _compute_max_prefix_len; its default block is one token).
+    """
+    return max(0, min(shared, prompt_tokens - 1)) // block_tokens * block_tokens
+
+
+# bfloat16 without these is emulated: a 1,600-token prefill of a 135M model took 44 s in bfloat16
+# and 10 s in float32 on an AVX2 machine; with AVX512-BF16 bfloat16 is the faster one.
+CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+def dtype(server: ServerConfig, site: Site) -> str:
+    """The dtype to ask for: what the file says, and for 'auto' on a CPU what it computes fast."""
+    if server.dtype != "auto" or site.device != "cpu":
+        return server.dtype
+    return "bfloat16" if site.cpu_flags & CPU_BF16_FLAGS else "float32"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from configs.errors import UsageError
-from serving.counters import Metrics
-from serving.engine import Engine
+from serving.endpoint import Endpoint
+from serving.engine import Engine, Page
+from serving.openai_server import OpenAIServer
+from serving.sglang import SGLang
 from serving.vllm import VLLM
 
-ENGINES: dict[str, Engine] = {"vllm": VLLM()}
+OPENAI: Engine = OpenAIServer()
+ENGINES: dict[str, Engine] = {"vllm": VLLM(), "sglang": SGLang(), "openai": OPENAI}
 
 
 def engine(name: str) -> Engine:
@@ -17,9 +20,11 @@ def engine(name: str) -> Engine:
     return ENGINES[name]
 
 
-def detect(metrics: Metrics) -> Engine | None:
-    """The engine whose counters are on a /metrics page; None for a server of another kind."""
-    for name, candidate in ENGINES.items():
-        if any(sample.startswith(f"{name}:") for sample in metrics):
-            return candidate
-    return None
+def detect(endpoint: Endpoint) -> Engine:
+    """The engine behind `endpoint`, by its pages; OPENAI for a server of another kind."""
+    metrics = endpoint.metrics()
+    return next(
+        candidate
+        for candidate in ENGINES.values()
+        if candidate.recognises(Page(metrics, endpoint.info(candidate.info_path)))
+    )

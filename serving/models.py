@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.errors import ConfigError, NotInstalledError, ToolkitError
 from configs.load import model_recipe, recipe_names
 from configs.places import models_dir
-from serving.environments import engine_environ, require
+from serving.environments import engine_environ, inspect, require
 
 CONVERTER = Path(__file__).parent / "in_engine" / "dequantize_gguf.py"
 READY = "config.json"
@@ -50,7 +50,7 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
     folder = models_dir() / name
     if (folder / READY).exists():
         return folder
-    python = require(environment or recipe.environment).bin_dir / "python"
+    python = _converter_python(recipe.environments, environment)
     models_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models_dir(), prefix=f".{name}-") as work_name:
         work = Path(work_name)
@@ -73,6 +73,17 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
             shutil.rmtree(folder)
         converted.rename(folder)
     return folder
+
+
+def _converter_python(able: list[str], asked: str | None) -> Path:
+    """Python of the environment asked for, else of the first that can and is installed."""
+    installed = [name for name in able if inspect(name).state == "installed"]
+    if asked is None and not installed:
+        raise NotInstalledError(
+            f"converting needs an engine environment ({' or '.join(able)}), and none is installed; "
+            f"run: aot engine install {able[0]}"
+        )
+    return require(asked or installed[0]).bin_dir / "python"
 
 
 def _run(command: list[str], what: str) -> None:

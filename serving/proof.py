@@ -1,8 +1,9 @@
 """Prove the state of the cache: what the engine says of itself, and what a canary shows.
 
 The launch flag alone proves nothing (an engine turns caching off for some models and backends), so
-each arm is checked twice: by the engine's own configuration metric and by the cached-token count
-of a prompt that nobody else sends.
+each arm is checked twice: by the engine's own configuration and by the cached-token count of a
+prompt that nobody else sends. On a server that somebody else runs, where no flag can be set, every
+phase has a cache salt of its own, and the canary is the proof.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import CacheStateError
+from configs.salts import Salts
 from configs.schema import Arm
 from serving.counters import CacheFacts
 from serving.endpoint import Endpoint, Message
@@ -21,30 +23,40 @@ WORDS = (
     "amber basin cedar delta ember fjord grove haven inlet jetty knoll larch meadow nectar "
     "orchard prairie quarry ridge summit thicket upland valley willow yarrow zephyr"
 ).split()
+MIN_WORDS = 96
+OPENING_TOKENS = 16
+"""A prompt never sent before may share this much with earlier ones where tokens, not whole blocks,
+are matched: the opening of the chat template (3 to 4 tokens with ChatML)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the cache should be: the arm, the configured block size (None: the engine's own), and
-    how it was emptied, for the record."""
+    """What the cache should be: the arm, the configured block size (None: the engine's own), how
+    it was emptied, for the record, and on a remote server the salts that stand in for a flag."""
 
     arm: Arm
     block_tokens: int | None
     reset: str
+    remote: bool = False
+    salts: Salts | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What was asked and seen. `canary_cached` are the cached tokens of the first and the second
-    sending; `canary_expected` those of the second by the engine's rules (None: unknowable)."""
+    sending; `canary_expected` those of the second by the engine's rules (None: unknowable).
+    `problems` contradict the arm; `unknown` is what could not be checked."""
 
     arm: Arm
     facts: CacheFacts
-    reset: str | None
+    reset: str
+    salts: str | None
+    canary: list[Message]
     canary_prompt_tokens: int | None
     canary_cached: tuple[int | None, int | None]
     canary_expected: int | None
     problems: tuple[str, ...]
+    unknown: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,7 +65,7 @@ class Proof:
 def canary(nonce: str, block_tokens: int) -> list[Message]:
     """A prompt of at least three blocks whose text depends on `nonce` from its first word on."""
     # A word and its space are at least one token, so 3 blocks of words are at least 3 blocks.
-    count = 3 * block_tokens
+    count = max(MIN_WORDS, 3 * block_tokens)
     words: list[str] = []
     digest = nonce.encode()
     while len(words) < count:
@@ -63,17 +75,27 @@ def canary(nonce: str, block_tokens: int) -> list[Message]:
 
 
 def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
-    """Check the cache of a freshly started (or reset) server; problems are listed, see `insist`."""
-    facts = engine.cache_facts(endpoint.metrics())
-    block = facts.block_tokens or 128
-    messages = canary(nonce, block)
-    first = endpoint.chat(messages, max_tokens=1)
-    second = endpoint.chat(messages, max_tokens=1)
+    """Check the cache of a server before anything is measured on it; see `insist`."""
+    facts = engine.cache_facts(endpoint.page(engine))
+    messages = canary(nonce, facts.block_tokens or 128)
+    first, second = (
+        endpoint.chat(messages, 1, wanted.salts.of(f"canary-{n}") if wanted.salts else None)
+        for n in (1, 2)
+    )
     expected = _expected(engine, wanted.arm, second.prompt_tokens, facts.block_tokens)
     seen = (first.cached_tokens, second.cached_tokens)
-    problems = [*_fact_problems(wanted, facts), *_canary_problems(seen, expected)]
+    problems = _fact_problems(wanted, facts) + _canary_problems(wanted, facts, seen, expected)
     return Proof(
-        wanted.arm, facts, wanted.reset, second.prompt_tokens, seen, expected, tuple(problems)
+        arm=wanted.arm,
+        facts=facts,
+        reset=wanted.reset,
+        salts=wanted.salts.kind if wanted.salts else None,
+        canary=messages,
+        canary_prompt_tokens=second.prompt_tokens,
+        canary_cached=seen,
+        canary_expected=expected,
+        problems=tuple(problems),
+        unknown=tuple(_unknown(wanted, facts, seen)),
     )
 
 
@@ -96,9 +118,11 @@ def _expected(engine: Engine, arm: Arm, prompt_tokens: int | None, block: int | 
 
 def _fact_problems(wanted: Wanted, facts: CacheFacts) -> list[str]:
     problems = []
-    if facts.enabled is None:
+    # A remote server's jit is emulated by salts while its cache stays on.
+    meant = None if wanted.remote and wanted.arm == "jit" else wanted.arm != "jit"
+    if facts.enabled is None and not wanted.remote:
         problems.append("the engine does not report whether prefix caching is on")
-    elif facts.enabled != (wanted.arm != "jit"):
+    elif None not in (facts.enabled, meant) and facts.enabled != meant:
         problems.append(
             f"the engine reports prefix caching {'on' if facts.enabled else 'off'}; some models "
             "and backends override the flag, see the server log"
@@ -111,13 +135,36 @@ def _fact_problems(wanted: Wanted, facts: CacheFacts) -> list[str]:
     return problems
 
 
-def _canary_problems(seen: tuple[int | None, int | None], expected: int | None) -> list[str]:
+def _canary_problems(
+    wanted: Wanted, facts: CacheFacts, seen: tuple[int | None, int | None], expected: int | None
+) -> list[str]:
     first, second = seen
     if first is None or second is None:
-        return ["the server does not report cached tokens per request"]
+        can_be_unknown = wanted.remote and wanted.salts is None
+        return [] if can_be_unknown else ["the server does not report cached tokens per request"]
     problems = []
-    if first != 0:
+    opening = OPENING_TOKENS if _matches_tokens(facts) and wanted.arm != "jit" else 0
+    if first > (0 if wanted.salts else opening):
         problems.append(f"a prompt never sent before hit {first} cached tokens: not empty")
     if expected is not None and second != expected:
         problems.append(f"the canary sent again hit {second} cached tokens, expected {expected}")
+    elif expected is None and second == 0:
+        problems.append("the canary sent again hit nothing: the server does not cache prefixes")
     return problems
+
+
+def _unknown(wanted: Wanted, facts: CacheFacts, seen: tuple[int | None, int | None]) -> list[str]:
+    if not wanted.remote:
+        return []
+    found = []
+    if None in seen:
+        found.append("the server reports no cached tokens per request")
+    if wanted.salts is None:
+        found.append("what was in the cache before cannot be known: it has no salts")
+    if facts.enabled is None:
+        found.append("the server does not say whether prefix caching is on")
+    return found
+
+
+def _matches_tokens(facts: CacheFacts) -> bool:
+    return facts.block_tokens is not None and facts.block_tokens < OPENING_TOKENS

@@ -130,7 +130,7 @@ def _wait_healthy(
     report: Callable[[str], None],
 ) -> None:
     started = time.monotonic()
-    while not _healthy(plan.base_url + plan.health_path):
+    while not _healthy(plan.base_url + plan.health_path, engine.health_timeout_s):
         waited = time.monotonic() - started
         code = process.poll()
         if code is not None:
@@ -150,10 +150,10 @@ def _wait_healthy(
         time.sleep(POLL_S)
 
 
-def _healthy(url: str) -> bool:
+def _healthy(url: str, timeout_s: float) -> bool:
     try:
         with session(url) as http:
-            return http.get(url, timeout=5).status_code == 200
+            return http.get(url, timeout=timeout_s).status_code == 200
     except requests.RequestException:
         return False
 

@@ -9,9 +9,11 @@ import json
 import re
 
 from configs.errors import UsageError
-from configs.schema import Arm, ServerConfig
+from configs.schema import Arm
+from configs.server import ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics, total
-from serving.engine import LaunchPlan, Site, refuse
+from serving.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
+from serving.flags import refuse
 
 OWN_FLAGS = {
     "--enable-prefix-caching": "the arm sets it",
@@ -34,9 +36,13 @@ OWN_ENV = {
 }
 """Variables that the toolkit sets itself: refused in a server file, never inherited."""
 
-# bfloat16 without these is emulated: a 1,600-token prefill of a 135M model took 44 s in bfloat16
-# and 10 s in float32 on an AVX2 machine; with AVX512-BF16 bfloat16 is the faster one.
-CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+SGLANG_KEYS = {
+    "cache_tokens": "vLLM's cache is sized in bytes: use the key 'cache_gib'",
+    "schedule_policy": "it is SGLang's; on vLLM use args: [--scheduling-policy, ...]",
+    "hicache": "it is SGLang's; on vLLM use args: [--kv-offloading-size, ...]",
+    "prefix_attention": "it is SGLang's; vLLM attends from the new tokens only as it is",
+}
+"""Keys of a server file that vLLM has no setting for, with what to write instead."""
 
 CPU_BLOCK_MULTIPLE = 32  # vLLM's CPU attention asserts it; 16 makes the engine die at start-up
 
@@ -46,27 +52,21 @@ class VLLM:
 
     name = "vllm"
     health_path = "/health"
-    reset_path: str | None = "/reset_prefix_cache"
+    health_timeout_s = 5.0
+    info_path: str | None = "/version"
+    reset: Reset | None = Reset("/reset_prefix_cache", needs_dev_mode=True)
+    has_salts = True
     failure_line = re.compile(
         r"(Error|Exception|error:|Traceback|CUDA|out of memory|not found|No available memory)"
     )
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
-        refuse(server, OWN_FLAGS, OWN_ENV)
-        if (
-            site.device == "cpu"
-            and server.block_tokens
-            and server.block_tokens % CPU_BLOCK_MULTIPLE
-        ):
-            raise UsageError(
-                f"block_tokens: {server.block_tokens} does not work on a CPU: vLLM's CPU attention "
-                f"needs a multiple of {CPU_BLOCK_MULTIPLE} (its default is 128; 32 reuses most)"
-            )
+        _check(server, site)
         argv = [str(site.bin_dir / "vllm"), "serve", site.model]
         argv += ["--host", server.host, "--port", str(site.port)]
         argv += ["--served-model-name", server.name_in_api]
         argv += ["--no-enable-prefix-caching" if arm == "jit" else "--enable-prefix-caching"]
-        argv += ["--enable-prompt-tokens-details", "--dtype", _dtype(server, site)]
+        argv += ["--enable-prompt-tokens-details", "--dtype", dtype(server, site)]
         if server.context_tokens:
             argv += ["--max-model-len", str(server.context_tokens)]
         if server.block_tokens:
@@ -87,8 +87,15 @@ class VLLM:
             served_name=server.name_in_api,
         )
 
-    def cache_facts(self, metrics: Metrics) -> CacheFacts:
-        samples = metrics.get("vllm:cache_config_info", [])
+    def recognises(self, page: Page) -> bool:
+        return any(name.startswith("vllm:") for name in page.metrics)
+
+    def version(self, page: Page) -> str | None:
+        version = page.info.get("version")
+        return str(version) if version else None
+
+    def cache_facts(self, page: Page) -> CacheFacts:
+        samples = page.metrics.get("vllm:cache_config_info", [])
         labels = samples[0].labels if samples else {}
         enabled = labels.get("enable_prefix_caching")
         return CacheFacts(
@@ -104,26 +111,35 @@ class VLLM:
             prompt_tokens=total(metrics, "vllm:prompt_tokens_total"),
             output_tokens=total(metrics, "vllm:generation_tokens_total"),
             preemptions=total(metrics, "vllm:num_preemptions_total"),
+            second_hit_tokens=total(metrics, "vllm:prompt_tokens_cached_total"),
+            second_prompt_tokens=total(metrics, "vllm:prompt_tokens_by_source_total"),
         )
 
-    def reset_succeeded(self, status: int, body: str) -> bool:
+    def reset_refusal(self, status: int, body: str) -> str | None:
         # The endpoint answers 200 with {"success": false} while any block is held.
         try:
             answer = json.loads(body)
         except ValueError:
-            return False
-        return status == 200 and isinstance(answer, dict) and answer.get("success") is True
+            answer = None
+        if status == 200 and isinstance(answer, dict) and answer.get("success") is True:
+            return None
+        return "blocks are held while requests run; wait for them, or leave 'cache_reset' out"
 
     def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
-        # Only full blocks are cached, and the last token is always recomputed for its logits
-        # (v1/core/kv_cache_manager.py, get_computed_blocks).
-        return max(0, min(shared, prompt_tokens - 1)) // block_tokens * block_tokens
+        return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
-def _dtype(server: ServerConfig, site: Site) -> str:
-    if server.dtype != "auto" or site.device != "cpu":
-        return server.dtype
-    return "bfloat16" if site.cpu_flags & CPU_BF16_FLAGS else "float32"
+def _check(server: ServerConfig, site: Site) -> None:
+    refuse(server, "sglang", OWN_FLAGS, OWN_ENV)
+    for key, words in SGLANG_KEYS.items():
+        if getattr(server, key):
+            raise UsageError(f"{key}: {words}")
+    block = server.block_tokens
+    if site.device == "cpu" and block and block % CPU_BLOCK_MULTIPLE:
+        raise UsageError(
+            f"block_tokens: {block} does not work on a CPU: vLLM's CPU attention needs a multiple "
+            f"of {CPU_BLOCK_MULTIPLE} (its default is 128; 32 reuses most)"
+        )
 
 
 def _int_label(labels: dict[str, str], name: str) -> int | None:

@@ -46,25 +46,26 @@ class Warmed:
 
 def warm(
     endpoint: Endpoint,
-    engine: Engine | None,
+    engine: Engine,
     prefixes: Sequence[StaticPrefix],
     report: Callable[[str], None],
+    salt: str | None = None,
 ) -> list[Warmed]:
     """Prefill every prefix, then verify every prefix (so that one which evicts another shows).
 
-    Without a known engine nobody knows the block size: a hit at all is what is verified then.
+    Where the server does not say its block size, a hit at all is what is verified.
     """
-    block = engine.cache_facts(endpoint.metrics()).block_tokens if engine else None
+    block = engine.cache_facts(endpoint.page(engine)).block_tokens
     seconds: dict[str, float] = {}
     for number, prefix in enumerate(prefixes, 1):
         report(f"compiling prefix {number} of {len(prefixes)} into the cache: {prefix.id}")
         started = time.monotonic()
-        endpoint.chat(prefix.fill, max_tokens=1)
+        endpoint.chat(prefix.fill, 1, salt)
         seconds[prefix.id] = time.monotonic() - started
     warmed = []
     for number, prefix in enumerate(prefixes, 1):
         report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
-        usage = endpoint.chat(prefix.probe, max_tokens=1)
+        usage = endpoint.chat(prefix.probe, 1, salt)
         warmed.append(_judge(prefix, usage, engine, block, seconds[prefix.id]))
     return warmed
 
@@ -78,7 +79,7 @@ def insist(warmed: Sequence[Warmed]) -> None:
     if all(w.cached_tokens is None for w in cold):
         why = (
             "the server reports no cached tokens per request, so a hit cannot be proved "
-            "(vLLM: start it with --enable-prompt-tokens-details)"
+            "(vLLM: start it with --enable-prompt-tokens-details, SGLang: --enable-cache-report)"
         )
     elif all(w.cached_tokens == 0 for w in cold):
         why = "no token was cached: is prefix caching on, and is the prefix longer than one block?"
@@ -92,11 +93,11 @@ def insist(warmed: Sequence[Warmed]) -> None:
 
 
 def _judge(
-    prefix: StaticPrefix, usage: Usage, engine: Engine | None, block: int | None, prefill_s: float
+    prefix: StaticPrefix, usage: Usage, engine: Engine, block: int | None, prefill_s: float
 ) -> Warmed:
     expected = None
     static, prompt = prefix.static_tokens, usage.prompt_tokens
-    if engine and block and static is not None and prompt is not None:
+    if block and static is not None and prompt is not None:
         expected = engine.expected_cached_tokens(static, prompt, block)
     cached = usage.cached_tokens
     # Without a tokenizer nobody knows the exact count; a hit at all is what can be seen then.

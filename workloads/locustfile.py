@@ -27,6 +27,7 @@ from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
 from configs.errors import ToolkitError, UsageError
+from configs.salts import Salts
 from workloads import schedule as schedule_file
 from workloads.record import Record, RecordHeader
 from workloads.request import Request, Schedule
@@ -47,6 +48,14 @@ def add_arguments(parser: Any) -> None:
     group.add_argument("--records", env_var="AOT_RECORDS", help="folder for the record files")
     group.add_argument("--arm", env_var="AOT_ARM", default="auto", help="label in the records")
     group.add_argument("--repeat", env_var="AOT_REPEAT", type=int, default=1)
+    group.add_argument("--salt-nonce", env_var="AOT_SALT_NONCE", help="send cache salts from it")
+    group.add_argument(
+        "--salt-per",
+        env_var="AOT_SALT_PER",
+        choices=["phase", "request"],
+        default="phase",
+        help="what shares a cache salt",
+    )
     group.add_argument(
         "--api-key-env", env_var="AOT_API_KEY_ENV", help="variable that holds the API key"
     )
@@ -98,7 +107,10 @@ class Replay:
         self.environment = environment
         self.options = options
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
-        self.bodies = {r.id: _body(self.schedule, r, options.model) for r in self.schedule.requests}
+        salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
+        self.bodies = {
+            r.id: _body(self.schedule, r, options.model, salts) for r in self.schedule.requests
+        }
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if options.api_key_env and options.api_key_env not in os.environ:
             raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
@@ -222,7 +234,7 @@ def _new_folder(folder: Path) -> Path:
     return chosen
 
 
-def _body(schedule: Schedule, request: Request, model: str) -> bytes:
+def _body(schedule: Schedule, request: Request, model: str, salts: Salts | None) -> bytes:
     body: dict[str, Any] = {
         "model": model,
         "messages": schedule.messages_of(request),
@@ -233,6 +245,8 @@ def _body(schedule: Schedule, request: Request, model: str) -> bytes:
     }
     if schedule.ignore_eos:
         body["ignore_eos"] = True
+    if salts:
+        body["cache_salt"] = salts.of(request.id)
     return json.dumps(body, ensure_ascii=False).encode()
 
 

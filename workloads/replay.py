@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ToolkitError
+from configs.salts import Salts
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 POLL_S = 0.2
@@ -32,6 +33,7 @@ class Replay:
     arm: str = "auto"
     repeat: int = 1
     api_key_env: str | None = None
+    salts: Salts | None = None
 
     @property
     def records(self) -> Path:
@@ -101,6 +103,8 @@ def _command(replay: Replay) -> list[str]:
     command += ["--records", str(replay.records), "--arm", replay.arm]
     command += ["--repeat", str(replay.repeat), "--loglevel", "WARNING", "--only-summary"]
     command += ["--exit-code-on-error", "0"]
+    if replay.salts:
+        command += ["--salt-nonce", replay.salts.nonce, "--salt-per", replay.salts.kind]
     if replay.api_key_env:
         command += ["--api-key-env", replay.api_key_env]
     return command

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UsageError
-from configs.schema import ServerConfig
+from configs.server import ServerConfig
 from serving.counters import CacheCounters, parse
 from serving.engine import Site
 from serving.vllm import VLLM

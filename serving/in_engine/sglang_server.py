@@ -1,9 +1,10 @@
-"""Starts the unmodified SGLang wheel on a CPU. Runs in SGLang's environment, not in ours.
+"""Starts the unmodified SGLang server. Runs in SGLang's environment, not in ours.
 
-usage: python sglang_cpu.py SGLANG_SERVER_ARGUMENT ...
+usage: python sglang_server.py SGLANG_SERVER_ARGUMENT ...
 
-It supplies in memory what the wheels lack on a host without a GPU, before SGLang is imported; no
-file of SGLang is touched:
+An API key comes in AOT_SGLANG_API_KEY, since SGLang takes it as an argument only, which every
+process list shows. On a GPU that is all. With AOT_SGLANG_DEVICE=cpu it supplies in memory what the
+wheels lack on a host without a GPU, before SGLang is imported; no file of SGLang is touched:
 
 1. Beside torch+cpu, PyPI's torchvision looks for operators that its CUDA build would register
    ("operator torchvision::nms does not exist"). Their schemas are declared; text models call none.
@@ -24,8 +25,7 @@ import os
 import sys
 import types
 
-os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
-
+ON_CPU = os.environ.get("AOT_SGLANG_DEVICE", "cpu") == "cpu"
 PREFIX_ATTENTION = os.environ.get("AOT_SGLANG_PREFIX_ATTENTION") == "1"
 QUERY_BLOCK = 256  # bounds the mask and the scores to block × sequence
 
@@ -132,13 +132,16 @@ def register_prefix_attention():
     )
 
 
-LIBRARY = declare_torchvision_operators()
-sys.meta_path.insert(0, StandInFinder())
-if PREFIX_ATTENTION:
-    register_prefix_attention()
+if ON_CPU:
+    os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
+    LIBRARY = declare_torchvision_operators()  # unregistered when it is collected
+    sys.meta_path.insert(0, StandInFinder())
+    if PREFIX_ATTENTION:
+        register_prefix_attention()
 
 if __name__ == "__main__":
     from sglang.launch_server import run_server
     from sglang.srt.server_args import prepare_server_args
 
-    run_server(prepare_server_args(sys.argv[1:]))
+    key = os.environ.pop("AOT_SGLANG_API_KEY", None)
+    run_server(prepare_server_args([*sys.argv[1:], *(["--api-key", key] if key else [])]))

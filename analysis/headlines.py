@@ -1,0 +1,53 @@
+"""The sentence at the top of a report: the measured ratio, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.finding import Finding
+from analysis.formats import seconds
+
+
+def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
+    """One sentence for one server; `numbers` are its arms and comparison."""
+    compared, arms = numbers["comparison"], numbers["arms"]
+    ratio, interval = compared["ttft_p50_speedup"], compared["ttft_p50_speedup_ci95"]
+    if any(f.level == "void" for f in findings):
+        return "This run is void: at least one check below says that its numbers must not be used."
+    if ratio is None:
+        have = ", ".join(arms) or "none"
+        return f"No comparison: it needs answered requests in jit and aot (arms with data: {have})."
+    # The medians of the paired requests, so that the sentence agrees with itself.
+    before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
+    sure = _interval(interval)
+    return (
+        f"With the static prompts compiled ahead of time, the median time to first token is "
+        f"{ratio:.1f} times lower{sure}: {seconds(before)} in jit, {seconds(after)} in aot."
+        if ratio >= 1
+        else f"With the static prompts compiled ahead of time, the median time to first token is "
+        f"not lower: jit ÷ aot is {ratio:.2f}{sure}, {seconds(before)} in jit, "
+        f"{seconds(after)} in aot."
+    )
+
+
+def of_run(parts: list[tuple[str, str]], between: list[dict[str, Any]]) -> str:
+    """The sentences of all servers, and how they compare in the aot arm; `parts`: (name, one)."""
+    if len(parts) == 1:
+        return parts[0][1]
+    sentences = [f"{name}: {sentence}" for name, sentence in parts]
+    return " ".join([*sentences, *(_against(b) for b in between if b["arm"] == "aot")])
+
+
+def _against(pair: dict[str, Any]) -> str:
+    one, other = pair["servers"]
+    before, after = pair["paired_ttft_p50_s"]
+    return (
+        f"In aot, {one} ÷ {other} is {pair['ttft_p50_ratio']:.2f}"
+        f"{_interval(pair['ttft_p50_ratio_ci95'], 2)}: {seconds(before)} and {seconds(after)}."
+    )
+
+
+def _interval(interval: tuple[float, float] | None, digits: int = 1) -> str:
+    if not interval:
+        return " (too few pairs for an interval)"
+    return f" (95 % interval {interval[0]:.{digits}f}–{interval[1]:.{digits}f})"

@@ -1,0 +1,25 @@
+"""Cache salts: names that keep the cached prefixes of some requests apart from all others.
+
+Both engines put a request's `cache_salt` under its prefix, so that a fresh salt means an empty
+cache without a restart: one per phase for `auto` and `aot`, one per request for `jit`. vLLM takes
+up to 128 characters without @ / \\ and NUL; hexadecimal is safe on both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Salts:
+    """`nonce` must never have been used on that server. kind: what shares a salt."""
+
+    nonce: str
+    kind: Literal["phase", "request"]
+
+    def of(self, request_id: str) -> str:
+        """The salt of one request."""
+        shared = self.nonce if self.kind == "phase" else f"{self.nonce}/{request_id}"
+        return hashlib.sha256(shared.encode()).hexdigest()[:32]

