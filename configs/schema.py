@@ -97,8 +97,8 @@ class ExperimentConfig(StrictModel):
     cache_reset: Literal["restart", "endpoint"] | None = Field(
         None,
         description="empty the cache by a fresh process per arm (default), or by the engine's "
-        "reset endpoint (vLLM needs dev_mode in the server file; auto and aot then share a process). "
-        "Not for remote servers, where every phase gets a cache salt of its own",
+        "reset endpoint (vLLM needs dev_mode in the server file; auto and aot then share a "
+        "process). Not for remote servers, where every phase gets a cache salt of its own",
     )
 
     @field_validator("name")

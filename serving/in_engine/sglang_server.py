@@ -2,9 +2,10 @@
 
 usage: python sglang_server.py SGLANG_SERVER_ARGUMENT ...
 
-An API key comes in AOT_SGLANG_API_KEY, since SGLang takes it as an argument only, which every
-process list shows. On a GPU that is all. With AOT_SGLANG_DEVICE=cpu it supplies in memory what the
-wheels lack on a host without a GPU, before SGLang is imported; no file of SGLang is touched:
+An API key comes in AOT_SGLANG_API_KEY: SGLang itself takes it as an argument only, which every
+process list shows, and logs it. On a GPU that is all. With AOT_SGLANG_DEVICE=cpu it supplies in
+memory what the wheels lack on a host without a GPU, before SGLang is imported; no file of SGLang is
+touched:
 
 1. Beside torch+cpu, PyPI's torchvision looks for operators that its CUDA build would register
    ("operator torchvision::nms does not exist"). Their schemas are declared; text models call none.
@@ -28,6 +29,15 @@ import types
 ON_CPU = os.environ.get("AOT_SGLANG_DEVICE", "cpu") == "cpu"
 PREFIX_ATTENTION = os.environ.get("AOT_SGLANG_PREFIX_ATTENTION") == "1"
 QUERY_BLOCK = 256  # bounds the mask and the scores to block × sequence
+
+
+class Hidden(str):
+    """An API key that does not show where SGLang logs its arguments."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return "'(hidden)'"
 
 
 class Missing:
@@ -143,5 +153,7 @@ if __name__ == "__main__":
     from sglang.launch_server import run_server
     from sglang.srt.server_args import prepare_server_args
 
-    key = os.environ.pop("AOT_SGLANG_API_KEY", None)
-    run_server(prepare_server_args([*sys.argv[1:], *(["--api-key", key] if key else [])]))
+    arguments = prepare_server_args(sys.argv[1:])
+    if key := os.environ.pop("AOT_SGLANG_API_KEY", None):
+        arguments.api_key = Hidden(key)
+    run_server(arguments)

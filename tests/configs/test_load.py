@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError, UsageError
-from configs.load import engine_recipe, load, recipe_names
+from configs.load import engine_recipe, load, load_server, recipe_names
 from configs.places import CONFIGS
-from configs.schema import (
-    EngineRecipe,
-    ExperimentConfig,
-    ModelRecipe,
-    ServerConfig,
-    WorkloadConfig,
-)
+from configs.schema import ExperimentConfig, WorkloadConfig
+from configs.server import EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
 
 SHAPES = {
     "engines": EngineRecipe,
@@ -58,7 +53,10 @@ def test_an_unknown_key_deep_in_a_union_is_named_as_the_file_has_it(tmp_path: Pa
     [
         ("model: x\nport: many\n", "file.yaml:2: key 'port': input should be a valid integer"),
         ("model: x\nport: 70000\n", "key 'port'"),
-        ("engine: vlm\nmodel: x\n", "file.yaml:1: key 'engine': input should be 'vllm', got 'vlm'"),
+        (
+            "engine: vlm\nmodel: x\n",
+            "file.yaml:1: key 'engine': input should be 'vllm' or 'sglang', got 'vlm'",
+        ),
         ("engine: vllm\n", "key 'model' is required"),
         ("", "got an empty file"),
         ("- a\n- b\n", "got a list"),
@@ -73,6 +71,40 @@ def test_wrong_server_files(tmp_path: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("engine: openai\nmodel: x\n", "add 'runtime: remote' and its 'url'"),
+        ("runtime: cloud\nmodel: x\n", "should be 'local' or 'remote', got 'cloud'"),
+        ("runtime: remote\nengine: vllm\n", "key 'url' is required"),
+        ("runtime: remote\nengine: vllm\nurl: gpu:8000\n", "must start with http:// or https://"),
+        (
+            "runtime: remote\nengine: vllm\nurl: http://x\nargs: [-x]\nport: 1\n",
+            "args, port cannot be set on a server that runs already; set it where that server is",
+        ),
+        ("runtime: remote\nengine: vllm\nurl: http://x\ntokeniser: y\n", "mean 'tokenizer'"),
+    ],
+)  # fmt: skip
+def test_wrong_files_of_remote_servers(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_server(path)
+    assert words in str(caught.value)
+
+
+def test_a_remote_url_is_the_base(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("runtime: remote\nengine: openai\nurl: http://x:1/v1/\n")
+    found = load_server(path)
+    assert isinstance(found, RemoteConfig)
+    assert found.url == "http://x:1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nworkload: w\n", "give either 'server' (one file) or 'servers'"),
+        ("name: a\nworkload: w\nserver: s\nservers: [t]\n", "give either 'server' (one file)"),
+        ("name: a\nworkload: w\nservers: []\n", "key 'servers'"),
+        ("name: a\nworkload: w\nservers: [x/s.yaml, y/s.yaml]\n", "have the same name (s, s)"),
         ("name: a/b\nserver: s\nworkload: w\n", "key 'name': use letters"),
         ("name: a\nserver: s\nworkload: w\narms: [jit, jit]\n", "an arm is listed twice"),
         ("name: a\nserver: s\nworkload: w\narms: [jitt]\n", "key 'arms.0'"),
@@ -105,6 +137,6 @@ def test_numbers_in_args_are_taken_as_text(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"'vllm-cp', did you mean 'vllm-cpu'\?; known: vllm"):
+    with pytest.raises(UsageError, match=r"'vllm-cp', did you mean 'vllm-cpu'\?; known: sglang"):
         engine_recipe("vllm-cp")
     assert {"vllm", "vllm-cpu"} <= set(recipe_names("engines"))

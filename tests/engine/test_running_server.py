@@ -1,0 +1,133 @@
+"""Each verb alone against a real server that is up, and experiments on it as a remote one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import psutil
+import pytest
+from conftest import aot, engine_processes, only_run
+
+from analysis import report
+from configs.errors import CacheStateError
+from scripts.session import Session
+from scripts.target import Up
+from serving.endpoint import Endpoint
+from serving.engines import engine
+
+pytestmark = pytest.mark.engine
+KEY = "sk-e2e-s3cret"
+
+
+@contextmanager
+def served(files: Path, name: str) -> Iterator[str]:
+    """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
+    command = [sys.executable, "-m", "scripts.cli", "serve", f"{name}.yaml", "--log", f"{name}.log"]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "E2E_KEY": KEY}
+    process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True, env=env)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1].removesuffix("/v1")
+        assert len(engine_processes()) >= 2
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    psutil.wait_procs(engine_processes(), timeout=30)
+    assert engine_processes() == []
+
+
+def far(files: Path, name: str, url: str, key: str, arms: str) -> Path:
+    """An experiment over the running server; the folder of its run."""
+    (files / f"far-{name}.yaml").write_text(f"engine: {name}\nruntime: remote\nurl: {url}\n" + key)
+    path = files / f"experiment-{name}.yaml"
+    path.write_text(
+        dedent(f"""\
+        name: far-{name}
+        server: far-{name}.yaml
+        workload: traffic.yaml
+        arms: {arms}
+        """)
+    )
+    done = aot("run", path, "--runs", f"far-{name}", cwd=files)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return only_run(files / f"far-{name}")
+
+
+def check_far(run: Path) -> None:
+    made = report.evaluate(run)
+    assert [f for f in made.findings if f.level == "void"] == []
+    arms = made.summary["arms"]
+    assert arms["jit"]["cache"]["cached_tokens"] == 0
+    for numbers in arms.values():
+        cache = numbers["cache"]
+        ratios = {cache[f"{k}_hit_ratio"] for k in ("client", "server", "expected")}
+        assert len(ratios) == 1, cache
+    assert arms["aot"]["cache"]["client_hit_ratio"] > 0.9
+    assert made.summary["comparison"]["ttft_p50_speedup"] > 1
+    assert "jit is emulated" in (run / "report.md").read_text()
+
+
+def test_vllm_serve_warm_load_and_as_a_remote_server(files: Path) -> None:
+    with served(files, "vllm") as url:
+        done = aot("warm", "traffic.yaml", "--url", url, cwd=files)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("hit") == 2
+        done = aot("load", "traffic.yaml", "--url", url, "--arm", "aot", "-o", "load", cwd=files)
+        assert done.returncode == 0, done.stderr
+        # The cache is warm from before, and the salts keep the arms apart from that.
+        check_far(far(files, "vllm", url, "", "[jit, aot]"))
+    cache = report.evaluate(files / "load").summary["arms"]["aot"]["cache"]
+    assert (
+        cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"] > 0.9
+    )
+
+
+def test_sglang_with_a_key_and_as_a_remote_server(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("E2E_KEY", KEY)
+    with served(files, "hooked") as url:
+        key = ("--api-key-env", "E2E_KEY")
+        assert aot("warm", "traffic.yaml", "--url", url, cwd=files).returncode == 1
+        done = aot("warm", "traffic.yaml", "--url", url, *key, cwd=files)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("hit") == 2
+        check_far(far(files, "sglang", url, "api_key_env: E2E_KEY\n", "[jit, auto, aot]"))
+        refuse_to_flush(url)
+        lines = [" ".join(p.cmdline()) for p in engine_processes()]
+        assert not any(KEY in line for line in lines)
+    assert KEY not in (files / "hooked.log").read_text()
+    run = only_run(files / "far-sglang")
+    assert json.loads((run / "manifest.json").read_text())["servers"]["far-sglang"]["versions"] == {
+        "sglang": "0.5.23"
+    }
+
+
+def refuse_to_flush(url: str) -> None:
+    """While a request runs for longer than the flush waits, the reset is refused by name."""
+    endpoint = Endpoint(url, "smollm2-135m", "E2E_KEY")
+    running = threading.Event()
+
+    def keep_busy() -> None:
+        running.set()
+        long = [{"role": "user", "content": "Count for ever."}]
+        for _ in range(3):
+            endpoint.chat(long, max_tokens=1500)
+
+    busy = threading.Thread(target=keep_busy, daemon=True)
+    busy.start()
+    running.wait()
+    target = type("Target", (), {"name": "hooked", "engine": engine("sglang")})()
+    session = Session(None, None, {}, keep=True)  # type: ignore[arg-type]
+    with pytest.raises(CacheStateError, match="requests were still running or waiting after 10 s"):
+        session._reset(Up(endpoint, None, lambda: True), target)

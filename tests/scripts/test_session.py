@@ -1,0 +1,40 @@
+"""A reset that is refused ends the run and says what to do."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from stub import MODEL, serving
+
+from configs.errors import CacheStateError
+from scripts.session import Session
+from scripts.target import Up
+from serving.endpoint import Endpoint
+from serving.engines import engine
+
+PATH = "/flush_cache?timeout=10"
+
+
+def reset(status: int, body: str, name: str = "sglang", path: str = PATH) -> str:
+    with serving(posts={path: (status, body)}) as stub:
+        up = Up(Endpoint(stub.base_url, MODEL), None, lambda: True)
+        target = SimpleNamespace(name="mine", engine=engine(name))
+        session = Session(None, None, {}, keep=True)  # type: ignore[arg-type]
+        return session._reset(up, target)  # type: ignore[arg-type]
+
+
+def test_a_flush_that_succeeded_is_recorded_with_its_words() -> None:
+    assert reset(200, "Cache flushed.\nPlease check").endswith("Cache flushed. Please check")
+
+
+def test_a_flush_refused_while_requests_run_says_what_to_do() -> None:
+    with pytest.raises(CacheStateError, match="did not empty the cache of mine: HTTP 400") as e:
+        reset(400, "Flush cache failed.\n")
+    assert "requests were still running or waiting after 10 s" in str(e.value)
+    assert "end what else sends requests to this server" in str(e.value)
+
+
+def test_vllm_that_holds_blocks_says_so() -> None:
+    with pytest.raises(CacheStateError, match="blocks are held while requests run"):
+        reset(200, '{"success": false}', "vllm", "/reset_prefix_cache")
