@@ -9,8 +9,8 @@ from textwrap import dedent
 
 import pytest
 
-for folder in (Path(__file__).parent, Path(__file__).parent / "analysis"):
-    sys.path.insert(0, str(folder))
+for folder in ("engine", "analysis", "."):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

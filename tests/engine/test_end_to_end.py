@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import aot, engine_processes, only_run
+from live import aot, engine_processes, only_run
 
 from analysis import report
 from configs.places import CHECKOUT, CONFIGS
@@ -108,7 +108,13 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) ->
     (run / "phases" / phase / "done.json").unlink()
     command = [sys.executable, "-m", "scripts.cli", "run", "--resume", str(run)]
     process = subprocess.Popen(
-        command, cwd=files, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=files,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert any(line.startswith("replaying aot") for line in iter(process.stderr.readline, ""))

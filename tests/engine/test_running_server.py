@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from textwrap import dedent
 
 import psutil
 import pytest
-from conftest import aot, engine_processes, only_run
+import requests
+from live import aot, engine_processes, only_run
 
 from analysis import report
 from configs.errors import CacheStateError
@@ -115,19 +115,20 @@ def test_sglang_with_a_key_and_as_a_remote_server(
 
 def refuse_to_flush(url: str) -> None:
     """While a request runs for longer than the flush waits, the reset is refused by name."""
+    body = {
+        "model": "smollm2-135m",
+        "messages": [{"role": "user", "content": "Count for ever."}],
+        "max_tokens": 3000,
+        "ignore_eos": True,
+        "stream": True,
+    }
     endpoint = Endpoint(url, "smollm2-135m", "E2E_KEY")
-    running = threading.Event()
-
-    def keep_busy() -> None:
-        running.set()
-        long = [{"role": "user", "content": "Count for ever."}]
-        for _ in range(3):
-            endpoint.chat(long, max_tokens=1500)
-
-    busy = threading.Thread(target=keep_busy, daemon=True)
-    busy.start()
-    running.wait()
     target = type("Target", (), {"name": "hooked", "engine": engine("sglang")})()
     session = Session(None, None, {}, keep=True)  # type: ignore[arg-type]
-    with pytest.raises(CacheStateError, match="requests were still running or waiting after 10 s"):
-        session._reset(Up(endpoint, None, lambda: True), target)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with requests.post(
+        f"{url}/v1/chat/completions", json=body, headers=headers, stream=True, timeout=60
+    ) as answer:
+        assert next(answer.iter_lines())  # it runs
+        with pytest.raises(CacheStateError, match="requests were still running or waiting after"):
+            session._reset(Up(endpoint, None, lambda: True), target)
