@@ -60,7 +60,9 @@ def prepare(path: Path, config: RemoteConfig) -> Remote:
     try:
         endpoint = connect(config.url, config.model, config.api_key_env)
     except UsageError as error:
-        raise ConfigError(path, str(error).replace("--", "")) from None
+        # It speaks of options of the command line; here they are keys of a file.
+        words = str(error).replace("--api-key-env", "api_key_env").replace("--", "")
+        raise ConfigError(path, words) from None
     found = engines.detect(endpoint)
     if found.name not in ("openai", engine.name) and engine.name != "openai":
         raise ConfigError(

@@ -133,6 +133,15 @@ def test_a_model_that_is_not_served(aot: Aot, closed: Path, tmp_path: Path) -> N
         check(aot("run", path), 2, "theirs.yaml", "does not serve 'other', but golden")
 
 
+def test_a_key_that_is_not_set_is_named_as_the_file_calls_it(
+    aot: Aot, closed: Path, tmp_path: Path
+) -> None:
+    path = experiment(tmp_path, "http://127.0.0.1:9", "vllm")
+    server = tmp_path / "theirs.yaml"
+    server.write_text(server.read_text() + "api_key_env: NO_SUCH_KEY\n")
+    check(aot("run", path), 2, "theirs.yaml: api_key_env: environment variable NO_SUCH_KEY is not")
+
+
 def test_load_into_one_folder_is_of_one_engine(aot: Aot, closed: Path, tmp_path: Path) -> None:
     with serving(gap_s=0.001, pages=SGLANG) as stub:
         check(aot("load", closed, "--url", stub.base_url, "-o", "run"), 0)
