@@ -109,7 +109,13 @@ def test_nothing_is_left_when_the_command_is_stopped(
     log = tmp_path / "server.log"
     command = [sys.executable, "-m", "scripts.cli", "serve", str(fake_engine), "--log", str(log)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=dict(os.environ),
+        # Where the tests run in the background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(4)]
