@@ -89,6 +89,11 @@ class ServerConfig(StrictModel):
         description="SGLang on a CPU: attend from the new tokens only, by a hook of this toolkit; "
         "stock torch_native attention recomputes over the cached prefix",
     )
+    kv_events: str | None = Field(
+        None,
+        description="vLLM: ZMQ endpoint to publish KV events on, ipc:///PATH or tcp://*:PORT (no "
+        "authentication); block hashes are then reproducible (sha256_cbor)",
+    )
     dtype: str = Field(
         "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
     )

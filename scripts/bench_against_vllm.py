@@ -39,7 +39,10 @@ def flat_schedule(requests: int, max_tokens: int) -> Schedule:
             r,
             prefix="none",
             messages=(
-                {"role": "user", "content": "\n".join(m["content"] for m in made.messages_of(r))},
+                {
+                    "role": "user",
+                    "content": "\n".join(m["content"] for m in made.chat_of(r).messages),
+                },
             ),
         )
         for r in made.requests

@@ -16,6 +16,8 @@ from rich.table import Table
 from configs.errors import ToolkitError, UsageError
 from configs.schema import ARMS, Arm
 from scripts.cli_install import engine_app, model_app
+from scripts.cli_prompts import compile_command
+from scripts.cli_warm import residency, warm
 from scripts.terminal import err, note, out, say, status
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ app = typer.Typer(
 )
 app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")
+app.command("compile")(compile_command)
+app.command()(warm)
+app.command()(residency)
 
 ArmOption = Annotated[str, typer.Option("--arm", help="jit, auto or aot")]
 UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]
@@ -108,30 +113,6 @@ def serve(
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD --url {url}")
         code = up.wait()
     raise ToolkitError(f"{launcher.engine.name} ended by itself with exit code {code}; see {log}")
-
-
-@app.command()
-def warm(
-    traffic: TrafficArgument,
-    url: UrlOption,
-    model: ModelOption = None,
-    api_key_env: KeyOption = None,
-) -> None:
-    """Prefill every static prefix on a running server and verify that it hits."""
-    from scripts import load as load_script
-    from scripts import plan
-    from serving import warm as warm_room
-    from serving.endpoint import connect
-
-    schedule = plan.schedule_of(traffic)
-    warmed = load_script.warm_prefixes(connect(url, model, api_key_env), schedule)
-    table = Table("prefix", "static tokens", "cached", "expected", "prefill", "", box=None)
-    for w in warmed:
-        counts = [w.static_tokens, w.cached_tokens, w.expected_tokens]
-        shown = ["unknown" if c is None else str(c) for c in counts]
-        table.add_row(w.id, *shown, f"{w.prefill_s:.2f} s", "hit" if w.verified else "NOT CACHED")
-    out.print(table)
-    warm_room.insist(warmed)
 
 
 @app.command()

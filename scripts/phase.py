@@ -65,10 +65,10 @@ class Phase:
         salts: Salts | None = None,
     ) -> None:
         """Compile the static prefixes into the cache; CacheStateError unless all of them hit."""
-        prefixes = plan.static_prefixes(schedule, tokens)
         salt = salts.of("warm") if salts else None
+        prefixes = plan.static_prefixes(schedule, tokens, salt)
         with status("compiling static prefixes ahead of time") as line:
-            warmed = warm.warm(endpoint, engine, prefixes, line, salt)
+            warmed = warm.warm(endpoint, engine, prefixes, line)
         self.write("warm.json", [w.as_json() for w in warmed])
         warm.insist(warmed)
 

@@ -16,10 +16,11 @@ from configs.schema import WorkloadConfig
 from serving.warm import StaticPrefix
 from workloads import scenarios
 from workloads import schedule as schedule_file
-from workloads.request import Message, Schedule
+from workloads.request import Chat, Message, Schedule
+from workloads.request import Tools as ToolSchemas
 from workloads.tokens import common_prefix, from_folder
 
-Encode = Callable[[list[Message]], list[int] | None]
+Encode = Callable[[list[Message], ToolSchemas], list[int] | None]
 Tokens = dict[str, list[int]]
 """Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' and 'probe/PREFIX/1'."""
 
@@ -44,7 +45,7 @@ def local_encoder(model: str) -> Encode | None:
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
     """Token ids of every prompt and probe; None as soon as `encode` cannot tell."""
     probes = count_probes(schedule, encode)
-    requests = _count({r.id: schedule.messages_of(r) for r in schedule.requests}, encode)
+    requests = _count({r.id: schedule.chat_of(r) for r in schedule.requests}, encode)
     return None if probes is None or requests is None else requests | probes
 
 
@@ -58,10 +59,10 @@ def count_probes(schedule: Schedule, encode: Encode) -> Tokens | None:
     return _count(chats, encode)
 
 
-def _count(chats: dict[str, list[Message]], encode: Encode) -> Tokens | None:
+def _count(chats: dict[str, Chat], encode: Encode) -> Tokens | None:
     tokens: Tokens = {}
     for key, chat in chats.items():
-        ids = encode(chat)
+        ids = encode(*chat)
         if ids is None:
             return None
         tokens[key] = ids
@@ -72,16 +73,17 @@ def probe_key(prefix_id: str, which: int) -> str:
     return f"probe/{prefix_id}/{which}"
 
 
-def static_prefixes(schedule: Schedule, tokens: Tokens | None) -> list[StaticPrefix]:
+def static_prefixes(
+    schedule: Schedule, tokens: Tokens | None, salt: str | None = None
+) -> list[StaticPrefix]:
     """What to warm: per prefix, two chats that differ only in their dynamic part."""
     found = []
     for prefix in schedule.prefixes.values():
         static = None
         if tokens is not None:
             static = common_prefix(tokens[probe_key(prefix.id, 0)], tokens[probe_key(prefix.id, 1)])
-        found.append(
-            StaticPrefix(prefix.id, schedule.probe(prefix, 0), schedule.probe(prefix, 1), static)
-        )
+        fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
+        found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
     return found
 
 

@@ -64,7 +64,7 @@ class Session:
             nonce = f"{secrets.token_hex(6)} {self.run_folder.name} {phase.name}"
             found = proof.prove(endpoint, target.engine, wanted, nonce)
             # The expectation knows what proving left in the cache.
-            left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary)}
+            left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary, ())}
         phase.write("proof.json", {**found.as_json(), **left})
         proof.insist(found)
 

@@ -20,6 +20,7 @@ from serving.counters import Metrics, parse
 from serving.engine import Engine, Page
 
 Message = dict[str, str]
+Tools = tuple[dict[str, Any], ...]
 TIMEOUT_S = 600.0
 
 
@@ -73,6 +74,12 @@ class Endpoint:
                 f"{self.base_url}/v1/models did not answer as an OpenAI-compatible server does"
             ) from None
 
+    def context_tokens(self) -> int | None:
+        """The longest prompt plus output that the model takes; None where /v1/models is silent."""
+        rows = self.info("/v1/models").get("data") or []
+        found = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
+        return int(found[0]) if found and found[0] else None
+
     def metrics_text(self) -> str | None:
         """The Prometheus page, or None where the server has none."""
         try:
@@ -103,9 +110,11 @@ class Endpoint:
         """What the server says of itself, where `engine` says it."""
         return Page(self.metrics(), self.info(engine.info_path))
 
-    def tokenize(self, messages: list[Message]) -> list[int] | None:
+    def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""
-        body = {"model": self.model, "messages": messages}
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        if tools:
+            body["tools"] = tools
         try:
             answer = self._request("POST", "/tokenize", json=body)
             tokens = answer.json()["tokens"]
@@ -118,7 +127,13 @@ class Endpoint:
         answer = self._request("POST", path)
         return answer.status_code, answer.text
 
-    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None) -> Usage:
+    def chat(
+        self,
+        messages: list[Message],
+        max_tokens: int,
+        salt: str | None = None,
+        tools: Tools = (),
+    ) -> Usage:
         """One answer, not streamed. `salt` names a cache of its own for what shares it.
 
         Raises EndpointError with the server's own words.
@@ -132,6 +147,7 @@ class Endpoint:
             http_client=http,
         )
         turns: Any = messages
+        more: Any = {"tools": tools, "tool_choice": "none"} if tools else {}
         try:
             with client:
                 answer = client.chat.completions.create(
@@ -140,6 +156,7 @@ class Endpoint:
                     max_tokens=max_tokens,
                     temperature=0,
                     extra_body={"cache_salt": salt} if salt else None,
+                    **more,
                 )
         except openai.APIStatusError as error:
             raise EndpointError(self._refusal(error.status_code, error.message)) from None

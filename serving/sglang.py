@@ -57,6 +57,7 @@ OWN_ENV = {
 
 VLLM_KEYS = {
     "cache_gib": "SGLang's cache is sized in tokens: use the key 'cache_tokens'",
+    "kv_events": "it is vLLM's; on SGLang use args: [--kv-events-config, ...]",
     "dev_mode": "SGLang's /flush_cache is always open; remove the key",
 }
 """Keys of a server file that SGLang has no setting for, with what to write instead."""

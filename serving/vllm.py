@@ -11,6 +11,7 @@ import re
 from configs.errors import UsageError
 from configs.schema import Arm
 from configs.server import ServerConfig
+from serving.block_hashes import ALGORITHM
 from serving.counters import CacheCounters, CacheFacts, Metrics, total
 from serving.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
 from serving.flags import refuse
@@ -25,6 +26,7 @@ OWN_FLAGS = {
     "--block-size": "use the key 'block_tokens'",
     "--kv-cache-memory-bytes": "use the key 'cache_gib'",
     "--dtype": "use the key 'dtype'",
+    "--kv-events-config": "use the key 'kv_events'",
     "--model": "use the key 'model'",
     "--api-key": "use the key 'api_key_env'; a key in an argument list shows in every process list",
 }
@@ -73,6 +75,9 @@ class VLLM:
             argv += ["--block-size", str(server.block_tokens)]
         if server.cache_gib:
             argv += ["--kv-cache-memory-bytes", str(int(server.cache_gib * 2**30))]
+        if server.kv_events:
+            argv += ["--prefix-caching-hash-algo", ALGORITHM]
+            argv += ["--kv-events-config", _kv_events(server.kv_events)]
         env = {"VLLM_NO_USAGE_STATS": "1", **site.env, **server.env}
         if server.dev_mode:
             env["VLLM_SERVER_DEV_MODE"] = "1"
@@ -129,11 +134,34 @@ class VLLM:
         return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
+def replay_endpoint(events: str) -> str:
+    """Where the history of the events published on `events` can be had."""
+    if events.startswith("tcp://"):
+        head, _, port = events.rpartition(":")
+        return f"{head}:{int(port) + 1}"
+    return f"{events}.replay"
+
+
+def _kv_events(endpoint: str) -> str:
+    return json.dumps(
+        {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": endpoint,
+            "replay_endpoint": replay_endpoint(endpoint),
+        }
+    )
+
+
 def _check(server: ServerConfig, site: Site) -> None:
     refuse(server, "sglang", OWN_FLAGS, OWN_ENV)
     for key, words in SGLANG_KEYS.items():
         if getattr(server, key):
             raise UsageError(f"{key}: {words}")
+    if server.kv_events and not re.fullmatch(r"ipc://.+|tcp://.+:\d+", server.kv_events):
+        raise UsageError(
+            f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://*:PORT"
+        )
     block = server.block_tokens
     if site.device == "cpu" and block and block % CPU_BLOCK_MULTIPLE:
         raise UsageError(

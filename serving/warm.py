@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import CacheStateError
-from serving.endpoint import Endpoint, Message, Usage
+from serving.endpoint import Endpoint, Message, Tools, Usage
 from serving.engine import Engine
 
 
@@ -27,6 +27,8 @@ class StaticPrefix:
     fill: list[Message]
     probe: list[Message]
     static_tokens: int | None
+    tools: Tools = ()
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,6 @@ def warm(
     engine: Engine,
     prefixes: Sequence[StaticPrefix],
     report: Callable[[str], None],
-    salt: str | None = None,
 ) -> list[Warmed]:
     """Prefill every prefix, then verify every prefix (so that one which evicts another shows).
 
@@ -60,14 +61,21 @@ def warm(
     for number, prefix in enumerate(prefixes, 1):
         report(f"compiling prefix {number} of {len(prefixes)} into the cache: {prefix.id}")
         started = time.monotonic()
-        endpoint.chat(prefix.fill, 1, salt)
+        endpoint.chat(prefix.fill, 1, prefix.salt, prefix.tools)
         seconds[prefix.id] = time.monotonic() - started
     warmed = []
     for number, prefix in enumerate(prefixes, 1):
         report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
-        usage = endpoint.chat(prefix.probe, 1, salt)
-        warmed.append(_judge(prefix, usage, engine, block, seconds[prefix.id]))
+        warmed.append(verify(endpoint, engine, prefix, block, seconds[prefix.id]))
     return warmed
+
+
+def verify(
+    endpoint: Endpoint, engine: Engine, prefix: StaticPrefix, block: int | None, prefill_s: float
+) -> Warmed:
+    """Probe a prefix that was filled: are all its full blocks found?"""
+    usage = endpoint.chat(prefix.probe, 1, prefix.salt, prefix.tools)
+    return _judge(prefix, usage, engine, block, prefill_s)
 
 
 def insist(warmed: Sequence[Warmed]) -> None:
@@ -82,7 +90,12 @@ def insist(warmed: Sequence[Warmed]) -> None:
             "(vLLM: start it with --enable-prompt-tokens-details, SGLang: --enable-cache-report)"
         )
     elif all(w.cached_tokens == 0 for w in cold):
-        why = "no token was cached: is prefix caching on, and is the prefix longer than one block?"
+        why = (
+            "no token was cached: is prefix caching on, is the prefix longer than one block, and "
+            "do all requests carry the same cache salt?"
+        )
+    elif len(cold) < len(warmed):
+        why = "the others hit: these were evicted, the KV cache is too small for all prefixes"
     else:
         why = "only a part was cached: the KV cache may be too small for all prefixes"
     seen, expected = _count(first.cached_tokens), _count(first.expected_tokens)

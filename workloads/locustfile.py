@@ -235,9 +235,10 @@ def _new_folder(folder: Path) -> Path:
 
 
 def _body(schedule: Schedule, request: Request, model: str, salts: Salts | None) -> bytes:
+    chat = schedule.chat_of(request)
     body: dict[str, Any] = {
         "model": model,
-        "messages": schedule.messages_of(request),
+        "messages": chat.messages,
         "max_tokens": schedule.max_tokens,
         "temperature": 0,
         "stream": True,
@@ -245,6 +246,9 @@ def _body(schedule: Schedule, request: Request, model: str, salts: Salts | None)
     }
     if schedule.ignore_eos:
         body["ignore_eos"] = True
+    if chat.tools:
+        # Shown to the model, not called: no engine needs a parser for that.
+        body |= {"tools": chat.tools, "tool_choice": "none"}
     if salts:
         body["cache_salt"] = salts.of(request.id)
     return json.dumps(body, ensure_ascii=False).encode()

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 Message = dict[str, str]
 """{"role": ..., "content": ...}"""
+
+Tools = tuple[dict[str, Any], ...]
+"""Tool schemas, as the chat API takes them."""
+
+
+class Chat(NamedTuple):
+    """What one request sends."""
+
+    messages: list[Message]
+    tools: Tools = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,7 @@ class Prefix:
     id: str
     messages: tuple[Message, ...]
     probes: tuple[tuple[Message, ...], tuple[Message, ...]]
+    tools: Tools = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +58,11 @@ class Schedule:
     prefixes: dict[str, Prefix]
     requests: tuple[Request, ...]
 
-    def messages_of(self, request: Request) -> list[Message]:
+    def chat_of(self, request: Request) -> Chat:
         """The whole chat of `request`: static prefix, then dynamic suffix."""
-        return [*self.prefixes[request.prefix].messages, *request.messages]
+        prefix = self.prefixes[request.prefix]
+        return Chat([*prefix.messages, *request.messages], prefix.tools)
 
-    def probe(self, prefix: Prefix, which: Literal[0, 1]) -> list[Message]:
+    def probe(self, prefix: Prefix, which: Literal[0, 1]) -> Chat:
         """The whole chat of one of the prefix's two probes."""
-        return [*prefix.messages, *prefix.probes[which]]
+        return Chat([*prefix.messages, *prefix.probes[which]], prefix.tools)

@@ -7,16 +7,18 @@ from bisect import bisect
 from itertools import accumulate
 from pathlib import Path
 
+from configs.errors import UsageError
 from configs.schema import ClosedLoop, WorkloadConfig
 from workloads import prompts
 from workloads.arrivals import offsets
 from workloads.prompts import PromptFolder
-from workloads.request import Message, Prefix, Request, Schedule
+from workloads.request import Prefix, Request, Schedule
 
 TENANT_NAMES = (
     "Northgate Garden Supply,Verdant Home,Brookside Tools,Kepler Outdoor,Old Mill Nursery,"
     "Sunrow Hardware,Pine & Petal,Meadowline,The Rain Shop,Castle Gardens"
 ).split(",")
+TEMPLATE = "user_query"
 PLANS = ("basic", "plus", "family", "estate")
 
 
@@ -24,22 +26,22 @@ def build(config: WorkloadConfig, name: str, folder: Path) -> Schedule:
     """The schedule of `config`, whose relative paths start at `folder`."""
     match config.scenario:
         case "support-bot":
-            return support_bot(config, name, prompts.read(folder / config.prompt, "user_query"))
+            return support_bot(config, name, prompts.read(folder / config.prompt))
 
 
 def support_bot(config: WorkloadConfig, name: str, folder: PromptFolder) -> Schedule:
     """Tenants with a long static prefix each; questions to them with Zipf popularity."""
     tenants = [tenant_name(i) for i in range(config.tenants.count)]
-    prefixes = {t: _prefix(t, folder) for t in tenants}
+    inputs = _inputs(folder)
+    prefixes = {t: _prefix(t, folder, inputs) for t in tenants}
     # One stream of randomness per decision: changing one knob leaves the other draws alone.
     times = offsets(config.arrivals, config.requests, _rng(config, "arrivals"))
     owners = zipf(len(tenants), config.tenants.zipf, config.requests, _rng(config, "tenants"))
     questions = _rng(config, "questions")
     requests = []
     for number, (at_s, owner) in enumerate(zip(times, owners, strict=True)):
-        question = _pick(folder.inputs[2:], questions)
-        text = folder.user(_dynamic(question, questions))
-        user: Message = {"role": "user", "content": text}
+        question = _pick(inputs[2:], questions)
+        user = folder.user(TEMPLATE, _dynamic(question, questions))
         requests.append(Request(f"r{number:06d}", at_s, tenants[owner], tenants[owner], (user,)))
     users = config.load.users if isinstance(config.load, ClosedLoop) else 1
     return Schedule(
@@ -68,13 +70,29 @@ def tenant_name(number: int) -> str:
     return f"{name} {round_ + 1}" if round_ else name
 
 
-def _prefix(tenant: str, folder: PromptFolder) -> Prefix:
-    probes = [
-        folder.user({"question": q, "plan": "basic", "valves": str(v), "ticket": f"P-{v:05d}"})
-        for v, q in enumerate(folder.inputs[:2], 2)
-    ]
-    first, second = (({"role": "user", "content": text},) for text in probes)
-    return Prefix(tenant, ({"role": "system", "content": folder.system(tenant)},), (first, second))
+def _inputs(folder: PromptFolder) -> tuple[str, ...]:
+    """The questions of the folder; two are kept for warming."""
+    if TEMPLATE not in folder.templates:
+        raise UsageError(f"{folder.folder}/dynamic_templates/{TEMPLATE}.jinja2: no such file")
+    inputs = tuple(values["question"] for values in folder.inputs(TEMPLATE) if "question" in values)
+    if len(inputs) < 3:
+        raise UsageError(
+            f"{folder.folder}/dynamic_inputs/{TEMPLATE}.txt: needs at least 3 inputs, has "
+            f"{len(inputs)} (two are kept for warming, so that no measured request is in the cache "
+            "beforehand)"
+        )
+    return inputs
+
+
+def _prefix(tenant: str, folder: PromptFolder, inputs: tuple[str, ...]) -> Prefix:
+    first, second = (
+        (folder.user(TEMPLATE, values),)
+        for values in (
+            {"question": q, "plan": "basic", "valves": str(v), "ticket": f"P-{v:05d}"}
+            for v, q in enumerate(inputs[:2], 2)
+        )
+    )
+    return Prefix(tenant, (folder.system({"tenant": tenant}),), (first, second), folder.tools)
 
 
 def _dynamic(question: str, rng: random.Random) -> dict[str, str]:

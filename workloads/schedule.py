@@ -36,7 +36,8 @@ def lines(schedule: Schedule) -> Iterator[str]:
     }
     yield _line(header)
     for prefix in schedule.prefixes.values():
-        yield _line({"prefix": prefix.id, "messages": prefix.messages, "probes": prefix.probes})
+        row = {"prefix": prefix.id, "messages": prefix.messages, "probes": prefix.probes}
+        yield _line(row | ({"tools": prefix.tools} if prefix.tools else {}))
     for r in schedule.requests:
         yield _line(
             {
@@ -137,7 +138,8 @@ def _schedule(header: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
 def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:
     first, second = row["probes"]
     probes = (_messages(first), _messages(second))
-    prefixes[row["prefix"]] = Prefix(row["prefix"], _messages(row["messages"]), probes)
+    tools = tuple(row.get("tools") or ())
+    prefixes[row["prefix"]] = Prefix(row["prefix"], _messages(row["messages"]), probes, tools)
 
 
 def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> None:

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from configs.errors import UsageError
-from workloads.request import Message
+from workloads.request import Message, Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,27 @@ class ChatTokenizer:
     special: dict[str, str]
     tokenizer: Tokenizer
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """Token ids of the rendered chat with the assistant's opening appended."""
-        text = self.render(messages)
-        # The template writes the special tokens itself.
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.encode_many([(messages, tools)])[0]
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def encode_many(self, chats: Sequence[tuple[Sequence[Message], Tools]]) -> list[list[int]]:
+        """Token ids of each chat; on all cores."""
+        texts = [self.render(messages, tools) for messages, tools in chats]
+        # The template writes the special tokens itself.
+        return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def render(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
         try:
             return (
                 _jinja()
                 .from_string(self.template)
                 .render(
-                    messages=list(messages), add_generation_prompt=True, tools=None, **self.special
+                    messages=list(messages),
+                    add_generation_prompt=True,
+                    tools=list(tools) or None,
+                    **self.special,
                 )
             )
         except TemplateError as error:
@@ -70,8 +76,8 @@ def from_folder(folder: Path) -> ChatTokenizer | None:
     return ChatTokenizer(template, _special_tokens(config), Tokenizer.from_file(str(vocabulary)))
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the longest common prefix of two token sequences."""
+def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:
+    """Length of the longest common prefix of two sequences, of tokens or of anything else."""
     for n, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return n

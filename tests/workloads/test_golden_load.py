@@ -75,7 +75,7 @@ def test_bodies_are_as_planned_and_token_counts_come_from_the_usage_block(
         assert record["error"] is None
         assert record["status"] == 200
     schedule = plan.schedule_of(workload)
-    planned = sorted(json.dumps(schedule.messages_of(r)) for r in schedule.requests)
+    planned = sorted(json.dumps(schedule.chat_of(r).messages) for r in schedule.requests)
     assert sorted(json.dumps(b["messages"]) for b in stub.received) == planned
     for body in stub.received:
         assert body["max_tokens"] == 6

@@ -1,0 +1,109 @@
+"""`aot compile`: a prompt folder, the model's tokenizer or a server, → compiled.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import EndpointError, UsageError
+from serving import block_hashes, engines, models
+from serving.endpoint import Endpoint
+from workloads import prompts
+from workloads.compile import Target, compile_folder
+from workloads.compiled import BlockHashes, Compiled
+from workloads.request import Message, Tools
+from workloads.tokens import from_folder
+
+DEFAULT_BLOCK_TOKENS = 16
+"""vLLM's on CUDA: what is assumed where no server says otherwise."""
+
+
+def compile_prompt(
+    folder: Path,
+    variables: dict[str, str],
+    model: str | None,
+    server: Endpoint | None,
+    block_tokens: int | None,
+    salt: str | None,
+) -> Compiled:
+    """Compile for a model's folder (or recipe name), a running server, or both: then the tokens
+    are counted locally, and block size, context and the model's name are the server's."""
+    read = prompts.read(folder)
+    if server is None:
+        return compile_folder(read, variables, _local(model or "", block_tokens, salt))
+    local = _encoder(model) if model else None
+    return compile_folder(read, variables, _served(server, local, block_tokens, salt))
+
+
+def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
+    folder = Path(models.resolve(_as_path(model), Path.cwd() / "-"))
+    return Target(
+        model=folder.name,
+        block_tokens=block_tokens or DEFAULT_BLOCK_TOKENS,
+        salt=salt,
+        context_tokens=_context_of(folder),
+        encode=_encoder(model),
+        hashes=_hashes,
+    )
+
+
+def _served(server: Endpoint, local: object, block_tokens: int | None, salt: str | None) -> Target:
+    engine = engines.detect(server)
+    facts = engine.cache_facts(server.page(engine))
+    block = block_tokens or facts.block_tokens
+    if block is None:
+        raise UsageError(
+            f"{server.base_url} does not report its block size; give it: --block-tokens N"
+        )
+
+    def encode(chats: Sequence[tuple[list[Message], Tools]]) -> list[list[int]]:
+        found = []
+        for messages, tools in chats:
+            ids = server.tokenize(list(messages), tools)
+            if ids is None:
+                raise EndpointError(
+                    f"{server.base_url} has no usable /tokenize; count with the model's own "
+                    "tokenizer: --model PATH"
+                )
+            found.append(ids)
+        return found
+
+    return Target(
+        model=server.model,
+        block_tokens=block,
+        salt=salt,
+        context_tokens=server.context_tokens(),
+        encode=local or encode,  # type: ignore[arg-type]
+        hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
+    )
+
+
+def _as_path(model: str) -> str:
+    """A path that exists is meant as one, with or without a leading './'."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _encoder(model: str):  # type: ignore[no-untyped-def]
+    folder = Path(models.resolve(_as_path(model), Path.cwd() / "-"))
+    tokenizer = from_folder(folder) if folder.is_dir() else None
+    if tokenizer is None:
+        raise UsageError(
+            f"--model {model}: no tokenizer.json with a chat template there; name a model folder, "
+            "a recipe (aot model list), or a running server: --server URL"
+        )
+    return tokenizer.encode_many
+
+
+def _context_of(folder: Path) -> int | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = config.get("max_position_embeddings")
+    return int(found) if found else None
+
+
+def _hashes(ids: Sequence[int], block_tokens: int, salt: str | None) -> BlockHashes:
+    chain = block_hashes.chain(ids, block_tokens, salt)
+    return BlockHashes(algorithm=block_hashes.ALGORITHM, hashes=[h.hex() for h in chain])

@@ -1,0 +1,136 @@
+"""Text that is different every time: what it looks like, and how to blank it.
+
+Two uses. In a prompt folder a literal date is static and harmless unless its label says that it is
+filled in anew ("Current time: ..."). In a request log every such place can be blanked, to measure
+what it costs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Class = Literal["time", "id", "user", "random", "counter"]
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DAY = r"(?:mon|tue|wed|thu|fri|sat|sun)(?:s|nes|rs|ur)?(?:day)?"
+DATE = (
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?(?:Z"
+    r"|[ ]?[+-]\d{2}:?\d{2})?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
+    rf"|(?:{_DAY}\.?,? )?\d{{1,2}}(?:st|nd|rd|th)?,? (?:of )?{_MONTH},? \d{{4}}"
+    rf"|(?:{_DAY}\.?,? )?{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}"
+    r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+)
+CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?: ?(?:UTC|GMT|[A-Z]{3,4}))?"
+EPOCH = r"\b1[5-9]\d{8}(?:\d{3}|\.\d+)?\b"
+UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+TOKEN = r"(?=[A-Za-z0-9_+/=.-]*\d)[A-Za-z0-9][A-Za-z0-9_+/=.-]{5,}"
+EMAIL = r"[\w.+-]+@[\w-]+\.[\w.-]+"
+
+_TIME_LABEL = (
+    r"(?:current|present|system|server|today'?s?)[ _-]?(?:date(?: ?(?:and|&|/)? ?time)?"
+    r"|time(?:stamp)?|day|datetime)|(?:current )?local (?:date|time)(?: is| ?:| ?=)"
+    r"|today is|it is now"
+    r"|it is currently|the (?:time|date) is|(?:the )?time is now|right now it is|timestamp"
+    r"|(?:generated|rendered|fetched|refreshed|requested) (?:at|on)|request time"
+    r"|as of (?:now|today)|(?:(?<=\n)|(?<=\A))(?:date|time|now|today|datetime"
+    r"|date and time)(?=\s*[:=])"
+)
+_ID_LABEL = (
+    r"(?:request|session|trace|span|correlation|conversation|run|invocation|message|msg|transaction"
+    r"|thread|chat|call|execution|task|job|instance|worker|pod|host|build|deployment|x-request|req)"
+    r"(?:[ _-]?(?:id|identifier|uuid|guid|token|key|ref(?:erence)?))"
+    r"|(?:session|trace|request|correlation|conversation|transaction|run|guid|uuid)(?= ?[:=#])"
+)
+_COUNTER_LABEL = (
+    r"(?:request|message|conversation|visit|visitor|turn|attempt|iteration|call|query|sequence|seq)"
+    r"[ _-]?(?:number|count(?:er)?|no\.?|#|nr\.?)|counter|(?:request|conversation|visitor|call) #"
+)
+_RANDOM_LABEL = (
+    r"(?:cache[ _-]?bust(?:er)?|nonce|salt|random(?: (?:seed|token|string|value))?"
+    r"|seed|signature|etag"
+    r"|cch|billing[ _-]?header|csrf)"
+)
+_USER_LABEL = (
+    r"(?:user|customer|client|caller|account|member|visitor|employee|patient|student)"
+    r"(?:'s)?[ _-]?(?:name|id|e-?mail|number|handle|profile|locale|language|phone)?"
+    r"|user ?name|e-?mail|locale|time ?zone|logged[ -]in as"
+    r"|(?:you are )?(?:talking|speaking|chatting) (?:to|with)"
+)
+_SEP = r"[\"']?\s*(?:[:=#]|is)?\s*[\"'(\[]?\s*"
+_HARD_SEP = r"[\"']?\s*(?:[:=#]|is)\s*[\"'(\[]?\s*"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Group `value` of `regex` is what changes."""
+
+    kind: Class
+    regex: re.Pattern[str]
+
+
+def _labelled(kind: Class, label: str, value: str, separator: str = _HARD_SEP) -> Pattern:
+    return Pattern(kind, re.compile(rf"(?<![\w-])(?:{label}){separator}(?P<value>{value})", re.I))
+
+
+LABELLED = (
+    _labelled("time", _TIME_LABEL, f"(?:{DATE})(?:,? (?:at )?{CLOCK})?|{CLOCK}|{EPOCH}", _SEP),
+    _labelled("counter", _COUNTER_LABEL, r"\d[\d,.]*", _SEP),
+    _labelled("random", _RANDOM_LABEL, r"[A-Za-z0-9_+/=.-]{4,}"),
+    _labelled("id", _ID_LABEL, f"{UUID}|{TOKEN}|\\d{{3,}}", _SEP),
+)
+"""A label that says "filled in anew", with a value behind it."""
+
+USER = _labelled("user", _USER_LABEL, rf"{EMAIL}|[^\n,;.]{{2,60}}")
+
+BARE = (
+    Pattern("time", re.compile(r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+                               r"(?:Z|[+-]\d{2}:?\d{2})?)")),
+    Pattern("id", re.compile(rf"(?P<value>\b{UUID}\b)")),
+    Pattern("random", re.compile(r"(?P<value>\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{16,}\b)")),
+)  # fmt: skip
+"""Volatile by their own form: an instant, a UUID, a long hexadecimal number."""
+
+_WORDS: dict[Class, str] = {
+    "time": r"now|today|date|time|timestamp|datetime|clock|weekday|day|hour|tomorrow|yesterday",
+    "id": r"uuid|uuid4|guid|(?:request|session|trace|span|conversation|correlation|thread|run"
+    r"|message|msg|call|task|job|invocation|transaction|chat)(?:id|uuid)?|id",
+    "random": r"nonce|random|rand|salt|seed|hash|token|cache_?bust(?:er)?|shuffle",
+    "counter": r"counter|count|seq|sequence|number|nr|turn|attempt|iteration|index",
+    "user": r"user|username|email|mail|customer|client|caller|firstname|lastname|fullname|phone"
+    r"|locale|language|lang|timezone|tz|ip|location|city|country|address|birthday"
+    r"|profile|preferences|memory"
+    r"|memories|account",
+}
+_STABLE = re.compile(
+    r"tenant|company|brand|product|org|organi[sz]ation|team|department|domain|region|model|version"
+    r"|effective|release|founded|copyright|max|min|limit|support|contact|sender|default|cutoff|policy",
+    re.I,
+)
+
+
+def class_of_name(name: str) -> Class | None:
+    """What a variable's name says about its value: 'request_id' → id; None for a stable one."""
+    words = re.findall(r"[a-z]+\d?|[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
+    lowered = [w.lower() for w in words]
+    if any(_STABLE.fullmatch(w) for w in lowered):
+        return None
+    for kind in ("user", "time", "random", "id", "counter"):
+        if any(re.fullmatch(_WORDS[kind], w) for w in lowered):
+            return kind
+    joined = "".join(lowered)
+    return next((k for k, words_ in _WORDS.items() if re.fullmatch(words_, joined)), None)
+
+
+def blank(text: str, patterns: tuple[Pattern, ...]) -> str:
+    """`text` with every match's value replaced by a fixed word of its class."""
+    for pattern in patterns:
+        text = pattern.regex.sub(lambda m, k=pattern.kind: _replace(m, k), text)  # type: ignore[misc]
+    return text
+
+
+def _replace(match: re.Match[str], kind: Class) -> str:
+    whole, start = match[0], match.start()
+    return whole[: match.start("value") - start] + f"<{kind}>" + whole[match.end("value") - start :]
