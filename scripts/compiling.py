@@ -10,10 +10,10 @@ from configs.errors import EndpointError, UsageError
 from serving import block_hashes, engines, models
 from serving.endpoint import Endpoint
 from workloads import prompts
-from workloads.compile import Target, compile_folder
+from workloads.compile import Encode, Target, compile_folder
 from workloads.compiled import BlockHashes, Compiled
 from workloads.request import Message, Tools
-from workloads.tokens import from_folder
+from workloads.tokens import ChatTokenizer, from_folder
 
 DEFAULT_BLOCK_TOKENS = 16
 """vLLM's on CUDA: what is assumed where no server says otherwise."""
@@ -32,7 +32,7 @@ def compile_prompt(
     read = prompts.read(folder)
     if server is None:
         return compile_folder(read, variables, _local(model or "", block_tokens, salt))
-    local = _encoder(model) if model else None
+    local = tokenizer_of(model).encode_many if model else None
     return compile_folder(read, variables, _served(server, local, block_tokens, salt))
 
 
@@ -43,12 +43,14 @@ def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
         block_tokens=block_tokens or DEFAULT_BLOCK_TOKENS,
         salt=salt,
         context_tokens=_context_of(folder),
-        encode=_encoder(model),
+        encode=tokenizer_of(model).encode_many,
         hashes=_hashes,
     )
 
 
-def _served(server: Endpoint, local: object, block_tokens: int | None, salt: str | None) -> Target:
+def _served(
+    server: Endpoint, local: Encode | None, block_tokens: int | None, salt: str | None
+) -> Target:
     engine = engines.detect(server)
     facts = engine.cache_facts(server.page(engine))
     block = block_tokens or facts.block_tokens
@@ -74,7 +76,7 @@ def _served(server: Endpoint, local: object, block_tokens: int | None, salt: str
         block_tokens=block,
         salt=salt,
         context_tokens=server.context_tokens(),
-        encode=local or encode,  # type: ignore[arg-type]
+        encode=local or encode,
         hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
     )
 
@@ -84,7 +86,8 @@ def _as_path(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def _encoder(model: str):  # type: ignore[no-untyped-def]
+def tokenizer_of(model: str) -> ChatTokenizer:
+    """The tokenizer of a model folder or recipe; UsageError where there is none."""
     folder = Path(models.resolve(_as_path(model), Path.cwd() / "-"))
     tokenizer = from_folder(folder) if folder.is_dir() else None
     if tokenizer is None:
@@ -92,7 +95,7 @@ def _encoder(model: str):  # type: ignore[no-untyped-def]
             f"--model {model}: no tokenizer.json with a chat template there; name a model folder, "
             "a recipe (aot model list), or a running server: --server URL"
         )
-    return tokenizer.encode_many
+    return tokenizer
 
 
 def _context_of(folder: Path) -> int | None:

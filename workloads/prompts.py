@@ -65,7 +65,9 @@ class PromptFolder:
         found: list[StaticText] = []
         start = 0
         for kind, path in self.files:
-            text = _read(path) if kind == "document" else _render(path, values, "--var NAME=VALUE")
+            text = (
+                text_of(path) if kind == "document" else _render(path, values, "--var NAME=VALUE")
+            )
             text = text.removesuffix("\n")
             found.append(StaticText(kind, str(path.relative_to(self.folder)), text, start))
             start += len(text) + 1
@@ -93,7 +95,8 @@ class PromptFolder:
         # A line is the question; a template with one variable may call it as it likes.
         name = "question" if "question" in names or len(names) != 1 else names[0]
         return [
-            {**_made_up(names, n), name: line.strip()} for n, (_, line) in enumerate(_lines(plain))
+            {**_made_up(names, n), "question": line.strip(), name: line.strip()}
+            for n, (_, line) in enumerate(_lines(plain))
         ]
 
 
@@ -117,7 +120,7 @@ def read(folder: Path) -> PromptFolder:
     if examples.exists():
         files.append(("examples", examples))
     for _, path in files:
-        _read(path)
+        text_of(path)
     templates = {p.stem: p for p in sorted((folder / "dynamic_templates").glob("*.jinja2"))}
     if not templates:
         raise UsageError(f"{folder}/dynamic_templates: no *.jinja2 in it, so nothing is dynamic")
@@ -129,7 +132,7 @@ def read(folder: Path) -> PromptFolder:
 def variables_of(path: Path) -> list[str]:
     """Names that a template uses, in alphabetical order."""
     try:
-        return sorted(jinja2.meta.find_undeclared_variables(JINJA.parse(_read(path))))
+        return sorted(jinja2.meta.find_undeclared_variables(JINJA.parse(text_of(path))))
     except jinja2.TemplateSyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: template syntax: {error.message}") from None
 
@@ -138,7 +141,7 @@ def _tools(path: Path) -> tuple[dict[str, Any], ...]:
     if not path.exists():
         return ()
     try:
-        tools = json.loads(_read(path))
+        tools = json.loads(text_of(path))
     except ValueError as error:
         line = getattr(error, "lineno", 1)
         raise UsageError(f"{path}:{line}: not JSON: {error}") from None
@@ -152,7 +155,7 @@ def _variables(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        values = yaml.safe_load(_read(path))
+        values = yaml.safe_load(text_of(path))
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -171,10 +174,11 @@ def _values(path: Path, number: int, line: str) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    return [(n, x) for n, x in enumerate(_read(path).splitlines(), 1) if x.strip()]
+    return [(n, x) for n, x in enumerate(text_of(path).splitlines(), 1) if x.strip()]
 
 
-def _read(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A file of the folder as it is; UsageError when it cannot be read."""
     try:
         # newline="": what reaches the model must be what is in the file, CRLF included.
         with path.open(encoding="utf-8", newline="") as handle:
@@ -191,7 +195,7 @@ def _read(path: Path) -> str:
 
 def _render(path: Path, values: Mapping[str, str], where: str) -> str:
     try:
-        return JINJA.from_string(_read(path)).render(values)
+        return JINJA.from_string(text_of(path)).render(values)
     except jinja2.TemplateSyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: template syntax: {error.message}") from None
     except jinja2.UndefinedError as error:

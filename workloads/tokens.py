@@ -7,9 +7,9 @@ mean something.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ class ChatTokenizer:
     template: str
     special: dict[str, str]
     tokenizer: Tokenizer
+    clock: Callable[[], datetime] = datetime.now
+    """What a chat template that asks for the time is told."""
+
+    def tomorrow(self) -> ChatTokenizer:
+        """The same, a day later: what differs then is a date in the template."""
+        return replace(self, clock=lambda: datetime.now() + timedelta(days=1))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text alone."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """Token ids of the rendered chat with the assistant's opening appended."""
@@ -44,7 +54,7 @@ class ChatTokenizer:
         """The prompt text. Raises UsageError when the template refuses the messages."""
         try:
             return (
-                _jinja()
+                _jinja(self.clock)
                 .from_string(self.template)
                 .render(
                     messages=list(messages),
@@ -94,7 +104,7 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
     return tokens
 
 
-def _jinja() -> ImmutableSandboxedEnvironment:
+def _jinja(clock: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
     """What transformers renders chat templates in (utils/chat_template_utils.py)."""
 
     def raise_exception(message: str) -> None:
@@ -108,5 +118,5 @@ def _jinja() -> ImmutableSandboxedEnvironment:
     )
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+    env.globals["strftime_now"] = lambda fmt: clock().strftime(fmt)
     return env

@@ -83,6 +83,21 @@ LABELLED = (
 )
 """A label that says "filled in anew", with a value behind it."""
 
+USER_LINE = re.compile(
+    r"(?im)(?:^|(?<=[.!?] ))(?:the )?(?:current |logged[ -]in )?(?:user"
+    r"|customer|client|caller|member|"
+    r"patient|student|employee)(?:'s)?[ _-]?(?:name|id|e-?mail|handle"
+    r"|locale|language|phone|profile)?"
+    r" ?(?::|=|is) ?(?!a |an |the |always|never|not |allowed|asking|able"
+    r"|free|in |on |at |no |your |our )"
+    rf"(?:(?-i:[A-Z])[\w'’-]+(?: (?-i:[A-Z])[\w'’-]+)*(?=[ ,.;\n]|\Z)"
+    rf"|{EMAIL}|[a-z]{{2}}[-_][A-Z]{{2}}|\d{{4,}})"
+    r"|(?:you are )?(?:talking|speaking|chatting) (?:to|with) (?:the )?(?:user |customer )?"
+    r"(?-i:[A-Z])[\w'’-]+(?: (?-i:[A-Z])[\w'’-]+)?(?=[ ,.;(\n]|\Z)"
+    rf"|(?:e-?mail|user ?name|logged[ -]in as) ?(?::|=|is)? ?{EMAIL}"
+)
+"""A line about one user by name, address or number; not one about users in general."""
+
 USER = _labelled("user", _USER_LABEL, rf"{EMAIL}|[^\n,;.]{{2,60}}")
 
 BARE = (

@@ -9,7 +9,7 @@ import pytest
 from configs.errors import CacheStateError
 from serving import proof, warm
 from serving.counters import parse
-from serving.endpoint import Message, Usage
+from serving.endpoint import Message, Tools, Usage
 from serving.engine import Engine, Page
 from serving.openai_server import OpenAIServer
 from serving.vllm import VLLM
@@ -32,7 +32,9 @@ class PlayedServer:
         label = f'enable_prefix_caching="{self.reports_enabled}",block_size="{BLOCK}"'
         return Page(parse(f"vllm:cache_config_info{{{label}}} 1\n"), {})
 
-    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None) -> Usage:
+    def chat(
+        self, messages: list[Message], max_tokens: int, salt: str | None = None, tools: Tools = ()
+    ) -> Usage:
         text = (salt or "") + "".join(m["content"] for m in messages)
         earlier = [*self.preloaded, *([] if self.forgets else self.seen)]
         shared = max((_shared(text, e) for e in earlier), default=0) if self.caching else 0

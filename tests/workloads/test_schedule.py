@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_the_old_file(workload: Path, tmp_path: Path) -> N
             "{{ colour }}",
             "'colour' is undefined; .* plan, question",
         ),
-        ("system_prompt.txt", "{{ shop }}", "'shop' is undefined; the template may use: tenant"),
+        ("system_prompt.txt", "{{ shop }}", "'shop' is undefined; known: tenant; give it by --var"),
         ("dynamic_inputs/user_query.txt", "one\ntwo\n", "needs at least 3 inputs, has 2"),
         ("system_prompt.txt", None, r"system_prompt\.txt: no such file"),
     ],
@@ -177,7 +177,7 @@ def test_a_broken_prompt_folder_names_the_file(
 
 def test_an_undecodable_prompt_file_is_named(workload: Path) -> None:
     (workload.parent / "prompt" / "system_prompt.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"system_prompt\.txt: cannot be read"):
+    with pytest.raises(UsageError, match=r"system_prompt\.txt: byte 0 is not UTF-8"):
         plan.schedule_of(workload)
     with pytest.raises(UsageError, match="no such prompt folder"):
-        prompts.read(workload.parent / "nowhere", "user_query")
+        prompts.read(workload.parent / "nowhere")

@@ -1,0 +1,109 @@
+"""The verb that finds what breaks prefix reuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from configs.errors import ToolkitError, UsageError
+from scripts.terminal import note, out, status
+from workloads.flaw import Flaw
+
+FORMATS = ("text", "json", "sarif", "github")
+CHARACTERS_PER_TOKEN = 4.0
+"""Of English text with the usual tokenizers; what is assumed without --model."""
+
+
+def lint(
+    what: Annotated[
+        Path, typer.Argument(metavar="PROMPT_DIR|REQUESTS.jsonl", help="what to look at")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="model folder or recipe: exact tokens, and its chat template"),
+    ] = None,
+    block_tokens: Annotated[int, typer.Option(min=1, help="block size of the server")] = 16,
+    minimum_tokens: Annotated[
+        int | None, typer.Option(help="a provider's smallest prefix that is cached at all")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(help="price of a million prompt tokens, to show money")
+    ] = None,
+    output_format: Annotated[
+        str, typer.Option("--format", help="text, json, sarif or github")
+    ] = "text",
+) -> None:
+    """Find what breaks prefix reuse: where, what it costs per request, how to mend it.
+
+    A prompt folder is read; a request log is measured: its prefix tree is rebuilt with each flaw
+    mended. Exits with 1 when there is a finding of level error.
+    """
+    from scripts import lint_output
+
+    if output_format not in FORMATS:
+        raise UsageError(f"--format: '{output_format}' is none of {', '.join(FORMATS)}")
+    extra: dict[str, Any] = {}
+    with status(f"looking at {what}"):
+        if what.is_dir():
+            flaws = _folder(what, model, block_tokens, minimum_tokens)
+        else:
+            flaws, extra = _log(what, model)
+    match output_format:
+        case "json":
+            out.out(lint_output.as_json(flaws, price, extra))
+        case "sarif":
+            out.out(lint_output.as_sarif(flaws))
+        case "github":
+            out.out(lint_output.as_github(flaws))
+        case _:
+            out.out(lint_output.as_text(flaws, price) or f"{what}: nothing found")
+    if extra:
+        note(
+            "of {tokens:,.0f} prompt tokens {shared_tokens:,.0f} can be found in a cache, and "
+            "{ideal_tokens:,.0f} with all of this mended".format(**extra)
+        )
+    errors = sum(f.level == "error" for f in flaws)
+    if errors:
+        raise ToolkitError(f"{errors} finding(s) of level error in {what}")
+
+
+def _folder(
+    path: Path, model: str | None, block_tokens: int, minimum_tokens: int | None
+) -> list[Flaw]:
+    from scripts.compiling import tokenizer_of
+    from workloads import lint_folder, prompts
+
+    tokenizer = tokenizer_of(model) if model else None
+
+    def count(text: str) -> int:
+        return tokenizer.count(text) if tokenizer else round(len(text) / CHARACTERS_PER_TOKEN)
+
+    measure = lint_folder.Measure(
+        count,
+        block_tokens,
+        minimum_tokens,
+        tokenizer.render if tokenizer else None,
+        tokenizer.tomorrow().render if tokenizer else None,
+    )
+    return lint_folder.lint(prompts.read(path), measure)
+
+
+def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
+    from scripts.compiling import tokenizer_of
+    from workloads import lint_log, request_log
+
+    log = request_log.read(path)
+    ratio = 1 / CHARACTERS_PER_TOKEN
+    if model:
+        sample = "".join(text for r in log[:20] for _, text in r.fields())
+        ratio = tokenizer_of(model).count(sample) / max(1, len(sample))
+    found = lint_log.lint(log, str(path), ratio)
+    extra = {
+        "requests": found.requests,
+        "tokens": found.tokens,
+        "shared_tokens": found.shared_tokens,
+        "ideal_tokens": found.ideal_tokens,
+    }
+    return found.flaws, extra

@@ -1,0 +1,131 @@
+"""KV events over a real socket of ours; against the engine they are tested in tests/engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from configs.errors import EndpointError, UsageError
+from serving import kv_events
+from serving.kv_events import Batch, Cleared, Removed, Stored
+from serving.residency import Residency
+
+
+def stored(*blocks: int, **more: Any) -> dict[str, Any]:
+    return {"type": "BlockStored", "block_hashes": list(blocks), "block_size": 32, **more}
+
+
+def payload(*events: Any) -> bytes:
+    packed: bytes = msgpack.packb([1.0, list(events), 0])
+    return packed
+
+
+def take(residency: Residency, *batches: tuple[int, tuple[kv_events.Event, ...]]) -> Residency:
+    for sequence, events in batches:
+        residency.take(Batch(sequence, events))
+    return residency
+
+
+def test_both_forms_of_an_event_are_read() -> None:
+    new = payload(stored(1, 2), {"type": "BlockRemoved", "block_hashes": [1]},
+                  {"type": "AllBlocksCleared"})  # fmt: skip
+    old = payload(
+        ["BlockStored", [1, 2], None, [7], 32], ["BlockRemoved", [1]], ["AllBlocksCleared"]
+    )
+    expected = (Stored((1, 2), 32), Removed((1,)), Cleared())
+    for data in (new, old):
+        assert kv_events.decode((5).to_bytes(8, "big"), data) == Batch(5, expected)
+
+
+def test_full_hashes_are_named_by_their_low_64_bits() -> None:
+    data = payload(stored(bytes(range(32))))  # type: ignore[arg-type]
+    (event,) = kv_events.decode(bytes(8), data).events
+    assert event == Stored((int.from_bytes(bytes(range(24, 32)), "big"),), 32)
+
+
+def test_lower_tiers_and_unknown_events_are_left_out() -> None:
+    data = payload(stored(1, medium="CPU"), {"type": "SomethingNew"}, stored(2, medium="GPU"))
+    assert kv_events.decode(bytes(8), data).events == (Stored((2,), 32),)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", msgpack.packb(7), msgpack.packb([1, [{}]])])
+def test_what_is_no_batch_is_an_error(data: bytes) -> None:
+    with pytest.raises(EndpointError, match="not a batch of KV events"):
+        kv_events.decode(bytes(8), data)
+
+
+def test_a_prompt_finds_what_leads_without_a_gap() -> None:
+    residency = take(Residency(), (0, (Stored((1, 2, 3, 4), 32),)), (1, (Removed((3,)),)))
+    found = residency.of([1, 2, 3, 4])
+    assert (found.blocks, found.present, found.leading, found.complete) == (4, 3, 2, False)
+    assert residency.of([1, 2]).complete
+
+
+def test_what_was_missed_makes_it_uncertain() -> None:
+    assert take(Residency(), (0, ())).certain
+    assert not take(Residency(), (7, ())).certain
+    gap = take(Residency(), (0, (Stored((1,), 32),)), (2, ()))
+    assert not gap.certain
+    assert take(gap, (3, (Cleared(),))).certain
+    assert gap.blocks == 0
+
+
+def test_messages_seen_already_do_not_count_again() -> None:
+    residency = take(Residency(), (0, (Stored((1,), 32),)), (1, (Removed((1,)),)))
+    assert take(residency, (0, (Stored((1,), 32),))).blocks == 0
+
+
+@contextmanager
+def publisher(folder: Path, history: list[bytes]) -> Iterator[tuple[str, zmq.Socket[bytes]]]:
+    """A server of events and of its history, as vLLM is one."""
+    context = zmq.Context()
+    events, router = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
+    endpoint = f"ipc://{folder}/kv.sock"
+    events.bind(endpoint)
+    router.bind(endpoint + ".replay")
+
+    def answer() -> None:
+        client, _, start = router.recv_multipart()
+        for number, data in enumerate(history):
+            if number >= int.from_bytes(start, "big"):
+                router.send_multipart([client, b"", b"", number.to_bytes(8, "big"), data])
+        router.send_multipart([client, b"", b"", kv_events.END, b""])
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield endpoint, events
+    finally:
+        context.destroy(linger=0)
+
+
+def test_history_and_live_messages_arrive(tmp_path: Path) -> None:
+    history = [payload(stored(1)), payload(stored(2))]
+    with publisher(tmp_path, history) as (endpoint, events):
+        batches = kv_events.replay(endpoint + ".replay")
+        assert [b.sequence for b in batches] == [0, 1]
+        with kv_events.subscribed(endpoint) as subscription:
+            live: list[Batch] = []
+            while not live:  # until the subscription has reached the publisher
+                events.send_multipart([b"", (2).to_bytes(8, "big"), payload(stored(3))])
+                live = subscription.poll(0.05)
+    residency = Residency()
+    for batch in [*batches, *live]:
+        residency.take(batch)
+    assert residency.of([1, 2, 3]).complete
+    assert residency.certain
+
+
+def test_an_endpoint_that_is_none_is_named() -> None:
+    with (
+        pytest.raises(UsageError, match=r"--events nonsense: .*expected e.g. tcp"),
+        kv_events.subscribed("nonsense"),
+    ):
+        pass

@@ -1,0 +1,300 @@
+"""Lint a prompt folder: what in it will break prefix reuse, before anything is sent.
+
+A folder's files are static as they stand, so a literal date is a flaw only where its label says
+that something fills it in anew; a variable is one where its name says so or nothing gives it a
+value. Costs are the static tokens behind the place: what a change there makes every request pay.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import jinja2.nodes
+
+from workloads import prompts, volatile
+from workloads.flaw import Flaw, Level
+from workloads.prompts import JINJA, PromptFolder
+from workloads.request import Message, Tools
+
+Count = Callable[[str], int]
+"""Tokens of a text."""
+Render = Callable[[Sequence[Message], Tools], str]
+
+MIN_STATIC_BEHIND_WORDS = 25
+"""Literal text behind a template's first variable that is worth moving."""
+WORTH_IT_TOKENS = 500
+MIN_DUPLICATE_WORDS = 30
+
+_RULE_OF: dict[volatile.Class, str] = {
+    "time": "volatile-time",
+    "id": "volatile-id",
+    "random": "volatile-random",
+    "counter": "volatile-counter",
+    "user": "user-in-prefix",
+}
+_PLACEHOLDER = re.compile(
+    r"(?<![{$\w])(?:\{(?P<a>[A-Za-z_]\w*)\}(?!\})|\$\{(?P<b>[A-Za-z_][\w.]*)\}|%\((?P<c>\w+)\)s"
+    r"|<<?(?P<d>[A-Z][A-Z_]{2,})>>?|\[(?P<e>[A-Z][A-Z_]{3,})\])"
+)
+_SHUFFLING = re.compile(r"shuffle|random|sample|rand\b|choice")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """`count` counts tokens, exactly or by estimate; `render` is the model's chat template."""
+
+    count: Count
+    block_tokens: int
+    minimum_tokens: int | None = None
+    """A provider's smallest prefix that is cached at all."""
+    render: Render | None = None
+    render_tomorrow: Render | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A static file, with the static tokens behind it."""
+
+    file: str
+    kind: str
+    text: str
+    behind_tokens: int
+
+
+def lint(folder: PromptFolder, measure: Measure) -> list[Flaw]:
+    """All flaws of a folder, in the order of the prompt."""
+    texts = list(_texts(folder, measure.count))
+    total = sum(measure.count(t.text) for t in texts)
+    found: list[Flaw] = []
+    for text in texts:
+        found += _variables(folder, text, measure.count)
+        found += _literals(text, measure.count)
+        found += _encoding(text)
+    found += _mixed_line_ends(texts)
+    for name, path in folder.templates.items():
+        found += _template(folder, name, path, measure.count)
+    found += _duplicates(texts, measure.count)
+    found += _length(folder, total, measure)
+    found += _chat_template(measure)
+    return found
+
+
+def _texts(folder: PromptFolder, count: Count) -> Iterator[_Text]:
+    raw: list[tuple[str, str, str]] = [
+        (str(p.relative_to(folder.folder)), kind, prompts.text_of(p)) for kind, p in folder.files
+    ]
+    if folder.tools:
+        path = folder.folder / "tools.json"
+        raw.append(("tools.json", "tools", prompts.text_of(path)))
+    sizes = [count(text) for _, _, text in raw]
+    for index, (file, kind, text) in enumerate(raw):
+        yield _Text(file, kind, text, sum(sizes[index + 1 :]))
+
+
+def _cost(text: _Text, at: int, count: Count) -> float:
+    return count(text.text[at:]) + text.behind_tokens
+
+
+def _flaw(rule: str, level: Level, text: _Text, at: int, detail: str, count: Count) -> Flaw:
+    line = text.text.count("\n", 0, at) + 1
+    return Flaw(rule, level, text.file, line, None, detail, _cost(text, at, count))
+
+
+def _variables(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
+    """Variables, calls and filters of a static template; placeholders that other code fills in."""
+    if text.kind in ("system", "examples"):
+        yield from _jinja(folder, text, count)
+    if text.kind != "system":
+        return
+    for match in _PLACEHOLDER.finditer(text.text):
+        name = next(v for v in match.groups() if v)
+        kind = volatile.class_of_name(name)
+        if kind in ("time", "id", "random", "counter") or (kind == "user" and match["d"] is None):
+            detail = f"placeholder {match[0]} is filled in for each request"
+            yield _flaw(_RULE_OF[kind], "error", text, match.start(), detail, count)
+
+
+def _jinja(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
+    tree = JINJA.parse(text.text)
+    for node in tree.find_all((jinja2.nodes.Filter, jinja2.nodes.Call)):
+        name = node.name if isinstance(node, jinja2.nodes.Filter) else _called(node)
+        if _SHUFFLING.search(name):
+            rule = "example-order" if text.kind == "examples" else "volatile-random"
+            at = _offset(text.text, node.lineno)
+            yield _flaw(rule, "error", text, at, f"'{name}' gives another result each time", count)
+        elif isinstance(node, jinja2.nodes.Call) and (kind := volatile.class_of_name(name)):
+            at = _offset(text.text, node.lineno)
+            yield _flaw(_RULE_OF[kind], "error", text, at, f"{name}() changes", count)
+    seen: set[str] = set()
+    for node in tree.find_all(jinja2.nodes.Name):
+        if node.name in seen or node.ctx != "load" or node.name not in _undeclared(text.text):
+            continue
+        seen.add(node.name)
+        kind = volatile.class_of_name(node.name)
+        at = text.text.find(node.name, _offset(text.text, node.lineno))
+        if kind is not None:
+            detail = (
+                f"variable {{{{ {node.name} }}}} changes, and all static text behind it is paid"
+            )
+            yield _flaw(_RULE_OF[kind], "error", text, max(at, 0), detail, count)
+        elif node.name not in folder.variables:
+            detail = (
+                f"variable {{{{ {node.name} }}}}: shared only among prompts with one value of it"
+            )
+            yield _flaw("unfilled-variable", "warning", text, max(at, 0), detail, count)
+
+
+def _undeclared(text: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(JINJA.parse(text))
+
+
+def _called(node: jinja2.nodes.Expr) -> str:
+    inner = getattr(node, "node", node)
+    return getattr(inner, "name", "") or getattr(inner, "attr", "")
+
+
+def _offset(text: str, line: int) -> int:
+    return sum(len(x) + 1 for x in text.split("\n")[: line - 1])
+
+
+def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
+    """Values whose label says that they are filled in anew."""
+    # Documents and examples are data: they may well show times, ids and names.
+    patterns = () if text.kind in ("document", "examples") else volatile.LABELLED
+    taken: list[tuple[int, int]] = []
+    for pattern in patterns:
+        for match in pattern.regex.finditer(text.text):
+            span = match.span("value")
+            if any(a < span[1] and span[0] < b for a, b in taken):
+                continue
+            taken.append(span)
+            words = " ".join(match[0].split())[:70]
+            yield _flaw(
+                _RULE_OF[pattern.kind], "error", text, match.start("value"),
+                f"'{words}' looks filled in for each request", count,
+            )  # fmt: skip
+    if text.kind == "system":
+        for match in volatile.USER_LINE.finditer(text.text):
+            words = " ".join(match[0].split())[:70]
+            yield _flaw(
+                "user-in-prefix",
+                "error",
+                text,
+                match.start(),
+                f"'{words}' is about one user",
+                count,
+            )
+
+
+def _encoding(text: _Text) -> Iterator[Flaw]:
+    where = text.text
+    problems = []
+    if where.startswith("\ufeff"):
+        problems.append("begins with a byte-order mark")
+    if unicodedata.normalize("NFC", where) != where:
+        problems.append("is not in Unicode form NFC")
+    if "\r\n" in where and re.search(r"(?<!\r)\n", where):
+        problems.append("mixes CRLF and LF line ends")
+    if re.search("[\u200b\u2060\u00ad]", where):
+        problems.append("has invisible characters (zero-width space, soft hyphen)")
+    if problems:
+        yield Flaw("whitespace", "warning", text.file, 1, None, "; ".join(problems), None)
+
+
+def _mixed_line_ends(texts: Sequence[_Text]) -> Iterator[Flaw]:
+    crlf = [t.file for t in texts if "\r\n" in t.text]
+    lf = [t.file for t in texts if "\n" in t.text and "\r\n" not in t.text]
+    if crlf and lf:
+        detail = f"{', '.join(crlf)} with CRLF line ends, {', '.join(lf)} with LF"
+        yield Flaw("whitespace", "warning", crlf[0], 1, None, detail, None)
+
+
+def _template(folder: PromptFolder, name: str, path: Path, count: Count) -> Iterator[Flaw]:
+    """Literal text behind the first variable is static, and paid by every request."""
+    source = prompts.text_of(path)
+    prompts.variables_of(path)  # names file and line of a syntax error
+    file = str(path.relative_to(folder.folder))
+    first = re.search(r"\{\{.*?\}\}|\{%-?\s*(?:for|if)\b.*?%\}", source, re.S)
+    if first is None:
+        return
+    behind = re.sub(r"\{[{%#].*?[}%#]\}", " ", source[first.end() :], flags=re.S)
+    if len(behind.split()) >= MIN_STATIC_BEHIND_WORDS:
+        tokens = count(" ".join(behind.split()))
+        line = source.count("\n", 0, first.start()) + 1
+        detail = (
+            f"{tokens} tokens that are always the same stand behind {first[0].strip()[:40]}, "
+            "so no request can share them"
+        )
+        yield Flaw("dynamic-first", "error", file, line, name, detail, tokens)
+    for match in re.finditer(
+        r"\|\s*(shuffle|random)|(?:history|messages|turns)\s*\[\s*-\d+\s*:", source
+    ):
+        line = source.count("\n", 0, match.start()) + 1
+        rule = "document-order" if match[1] else "history-truncated"
+        words = (
+            "the order changes each time" if match[1] else "the oldest turn is dropped each turn"
+        )
+        yield Flaw(rule, "error", file, line, name, f"'{match[0].strip()}': {words}", None)
+
+
+def _duplicates(texts: Sequence[_Text], count: Count) -> Iterator[Flaw]:
+    seen: dict[str, tuple[str, int]] = {}
+    for text in texts:
+        if text.kind == "tools":
+            continue
+        at = 0
+        for paragraph in re.split(r"\n\s*\n", text.text):
+            words = paragraph.split()
+            line = text.text.count("\n", 0, max(text.text.find(paragraph, at), 0)) + 1
+            at = max(text.text.find(paragraph, at), 0) + len(paragraph)
+            if len(words) < MIN_DUPLICATE_WORDS:
+                continue
+            key = " ".join(words).lower()
+            if key in seen:
+                file, where = seen[key]
+                detail = f"the same paragraph of {len(words)} words as in {file}, line {where}"
+                tokens = count(paragraph)
+                yield Flaw("duplicate-text", "warning", text.file, line, None, detail, tokens)
+            seen.setdefault(key, (text.file, line))
+
+
+def _length(folder: PromptFolder, total: int, measure: Measure) -> Iterator[Flaw]:
+    file = str(folder.files[0][1].relative_to(folder.folder))
+    least = measure.minimum_tokens
+    if total <= measure.block_tokens:
+        words = f"{total} static tokens: not one block of {measure.block_tokens} is full"
+        yield Flaw("short-prefix", "warning", file, None, None, words, total)
+    elif least is not None and total < least:
+        words = f"{total} static tokens: the provider caches from {least} on"
+        yield Flaw("short-prefix", "warning", file, None, None, words, total)
+    elif total < WORTH_IT_TOKENS:
+        words = f"{total} static tokens: below {WORTH_IT_TOKENS} the gain is small"
+        yield Flaw("short-prefix", "note", file, None, None, words, total)
+
+
+def _chat_template(measure: Measure) -> Iterator[Flaw]:
+    if measure.render is None or measure.render_tomorrow is None:
+        return
+    turn: list[Message] = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
+    today, tomorrow = measure.render(turn, ()), measure.render_tomorrow(turn, ())
+    if today != tomorrow:
+        at = next(i for i, (a, b) in enumerate(zip(today, tomorrow, strict=False)) if a != b)
+        detail = f"it differs from day to day: {today[max(0, at - 30) : at + 20]!r}"
+        yield Flaw("template-date", "warning", "chat template", None, None, detail, None)
+    longer = measure.render(
+        [*turn, {"role": "assistant", "content": "D"}, {"role": "user", "content": "E"}], ()
+    )
+    kept = today[: today.rfind("C") + 1]
+    if not longer.startswith(kept):
+        detail = "a later turn renders what came before it differently"
+        yield Flaw("template-history", "warning", "chat template", None, None, detail, None)

@@ -1,0 +1,103 @@
+"""A log of chat requests (JSON lines), as lint reads it: chat bodies, bare or wrapped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UsageError
+
+WRAPPERS = ("body", "request", "params", "input", "payload")
+KEYS = ("cache_salt", "extra_key", "prompt_cache_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One request. `key`: what keeps its cache apart besides the text."""
+
+    line: int
+    key: str
+    tools: tuple[Any, ...]
+    messages: tuple[dict[str, Any], ...]
+
+    def fields(self) -> Iterator[tuple[str, str]]:
+        """(name, text) of every part, in the order in which templates render them."""
+        for n, tool in enumerate(self.tools):
+            yield f"tools[{n}]", tool if isinstance(tool, str) else _dump(tool)
+        for n, message in enumerate(self.messages):
+            yield f"messages[{n}].role", str(message.get("role"))
+            yield f"messages[{n}].content", text_of(message)
+            if calls := message.get("tool_calls"):
+                yield f"messages[{n}].tool_calls", calls if isinstance(calls, str) else _dump(calls)
+
+    def with_texts(self, texts: dict[int, str]) -> Logged:
+        """The request with the content of some messages replaced."""
+        if not texts:
+            return self
+        messages = list(self.messages)
+        for n, text in texts.items():
+            messages[n] = {**messages[n], "content": text}
+        return replace(self, messages=tuple(messages))
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a message's content: a string, or the text parts of a list."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [p.get("text") or _dump(p) if isinstance(p, dict) else str(p) for p in content]
+        return "\n".join(map(str, parts))
+    return ""
+
+
+def read(path: Path) -> list[Logged]:
+    """The log. Raises UsageError naming file and line for what is no chat request."""
+    found = []
+    try:
+        with path.open(encoding="utf-8") as handle:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    found.append(_request(path, number, line))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    if not found:
+        raise UsageError(f"{path}: no request in it")
+    return found
+
+
+def _request(path: Path, number: int, line: str) -> Logged:
+    try:
+        body = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{path}:{number}: not JSON: {error}") from None
+    for _ in WRAPPERS:
+        inner = next(
+            (body[k] for k in WRAPPERS if isinstance(body, dict) and _is(body.get(k))), None
+        )
+        body = inner if inner is not None and "messages" not in body else body
+    if isinstance(body, dict) and isinstance(body.get("prompt"), str):
+        body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise UsageError(
+            f"{path}:{number}: field 'messages' is missing or no list of messages; expected a chat "
+            "request a line"
+        )
+    if body.get("system"):  # as the Anthropic API has it
+        messages = [{"role": "system", "content": body["system"]}, *messages]
+    key = "/".join(str(body.get(k, "")) for k in KEYS)
+    return Logged(number, key, tuple(body.get("tools") or ()), tuple(messages))
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
