@@ -61,8 +61,8 @@ def lint(
             out.out(lint_output.as_text(flaws, price) or f"{what}: nothing found")
     if extra:
         note(
-            "of {tokens:,.0f} prompt tokens {shared_tokens:,.0f} can be found in a cache, and "
-            "{ideal_tokens:,.0f} with all of this mended".format(**extra)
+            "of {tokens:,.0f} prompt tokens {computed_tokens:,.0f} must be computed, and "
+            "{ideal_tokens:,.0f} with all of this mended (unbounded cache)".format(**extra)
         )
     errors = sum(f.level == "error" for f in flaws)
     if errors:
@@ -103,7 +103,7 @@ def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
     extra = {
         "requests": found.requests,
         "tokens": found.tokens,
-        "shared_tokens": found.shared_tokens,
+        "computed_tokens": found.computed_tokens,
         "ideal_tokens": found.ideal_tokens,
     }
     return found.flaws, extra

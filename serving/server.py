@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import requests
 
 from configs.errors import LaunchError, NotInstalledError, UsageError
@@ -22,6 +24,7 @@ from serving.engine import Engine, LaunchPlan
 from serving.environments import engine_environ
 
 POLL_S = 0.25
+PORTS = range(20_000, 32_000)
 STOP_TIMEOUT_S = 25.0
 LOG_LINES = 15
 
@@ -45,8 +48,15 @@ class Server:
 
 
 def free_port(host: str) -> int:
-    """A port that is free on `host` now; UsageError when `host` is not ours."""
-    return _bindable(host, 0)
+    """A port that is free on `host` now; UsageError when `host` is not ours.
+
+    Below the ephemeral range: there any process could be given it before the engine listens.
+    """
+    _bindable(host, 0)
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with suppress(LaunchError):
+            return _bindable(host, port)
 
 
 def check_port(host: str, port: int) -> None:
@@ -148,6 +158,24 @@ def _wait_healthy(
             )
         report(f"{engine.name} is starting ({waited:.0f} s): {_last_line(log)}")
         time.sleep(POLL_S)
+    if not _listens(process.pid, plan.port):
+        raise LaunchError(
+            f"another process answers on port {plan.port}, not the {engine.name} that was started; "
+            "set 'port: 0' in the server file, or start again"
+        )
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether the process or a descendant listens on `port`; True where that cannot be seen."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return any(
+            c.status == psutil.CONN_LISTEN and c.laddr.port == port
+            for p in family
+            for c in p.net_connections(kind="tcp")
+        )
+    except psutil.Error:
+        return True
 
 
 def _healthy(url: str, timeout_s: float) -> bool:

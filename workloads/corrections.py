@@ -5,21 +5,24 @@ Pure functions of the whole log. A correction that changes nothing returns equal
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from workloads import volatile
+from workloads.histories import SYSTEM, digest, kept_history, whole_history
 from workloads.request_log import Logged, text_of
 
 Log = Sequence[Logged]
 STATIC_SHARE = 0.5
-"""A block of text in this share of the requests is static."""
+DYNAMIC_SHARE = 0.1
+"""A block of text in more than the first share of the requests is static, in less than the second
+dynamic; between them are tenants and the like."""
 MIN_BLOCK_CHARACTERS = 40
 _NUMBERED = re.compile(
     r"^\W{0,3}(?:(?:doc(?:ument)?|passage|chunk|source|context|result|example|shot)s?)?\s*"
@@ -30,7 +33,6 @@ _EXAMPLE = re.compile(
     r"^\W{0,3}(?:example|shot|q(?:uestion)?|input|user|human|customer|text|review)\b.{0,12}[:#\d]",
     re.I,
 )
-_SYSTEM = ("system", "developer")
 
 
 def _masked(kind: volatile.Class) -> Callable[[Log], list[Logged]]:
@@ -49,7 +51,7 @@ def _masked(kind: volatile.Class) -> Callable[[Log], list[Logged]]:
 def _map_system(request: Logged, change: Callable[[str], str]) -> Logged:
     texts = {}
     for n, message in enumerate(request.messages):
-        if message.get("role") in _SYSTEM:
+        if message.get("role") in SYSTEM:
             old = text_of(message)
             if (new := change(old)) != old:
                 texts[n] = new
@@ -63,7 +65,9 @@ def whitespace(log: Log) -> list[Logged]:
     def normal(text: str) -> str:
         if text not in cache:
             plain = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
-            cache[text] = re.sub(r"\s+", " ", plain).strip()
+            lines = (" ".join(line.split()) for line in plain.splitlines())
+            # Paragraphs stay: other corrections go by them.
+            cache[text] = re.sub(r"\n{2,}", "\n\n", "\n".join(lines)).strip()
         return cache[text]
 
     return [_map_system(r, normal) for r in log]
@@ -76,22 +80,19 @@ def tool_order(log: Log) -> list[Logged]:
 
 def key_order(log: Log) -> list[Logged]:
     """Tool schemas with their keys sorted."""
-    cache: dict[str, str] = {}
+    return [
+        replace(r, tools=tuple(_sorted_keys(t) for t in r.tools)) if r.tools else r for r in log
+    ]
 
-    def canonical(tool: Any) -> str:
-        if isinstance(tool, str):
-            return tool
-        plain = json.dumps(tool)
-        if plain not in cache:
-            cache[plain] = json.dumps(tool, sort_keys=True, separators=(",", ":"))
-        return cache[plain]
 
-    return [replace(r, tools=tuple(canonical(t) for t in r.tools)) if r.tools else r for r in log]
+@cache
+def _sorted_keys(tool: str) -> str:
+    return json.dumps(json.loads(tool), sort_keys=True, separators=(",", ":"))
 
 
 def tools_fixed(log: Log) -> list[Logged]:
     """Every request with all the tools that any of them has, in the order of first use."""
-    everything: dict[str, Any] = {}
+    everything: dict[str, str] = {}
     for request in log:
         for tool in request.tools:
             everything.setdefault(_tool_name(tool), tool)
@@ -103,13 +104,13 @@ def tools_fixed(log: Log) -> list[Logged]:
     ]
 
 
-def _tool_name(tool: Any) -> str:
-    if isinstance(tool, str):
-        found = re.search(r'"name":\s*"([^"]*)"', tool)
-        return found[1] if found else tool
-    return (
-        str((tool.get("function") or tool).get("name", "")) if isinstance(tool, dict) else str(tool)
-    )
+@cache
+def _tool_name(tool: str) -> str:
+    schema = json.loads(tool)
+    if not isinstance(schema, dict):
+        return tool
+    inner = schema.get("function")
+    return str((inner if isinstance(inner, dict) else schema).get("name", ""))
 
 
 def replayed_bytes(log: Log) -> list[Logged]:
@@ -164,28 +165,33 @@ def _bare(block: str) -> str:
     return _NUMBERED.sub("", block.strip(), count=1)
 
 
-def _frequency(log: Log) -> Counter[str]:
-    """In how many requests each block of text stands."""
+def _frequency(log: Log) -> tuple[Counter[str], set[str]]:
+    """In how many requests each block of text stands, and which stand now here, now there."""
     found: Counter[str] = Counter()
+    places: dict[str, int] = {}
+    moving: set[str] = set()
     cache: dict[str, set[str]] = {}
     for request in log:
         for message in request.messages:
             text = text_of(message)
             if text not in cache:
-                cache[text] = {_bare(b) for b in _blocks(text)}
+                blocks = [_bare(b) for b in _blocks(text)]
+                cache[text] = set(blocks)
+                moving |= {b for i, b in enumerate(blocks) if places.setdefault(b, i) != i}
             found.update(cache[text])
-    return found
+    return found, moving
 
 
 def static_first(log: Log) -> list[Logged]:
     """In every message the blocks that most requests have before those that change."""
-    frequency, least = _frequency(log), max(2, STATIC_SHARE * len(log))
+    (frequency, _), count = _frequency(log), len(log)
 
     def reorder(text: str) -> str:
         blocks = _blocks(text)
-        static = [b for b in blocks if frequency[_bare(b)] >= least]
-        other = [b for b in blocks if frequency[_bare(b)] < least]
-        if not static or not other or blocks == static + other:
+        other = [b for b in blocks if frequency[_bare(b)] < max(2, DYNAMIC_SHARE * count)]
+        static = [b for b in blocks if b not in other]
+        common = any(frequency[_bare(b)] >= STATIC_SHARE * count for b in static)
+        if not common or not other or blocks == static + other:
             return text
         moved = sum(len(b) for b in static[_leading(blocks, static) :])
         return "\n\n".join(static + other) if moved >= MIN_BLOCK_CHARACTERS else text
@@ -201,7 +207,7 @@ def _leading(blocks: list[str], static: list[str]) -> int:
 
 def ordered(log: Log, examples: bool) -> list[Logged]:
     """Blocks that come in more than one order sorted: documents, or (`examples`) examples."""
-    frequency = _frequency(log)
+    frequency, moving = _frequency(log)
 
     def reorder(text: str) -> str:
         blocks = _blocks(text)
@@ -210,12 +216,13 @@ def ordered(log: Log, examples: bool) -> list[Logged]:
             for i, b in enumerate(blocks)
             if len(b) >= MIN_BLOCK_CHARACTERS
             and frequency[_bare(b)] >= 2
+            and _bare(b) in moving
             and bool(_EXAMPLE.match(b.strip())) is examples
         ]
         if len(movable) < 2:
             return text
         by_use = sorted(
-            {_bare(blocks[i]) for i in movable}, key=lambda b: (-frequency[b], _digest(b))
+            {_bare(blocks[i]) for i in movable}, key=lambda b: (-frequency[b], digest(b))
         )
         made = list(blocks)
         for i, block in zip(movable, by_use, strict=False):
@@ -223,10 +230,6 @@ def ordered(log: Log, examples: bool) -> list[Logged]:
         return "\n\n".join(made)
 
     return _map_messages(log, reorder)
-
-
-def _digest(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
@@ -238,7 +241,7 @@ def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
         for n, message in enumerate(request.messages):
             role = message.get("role")
             users += role == "user"
-            if role in _SYSTEM or (role == "user" and users == 1):
+            if role in SYSTEM or (role == "user" and users == 1):
                 old = text_of(message)
                 if old not in cache:
                     cache[old] = change(old)
@@ -246,78 +249,6 @@ def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
                     texts[n] = cache[old]
         found.append(request.with_texts(texts))
     return found
-
-
-def whole_history(log: Log) -> list[Logged]:
-    """Histories that were cut from the front with what was cut put back."""
-    places: dict[str, tuple[int, int]] = {}
-    made: list[Logged] = []
-    for number, request in enumerate(log):
-        head = sum(1 for _ in _leading_system(request))
-        turns = list(request.messages[head:])
-        if len(turns) >= 3:
-            before = _cut_off(made, places, turns)
-            turns = [*before, *turns]
-        for n, message in enumerate(turns):
-            places[_digest(json.dumps(message, sort_keys=True))] = (number, n)
-        made.append(replace(request, messages=(*request.messages[:head], *turns)))
-    return made
-
-
-def _leading_system(request: Logged) -> Sequence[dict[str, Any]]:
-    found = []
-    for message in request.messages:
-        if message.get("role") not in _SYSTEM:
-            break
-        found.append(message)
-    return found
-
-
-def _cut_off(
-    made: list[Logged], places: dict[str, tuple[int, int]], turns: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The turns that an earlier request had before the first two of `turns`."""
-    place = places.get(_digest(json.dumps(turns[0], sort_keys=True)))
-    if place is None or place[1] == 0:
-        return []
-    number, at = place
-    earlier = made[number]
-    head = len(_leading_system(earlier))
-    old = list(earlier.messages[head:])
-    return old[:at] if old[at : at + 2] == turns[:2] else []
-
-
-def kept_history(log: Log) -> list[Logged]:
-    """Earlier turns as they first were, where a later request of the session changed them."""
-    sessions: dict[str, Logged] = {}
-    made = []
-    for request in log:
-        head = len(_leading_system(request))
-        turns = request.messages[head:]
-        if not turns:
-            made.append(request)
-            continue
-        session = _digest(json.dumps(turns[0], sort_keys=True))
-        before = sessions.get(session)
-        if before is not None:
-            request = _restored(request, before, head)
-        if len(turns) >= 2:
-            sessions[session] = request
-        made.append(request)
-    return made
-
-
-def _restored(request: Logged, before: Logged, head: int) -> Logged:
-    old, new = before.messages[len(_leading_system(before)) :], list(request.messages[head:])
-    if len(new) <= len(old) or len(old) < 3:
-        return request
-    changed = [i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b]
-    # The last common turn must be the same: else it is another conversation, not a rewritten one.
-    if not changed or changed[-1] >= len(old) - 1:
-        return request
-    for i in changed:
-        new[i] = old[i]
-    return replace(request, messages=(*request.messages[:head], *new))
 
 
 CORRECTIONS: dict[str, Callable[[Log], list[Logged]]] = {

@@ -16,14 +16,13 @@ from pathlib import Path
 import jinja2
 import jinja2.nodes
 
-from workloads import prompts, volatile
+from workloads import lint_template, prompts, volatile
 from workloads.flaw import Flaw, Level
+from workloads.lint_template import Render
 from workloads.prompts import JINJA, PromptFolder
-from workloads.request import Message, Tools
 
 Count = Callable[[str], int]
 """Tokens of a text."""
-Render = Callable[[Sequence[Message], Tools], str]
 
 MIN_STATIC_BEHIND_WORDS = 25
 """Literal text behind a template's first variable that is worth moving."""
@@ -80,7 +79,8 @@ def lint(folder: PromptFolder, measure: Measure) -> list[Flaw]:
         found += _template(folder, name, path, measure.count)
     found += _duplicates(texts, measure.count)
     found += _length(folder, total, measure)
-    found += _chat_template(measure)
+    if measure.render and measure.render_tomorrow:
+        found += lint_template.lint(measure.render, measure.render_tomorrow)
     return found
 
 
@@ -120,7 +120,7 @@ def _variables(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw
 
 
 def _jinja(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
-    tree = JINJA.parse(text.text)
+    tree = prompts.parsed(folder.folder / text.file)
     for node in tree.find_all((jinja2.nodes.Filter, jinja2.nodes.Call)):
         name = node.name if isinstance(node, jinja2.nodes.Filter) else _called(node)
         if _SHUFFLING.search(name):
@@ -150,7 +150,9 @@ def _jinja(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
 
 
 def _undeclared(text: str) -> set[str]:
-    return jinja2.meta.find_undeclared_variables(JINJA.parse(text))
+    """Names that are read and never set (jinja2.meta would stop at a filter it does not know)."""
+    names = list(JINJA.parse(text).find_all(jinja2.nodes.Name))
+    return {n.name for n in names if n.ctx == "load"} - {n.name for n in names if n.ctx != "load"}
 
 
 def _called(node: jinja2.nodes.Expr) -> str:
@@ -217,7 +219,7 @@ def _mixed_line_ends(texts: Sequence[_Text]) -> Iterator[Flaw]:
 def _template(folder: PromptFolder, name: str, path: Path, count: Count) -> Iterator[Flaw]:
     """Literal text behind the first variable is static, and paid by every request."""
     source = prompts.text_of(path)
-    prompts.variables_of(path)  # names file and line of a syntax error
+    prompts.parsed(path)  # names file and line of a syntax error
     file = str(path.relative_to(folder.folder))
     first = re.search(r"\{\{.*?\}\}|\{%-?\s*(?:for|if)\b.*?%\}", source, re.S)
     if first is None:
@@ -275,26 +277,3 @@ def _length(folder: PromptFolder, total: int, measure: Measure) -> Iterator[Flaw
     elif total < WORTH_IT_TOKENS:
         words = f"{total} static tokens: below {WORTH_IT_TOKENS} the gain is small"
         yield Flaw("short-prefix", "note", file, None, None, words, total)
-
-
-def _chat_template(measure: Measure) -> Iterator[Flaw]:
-    if measure.render is None or measure.render_tomorrow is None:
-        return
-    turn: list[Message] = [
-        {"role": "system", "content": "S"},
-        {"role": "user", "content": "A"},
-        {"role": "assistant", "content": "B"},
-        {"role": "user", "content": "C"},
-    ]
-    today, tomorrow = measure.render(turn, ()), measure.render_tomorrow(turn, ())
-    if today != tomorrow:
-        at = next(i for i, (a, b) in enumerate(zip(today, tomorrow, strict=False)) if a != b)
-        detail = f"it differs from day to day: {today[max(0, at - 30) : at + 20]!r}"
-        yield Flaw("template-date", "warning", "chat template", None, None, detail, None)
-    longer = measure.render(
-        [*turn, {"role": "assistant", "content": "D"}, {"role": "user", "content": "E"}], ()
-    )
-    kept = today[: today.rfind("C") + 1]
-    if not longer.startswith(kept):
-        detail = "a later turn renders what came before it differently"
-        yield Flaw("template-history", "warning", "chat template", None, None, detail, None)

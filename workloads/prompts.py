@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import jinja2
 import jinja2.meta
+import jinja2.nodes
 import yaml
 
 from configs.errors import UsageError
@@ -132,7 +133,15 @@ def read(folder: Path) -> PromptFolder:
 def variables_of(path: Path) -> list[str]:
     """Names that a template uses, in alphabetical order."""
     try:
-        return sorted(jinja2.meta.find_undeclared_variables(JINJA.parse(text_of(path))))
+        return sorted(jinja2.meta.find_undeclared_variables(parsed(path)))
+    except jinja2.TemplateSyntaxError as error:  # e.g. a filter that there is not
+        raise UsageError(f"{path}:{error.lineno}: template syntax: {error.message}") from None
+
+
+def parsed(path: Path) -> jinja2.nodes.Template:
+    """The syntax tree of a template; UsageError with file and line when it has none."""
+    try:
+        return JINJA.parse(text_of(path))
     except jinja2.TemplateSyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: template syntax: {error.message}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ class Logged:
 
     line: int
     key: str
-    tools: tuple[Any, ...]
+    tools: tuple[str, ...]
+    """Each as compact JSON with its keys in the order of the log."""
     messages: tuple[dict[str, Any], ...]
 
     def fields(self) -> Iterator[tuple[str, str]]:
         """(name, text) of every part, in the order in which templates render them."""
         for n, tool in enumerate(self.tools):
-            yield f"tools[{n}]", tool if isinstance(tool, str) else _dump(tool)
+            yield f"tools[{n}]", tool
         for n, message in enumerate(self.messages):
             yield f"messages[{n}].role", str(message.get("role"))
             yield f"messages[{n}].content", text_of(message)
@@ -92,7 +94,8 @@ def _request(path: Path, number: int, line: str) -> Logged:
     if body.get("system"):  # as the Anthropic API has it
         messages = [{"role": "system", "content": body["system"]}, *messages]
     key = "/".join(str(body.get(k, "")) for k in KEYS)
-    return Logged(number, key, tuple(body.get("tools") or ()), tuple(messages))
+    tools = tuple(sys.intern(_dump(tool)) for tool in body.get("tools") or ())
+    return Logged(number, key, tools, tuple(messages))
 
 
 def _is(value: Any) -> bool:

@@ -30,7 +30,7 @@ def wrong(tmp_path: Path, text: str, shape: type = ServerConfig) -> str:
 
 
 def test_every_yaml_in_the_repository_loads() -> None:
-    files = sorted(CONFIGS.rglob("*.yaml"))
+    files = sorted(f for f in CONFIGS.rglob("*.yaml") if f.parent.name in SHAPES)
     assert len(files) >= 7
     for file in files:
         load(file, SHAPES[file.parent.name])

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stub import serving
 
 from configs.errors import LaunchError, NotInstalledError
 from scripts import launch
+from serving.server import PORTS, free_port
 
 
 def child_pid(log: Path) -> int:
@@ -84,6 +86,24 @@ def test_a_port_in_use_is_named_with_the_remedy(fake_engine: Path, tmp_path: Pat
         with pytest.raises(LaunchError, match=rf"port {port} on 127.0.0.1 is in use.*port: 0"):
             launch.prepare(fake_engine).up("aot", tmp_path / "log").__enter__()
     assert not (tmp_path / "log").exists()
+
+
+def test_another_process_that_answers_is_not_taken_for_the_engine(
+    fake_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The port was free when it was chosen, and somebody else got it before the engine listened."""
+    monkeypatch.setenv("FAKE_MODE", "never-healthy")
+    with serving() as stub:
+        port = int(stub.base_url.rpartition(":")[2])
+        monkeypatch.setattr("serving.server.check_port", lambda host, port: None)
+        fake_engine.write_text(fake_engine.read_text() + f"port: {port}\n")
+        log = tmp_path / "server.log"
+        with pytest.raises(LaunchError, match=rf"another process answers on port {port}, not the"):
+            launch.prepare(fake_engine).up("aot", log).__enter__()
+
+
+def test_a_free_port_is_below_the_ephemeral_range() -> None:
+    assert {free_port("127.0.0.1") in PORTS for _ in range(20)} == {True}
 
 
 def test_a_key_that_is_not_set_is_named(fake_engine: Path, tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""Prompts and logs with one real-world cause each that breaks prefix reuse, and clean ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from configs.places import CONFIGS
+
+PROSE = (CONFIGS / "prompts" / "support-bot" / "system_prompt.txt").read_text()
+PROSE = PROSE.replace("{{ tenant }}", "Northgate")
+RULES_TEXT = " ".join(PROSE.split()[40:110])
+OTHER = " ".join(reversed(PROSE.split()[:90]))
+ASK = "{{ question }}"
+
+Files = dict[str, str]
+
+
+def folder(system: str = PROSE, ask: str = ASK, **files: str) -> Files:
+    made = {"system_prompt.txt": system, "dynamic_templates/ask.jinja2": ask}
+    return made | {k.replace("__", "/").replace("_DOT_", "."): v for k, v in files.items()}
+
+
+BROKEN_FOLDERS: dict[str, tuple[str, Files]] = {
+    "clock in the first line": ("volatile-time", folder("Current time: 2026-03-01T09:15:22Z\n" + PROSE)),
+    "today is": ("volatile-time", folder("You help. Today is Monday, March 2, 2026.\n" + PROSE)),
+    "date variable": ("volatile-time", folder("Date: {{ current_date }}\n" + PROSE)),
+    "now() call": ("volatile-time", folder("It is {{ now() }}.\n" + PROSE)),
+    "f-string date": ("volatile-time", folder("Today: {today}\n" + PROSE)),
+    "shell placeholder": ("volatile-time", folder("Generated ${TIMESTAMP}\n" + PROSE)),
+    "generated at": ("volatile-time", folder(PROSE + "\nGenerated at 2026-03-01 09:15\n")),
+    "timestamp epoch": ("volatile-time", folder("timestamp: 1772355322\n" + PROSE)),
+    "request id": ("volatile-id", folder("Request ID: req_8f3a9c21d4\n" + PROSE)),
+    "session uuid": ("volatile-id", folder(f"Session: {uuid.UUID(int=2**100)}\n" + PROSE)),
+    "session variable": ("volatile-id", folder("Session {{ session_id }}\n" + PROSE)),
+    "trace comment": ("volatile-id", folder("<!-- trace_id=4bf92f3577b34da6a3ce929d0e0e4736 -->\n" + PROSE)),
+    "camel case id": ("volatile-id", folder("Ref {{ conversationId }}.\n" + PROSE)),
+    "nonce": ("volatile-random", folder("nonce=ab12cd34ef\n" + PROSE)),
+    "cache buster": ("volatile-random", folder("cache-buster: 99a8b7\n" + PROSE)),
+    "random filter": ("volatile-random", folder("{{ ['Hi', 'Hello'] | random }}\n" + PROSE)),
+    "counter": ("volatile-counter", folder("You are answering request #48213.\n" + PROSE)),
+    "turn number": ("volatile-counter", folder("Turn number: 7\n" + PROSE)),
+    "user name": ("user-in-prefix", folder("The user's name is {{ user_name }}.\n" + PROSE)),
+    "user name literal": ("user-in-prefix", folder("User name: Alice Johnson\n" + PROSE)),
+    "user e-mail": ("user-in-prefix", folder("Logged in as alice@example.org\n" + PROSE)),
+    "locale": ("user-in-prefix", folder("Reply in {{ locale }}.\n" + PROSE)),
+    "shuffled examples": ("example-order", folder(few_shot_examples_DOT_txt="{% for e in ['Q: a', 'Q: b'] | shuffle %}{{ e }}{% endfor %}")),
+    "question before rules": ("dynamic-first", folder(ask="{{ question }}\n\n" + RULES_TEXT)),
+    "id before rules in the user message": ("dynamic-first", folder(ask="Ticket {{ ticket }}\n" + RULES_TEXT + "\n{{ question }}")),
+    "history window": ("history-truncated", folder(ask="{% for m in history[-10:] %}{{ m }}{% endfor %} {{ question }}")),
+    "mixed line ends": ("whitespace", folder(PROSE.replace("\n", "\r\n", 4))),
+    "byte order mark": ("whitespace", folder("\ufeff" + PROSE)),
+    "decomposed accents": ("whitespace", folder(PROSE + "\nCafe\u0301 opening hours are on the door.\n")),
+    "too short": ("short-prefix", folder("You are a helpful bot.\n")),
+    "said twice": ("duplicate-text", folder(PROSE + "\n\n" + RULES_TEXT + "\n\nMore.\n\n" + RULES_TEXT + "\n")),
+    "unfilled variable": ("unfilled-variable", folder("You work for {{ shop }}.\n" + PROSE)),
+}  # fmt: skip
+
+CLEAN_FOLDERS: dict[str, Files] = {
+    "plain": folder(),
+    "document with dates": folder(context__policy_DOT_md="# Policy\nEffective date: 2026-01-01. Last updated: 3 March 2026.\n" + OTHER),
+    "opening times": folder(PROSE + "\nOpen Monday to Friday, 09:00-17:30. Check-in time: 14:00.\n"),
+    "examples with ids and names": folder(few_shot_examples_DOT_txt="Customer: My order ID: 48213-A, request id 99812, user: Alice Smith\nAssistant: Thanks, Alice.\n"),
+    "product version": folder(PROSE + "\nThis is version 4.2.1, released 2025-11-03.\n"),
+    "tenant with a value": folder("You work for {{ tenant }}.\n" + PROSE, variables_DOT_yaml="tenant: Acme\n"),
+    "instructions about users": folder(PROSE + "\nThe user is always right. The customer is asking about gardens. Ask the user for their name.\n"),
+    "instructions about dates": folder(PROSE + "\nIf the user asks for the current date, call the tool get_time.\n"),
+    "instructions about ids": folder(PROSE + "\nAsk for the session ID if the customer mentions an error. A request takes 3 days.\n"),
+    "code in a document": folder(context__api_DOT_md="```\nprint(f'{user_id} {date}')\n```\n" + OTHER),
+    "json format": folder(PROSE + '\nAnswer as {"answer": "...", "confidence": 0.9}.\n'),
+    "instructions in the template, in front": folder(ask=RULES_TEXT + "\n\nQuestion: {{ question }}"),
+    "short words behind the question": folder(ask="Question: {{ question }}\nAnswer in one sentence."),
+    "tools": folder(tools_DOT_json=json.dumps([{"type": "function", "function": {"name": "get_time", "description": "The current time", "parameters": {"type": "object", "properties": {"timezone": {"type": "string"}}}}}])),
+    "crlf everywhere": folder(PROSE.replace("\n", "\r\n")),
+    "contact details": folder(PROSE + "\nSupport: help@example.org, +44 20 7946 0000.\n"),
+}  # fmt: skip
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": f"{name} of the garden, with what it needs: {RULES_TEXT}",
+            "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
+        },
+    }
+    for name in ("read_sensor", "open_valve", "list_plans", "book_visit")
+]
+DOCS = [f"Document {n}: " + " ".join(PROSE.split()[n * 25 : n * 25 + 60]) for n in range(12)]
+EXAMPLES = [f"Q: case {n}? " + " ".join(PROSE.split()[n * 20 : n * 20 + 30]) for n in range(8)]
+
+Body = dict[str, Any]
+
+
+def log(make: Callable[[int, random.Random], Body], count: int = 60) -> list[Body]:
+    rng = random.Random(5)
+    return [make(n, rng) for n in range(count)]
+
+
+def chat(system: str, user: str, **more: Any) -> Body:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return {"model": "m", "messages": messages, **more}
+
+
+def q(n: int) -> str:
+    return f"Question {n}: why is valve {n * 7 % 13} of my garden number {n} dry?"
+
+
+def _shuffled(items: list[Any], rng: random.Random) -> list[Any]:
+    made = list(items)
+    rng.shuffle(made)
+    return made
+
+
+def _keys(tool: Body, rng: random.Random) -> Body:
+    function = dict(_shuffled(list(tool["function"].items()), rng))
+    return {"type": tool["type"], "function": function}
+
+
+def conversation(turns: int) -> list[dict[str, Any]]:
+    found = []
+    for t in range(turns):
+        found.append({"role": "user", "content": q(t)})
+        found.append({"role": "assistant", "content": f"Answer {t}: " + RULES_TEXT[t * 5 :][:300]})
+    return [*found, {"role": "user", "content": q(turns)}]
+
+
+def _session(n: int, cut: int | None, rewrite: bool = False) -> Body:
+    turns = conversation(n + 1)
+    if cut:
+        turns = turns[-cut:]
+    if rewrite:
+        turns = [
+            {**t, "content": t["content"][:100] + f" ... [{n} turns later]"} if i in (1, 2) and n > 1 else t
+            for i, t in enumerate(turns)
+        ]  # fmt: skip
+    return {"messages": [{"role": "system", "content": PROSE}, *turns]}
+
+
+def _calls(n: int) -> Body:
+    """Session n // 3; its call is replayed with other spaces than it was first sent with."""
+    session, turn = divmod(n, 3)
+    arguments = {"valve": session, "minutes": 20, "note": RULES_TEXT[session : session + 200]}
+    text = json.dumps(arguments, indent=turn or None)
+    call = {"id": "c1", "type": "function", "function": {"name": "open_valve", "arguments": text}}
+    return {
+        "messages": [
+            {"role": "system", "content": PROSE},
+            {"role": "user", "content": f"Water the roses, job {session}."},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "done " + RULES_TEXT, "tool_call_id": "c1"},
+            *conversation(turn),
+        ]
+    }
+
+
+BROKEN_LOGS: dict[str, tuple[str, list[Body]]] = {
+    "clock": ("volatile-time", log(lambda n, r: chat(f"Now: 2026-03-01T09:{n % 60:02}:11Z\n" + PROSE, q(n)))),
+    "today": ("volatile-time", log(lambda n, r: chat(f"Current date: 2026-03-{n % 28 + 1:02}\n" + PROSE, q(n)))),
+    "uuid": ("volatile-id", log(lambda n, r: chat(f"Session {uuid.UUID(int=r.getrandbits(128))}\n" + PROSE, q(n)))),
+    "request id": ("volatile-id", log(lambda n, r: chat(f"request_id: r{r.randrange(10**9):09}\n" + PROSE, q(n)))),
+    "counter": ("volatile-counter", log(lambda n, r: chat(f"Request number {n + 1000}.\n" + PROSE, q(n)))),
+    "nonce": ("volatile-random", log(lambda n, r: chat(f"nonce: {r.getrandbits(60):x}\n" + PROSE, q(n)))),
+    "user": ("user-in-prefix", log(lambda n, r: chat(f"User: {'Alice Bob Carol Dan Eve'.split()[n % 5]} {chr(65 + n % 26)}owler\n" + PROSE, q(n)))),
+    "tool order": ("tool-order", log(lambda n, r: chat(PROSE, q(n), tools=_shuffled(TOOLS, r)))),
+    "key order": ("key-order", log(lambda n, r: chat(PROSE, q(n), tools=[_keys(t, r) for t in TOOLS]))),
+    "tools come and go": ("tools-changed", log(lambda n, r: chat(PROSE, q(n), tools=[t for t in TOOLS if r.random() < 0.6] or TOOLS))),
+    "document order": ("document-order", log(lambda n, r: chat("Answer from these.\n\n" + "\n\n".join(_shuffled(DOCS, r)), q(n)))),
+    "example order": ("example-order", log(lambda n, r: chat("Classify.\n\n" + "\n\n".join(_shuffled(EXAMPLES, r)), q(n)))),
+    "question first": ("dynamic-first", log(lambda n, r: chat("Be brief.", q(n) + "\n\n" + PROSE.replace("\n\n", "\n")))),
+    "salt per request": ("cache-key", log(lambda n, r: chat(PROSE, q(n), cache_salt=f"s{n}"))),
+    "white space": ("whitespace", log(lambda n, r: chat(PROSE.replace("\n", "\n" + " " * (n % 4)), q(n)))),
+    "line ends": ("whitespace", log(lambda n, r: chat(PROSE.replace("\n", "\r\n") if n % 2 else PROSE, q(n)))),
+    "history cut": ("history-truncated", [_session(n, 9) for n in range(40)]),
+    "history rewritten": ("history-rewritten", [_session(n, None, rewrite=True) for n in range(40)]),
+    "calls replayed": ("replayed-bytes", log(lambda n, r: _calls(n))),
+    "two at once": ("volatile-time", log(lambda n, r: chat(f"Now: 2026-03-01T09:{n % 60:02}:11Z, session {uuid.UUID(int=r.getrandbits(128))}\n" + PROSE, q(n)))),
+}  # fmt: skip
+
+CLEAN_LOGS: dict[str, list[Body]] = {
+    "static first": log(lambda n, r: chat(PROSE, q(n))),
+    "date at the end": log(lambda n, r: chat(PROSE, q(n) + f" (asked at 2026-03-01T09:{n % 60:02}:11Z)")),
+    "append only": [_session(n, None) for n in range(30)],
+    "fixed tools": log(lambda n, r: chat(PROSE, q(n), tools=TOOLS)),
+    "tenant salts": log(lambda n, r: chat(PROSE, q(n), cache_salt=f"tenant-{n % 3}")),
+    "tenants": log(lambda n, r: chat(f"You work for tenant {'Acme Bolt Coda'.split()[n % 3]}.\n" + PROSE, q(n))),
+    "documents in fixed order": log(lambda n, r: chat("Answer.\n\n" + "\n\n".join(DOCS), q(n))),
+    "nothing shared": log(lambda n, r: chat(" ".join(_shuffled(PROSE.split(), r)), q(n))),
+    "one request": log(lambda n, r: chat(PROSE, q(n)), 1),
+}  # fmt: skip
