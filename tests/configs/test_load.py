@@ -7,6 +7,7 @@ import pytest
 from configs.errors import ConfigError, UsageError
 from configs.load import engine_recipe, load, load_server, recipe_names
 from configs.places import CONFIGS
+from configs.pricing import PriceTable
 from configs.schema import ExperimentConfig, WorkloadConfig
 from configs.server import EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
 
@@ -16,6 +17,7 @@ SHAPES = {
     "servers": ServerConfig,
     "workloads": WorkloadConfig,
     "experiments": ExperimentConfig,
+    "pricing": PriceTable,
 }
 
 

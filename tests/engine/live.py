@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from serving import environments
+
+KEY = "sk-e2e-s3cret"
 
 
 def aot(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -36,3 +42,21 @@ def _is_engine(process: psutil.Process) -> bool:
 def only_run(folder: Path) -> Path:
     (run,) = folder.iterdir()
     return run
+
+
+@contextmanager
+def served(files: Path, name: str) -> Iterator[str]:
+    """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
+    command = [sys.executable, "-m", "scripts.cli", "serve", f"{name}.yaml", "--log", f"{name}.log"]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "E2E_KEY": KEY}
+    process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True, env=env)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1].removesuffix("/v1")
+        assert len(engine_processes()) >= 2
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    psutil.wait_procs(engine_processes(), timeout=30)
+    assert engine_processes() == []

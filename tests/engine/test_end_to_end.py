@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import aot, engine_processes, only_run
+from live import KEY, aot, engine_processes, only_run
 
 from analysis import report
 from configs.places import CHECKOUT, CONFIGS
@@ -20,7 +20,6 @@ from serving.counters import parse
 from serving.engines import ENGINES
 
 pytestmark = pytest.mark.engine
-KEY = "sk-e2e-s3cret"
 
 
 @pytest.fixture(scope="module", autouse=True)

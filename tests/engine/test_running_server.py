@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
-import psutil
 import pytest
 import requests
-from live import aot, engine_processes, only_run
+from live import KEY, aot, engine_processes, only_run, served
 
 from analysis import report
 from configs.errors import CacheStateError
@@ -25,25 +18,6 @@ from serving.endpoint import Endpoint
 from serving.engines import engine
 
 pytestmark = pytest.mark.engine
-KEY = "sk-e2e-s3cret"
-
-
-@contextmanager
-def served(files: Path, name: str) -> Iterator[str]:
-    """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
-    command = [sys.executable, "-m", "scripts.cli", "serve", f"{name}.yaml", "--log", f"{name}.log"]
-    env = {**os.environ, "PYTHONUNBUFFERED": "1", "E2E_KEY": KEY}
-    process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True, env=env)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[-1].removesuffix("/v1")
-        assert len(engine_processes()) >= 2
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    psutil.wait_procs(engine_processes(), timeout=30)
-    assert engine_processes() == []
 
 
 def far(files: Path, name: str, url: str, key: str, arms: str) -> Path:

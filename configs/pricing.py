@@ -1,0 +1,37 @@
+"""The shape of configs/pricing/*.yaml: dated price tables of hosted APIs, US dollars per million
+tokens.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+from pydantic import Field
+
+from configs.schema import StrictModel
+
+
+class ModelPrice(StrictModel):
+    """`write` and `read`: of prompt tokens that enter the cache, and that are found in it."""
+
+    input: float = Field(gt=0)
+    write: float = Field(gt=0)
+    read: float = Field(ge=0)
+    output: float = Field(gt=0)
+    storage_per_hour: float = Field(0, ge=0, description="per million cached tokens")
+    minimum_tokens: int | None = Field(None, gt=0, description="default: the table's")
+    ttl_s: float | None = Field(None, gt=0, description="default: the table's")
+
+
+class PriceTable(StrictModel):
+    """One provider. Every price has the date and the source of the table."""
+
+    provider: str
+    date: date
+    source: str
+    caching: Literal["automatic", "explicit"]
+    minimum_tokens: int = Field(gt=0, description="smallest prefix that is cached at all")
+    ttl_s: float = Field(gt=0, description="how long an unused prefix is kept")
+    default_model: str
+    models: dict[str, ModelPrice]

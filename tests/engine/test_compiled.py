@@ -1,0 +1,115 @@
+"""Compiled prompts on the real vLLM: what was predicted is cached, to the token, and its own events
+name the blocks by the hashes that were computed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from live import aot, served
+
+from configs.places import CONFIGS
+from scripts import warming
+from serving import kv_events
+from serving.endpoint import Endpoint, connect
+from serving.residency import Residency
+from serving.vllm import replay_endpoint
+from workloads import compiled
+from workloads.compiled import Compiled
+
+pytestmark = pytest.mark.engine
+PROMPTS = sorted(p for p in (CONFIGS / "prompts").iterdir() if p.is_dir())
+MODEL = "smollm2-135m"
+
+
+def compile_all(files: Path, *options: str) -> list[Compiled]:
+    found = []
+    for number, folder in enumerate(PROMPTS):
+        path = files / f"compiled-{number}.json"
+        done = aot("compile", folder, "-o", path, *options, cwd=files)
+        assert done.returncode == 0, done.stderr
+        found.append(compiled.read(path))
+    return found
+
+
+def check_exactly(prompts: list[Compiled], endpoint: Endpoint) -> None:
+    """The first sending of a probe hits nothing of it; the other probe hits what was predicted."""
+    for prompt in prompts:
+        first, second = (
+            endpoint.chat(prompt.chat(which), 1, prompt.cache_salt, tuple(prompt.tools))
+            for which in (0, 1)
+        )
+        assert first.cached_tokens == 0
+        assert (
+            second.cached_tokens == prompt.cached_tokens == prompt.full_blocks * prompt.block_tokens
+        )
+
+
+def resident(prompts: list[Compiled], endpoint: str) -> list[int]:
+    """Blocks of each that are there without a gap, by the server's own events."""
+    residency = Residency()
+    for batch in kv_events.replay(replay_endpoint(endpoint)):
+        residency.take(batch)
+    assert residency.certain
+    return [residency.of(warming.chain(p)).leading for p in prompts]
+
+
+def test_predicted_is_cached_with_blocks_of_128(files: Path) -> None:
+    text = (files / "vllm.yaml").read_text().replace("block_tokens: 32", "block_tokens: 128")
+    (files / "wide.yaml").write_text(text)
+    with served(files, "wide") as url:
+        prompts = compile_all(files, "--server", url)
+        check_exactly(prompts, connect(url, None, None))
+    assert all(p.block_tokens == 128 for p in prompts)
+    local = compile_all(files, "--model", MODEL, "--block-tokens", "128")
+    assert [p.cache_key for p in local] == [p.cache_key for p in prompts]
+
+
+def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> None:
+    events = f"ipc://{files}/kv.sock"
+    more = f"kv_events: {events}\nargs: [--num-gpu-blocks-override, 100]\n"
+    text = (files / "vllm.yaml").read_text().replace("context_tokens: 4096", "context_tokens: 2560")
+    (files / "small.yaml").write_text(text + more)
+    with served(files, "small") as url:
+        endpoint = connect(url, None, None)
+        plain = compile_all(files, "--model", MODEL, "--block-tokens", "32")
+        assert resident(plain, events) == [0] * len(plain)
+        check_exactly(plain[:1], endpoint)
+        assert resident(plain[:1], events) == [plain[0].full_blocks]
+
+        salted = compile_all(files, "--server", url, "--salt", "tenant-a")
+        assert resident(salted[:1], events) == [0]  # another cache, by its name
+        check_exactly(salted[:1], endpoint)
+        assert resident(salted[:1], events) == [salted[0].full_blocks]
+
+        # 100 blocks do not hold both: the older one lost its tail, as its next request shows.
+        (left,) = resident(plain[:1], events)
+        assert left < plain[0].full_blocks
+        usage = endpoint.chat(plain[0].chat(1), 1)
+        assert usage.cached_tokens == left * 32
+
+        watched(files, url, events, salted[0])
+        done = aot("warm", files / "compiled-0.json", "--url", url, cwd=files)
+        assert done.returncode == 0, done.stderr + done.stdout
+        (files / "other.json").write_text(
+            json.dumps(json.loads(plain[0].to_text()) | {"block_tokens": 64})
+        )
+        done = aot("warm", "other.json", "--url", url, cwd=files)
+        assert done.returncode == 1
+        assert "was compiled for blocks of 64 tokens" in done.stderr
+
+
+def watched(files: Path, url: str, events: str, prompt: Compiled) -> None:
+    """`aot warm --watch --events` warms what was evicted, and ends when told to."""
+    command = [sys.executable, "-m", "scripts.cli", "warm", str(files / "compiled-0.json")]
+    command += ["--url", url, "--watch", "--events", events]
+    process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "1 of 1 resident, 1 filled" in process.stdout.readline()
+    assert resident([prompt], events) == [prompt.full_blocks]
+    process.terminate()
+    process.stdout.close()
+    assert process.wait(20) == 143
