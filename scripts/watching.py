@@ -92,8 +92,7 @@ def _resident(compiled: Compiled, residency: Residency) -> str:
 
 def _catch_up(residency: Residency, endpoint: str) -> None:
     try:
-        for batch in kv_events.replay(endpoint):
-            residency.take(batch)
+        residency.remember(kv_events.replay(endpoint))
     except EndpointError as error:
         note(f"{error}; only what happens from now on is known")
 

@@ -31,6 +31,13 @@ class Residency:
     _blocks: set[int] = field(default_factory=set)
     _next: int | None = None
 
+    def remember(self, history: Sequence[Batch]) -> None:
+        """Apply what the server still remembers; nothing at all means that nothing happened."""
+        if not history:
+            self.certain, self._next = True, 0
+        for batch in history:
+            self.take(batch)
+
     def take(self, batch: Batch) -> None:
         """Apply one message, in order; one that was seen already is left out."""
         if self._next is not None and batch.sequence < self._next:

@@ -51,8 +51,7 @@ def check_exactly(prompts: list[Compiled], endpoint: Endpoint) -> None:
 def resident(prompts: list[Compiled], endpoint: str) -> list[int]:
     """Blocks of each that are there without a gap, by the server's own events."""
     residency = Residency()
-    for batch in kv_events.replay(replay_endpoint(endpoint)):
-        residency.take(batch)
+    residency.remember(kv_events.replay(replay_endpoint(endpoint)))
     assert residency.certain
     return [residency.of(warming.chain(p)).leading for p in prompts]
 

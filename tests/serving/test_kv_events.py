@@ -77,6 +77,16 @@ def test_what_was_missed_makes_it_uncertain() -> None:
     assert gap.blocks == 0
 
 
+def test_a_server_without_history_has_nothing_for_certain() -> None:
+    fresh = Residency()
+    fresh.remember([])
+    assert (fresh.certain, fresh.blocks) == (True, 0)
+    assert take(fresh, (0, (Stored((1,), 32),))).certain
+    late = Residency()
+    late.remember([Batch(5, (Stored((1,), 32),))])  # what came before is forgotten
+    assert not late.certain
+
+
 def test_messages_seen_already_do_not_count_again() -> None:
     residency = take(Residency(), (0, (Stored((1,), 32),)), (1, (Removed((1,)),)))
     assert take(residency, (0, (Stored((1,), 32),))).blocks == 0
