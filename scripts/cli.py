@@ -15,6 +15,7 @@ from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
 from configs.schema import ARMS, Arm
+from scripts.cli_ask import ask
 from scripts.cli_install import engine_app, model_app
 from scripts.cli_lint import lint
 from scripts.cli_prompts import compile_command
@@ -43,6 +44,7 @@ app.add_typer(model_app, name="model")
 app.command("compile")(compile_command)
 app.command()(lint)
 app.command()(savings)
+app.command()(ask)
 app.command()(warm)
 app.command()(residency)
 

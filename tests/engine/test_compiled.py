@@ -13,7 +13,7 @@ from live import aot, served
 
 from configs.places import CONFIGS
 from scripts import warming
-from serving import kv_events
+from serving import hosted, kv_events
 from serving.endpoint import Endpoint, connect
 from serving.residency import Residency
 from serving.vllm import replay_endpoint
@@ -62,9 +62,37 @@ def test_predicted_is_cached_with_blocks_of_128(files: Path) -> None:
     with served(files, "wide") as url:
         prompts = compile_all(files, "--server", url)
         check_exactly(prompts, connect(url, None, None))
+        ask_by_both_apis(files, url)
     assert all(p.block_tokens == 128 for p in prompts)
     local = compile_all(files, "--model", MODEL, "--block-tokens", "128")
     assert [p.cache_key for p in local] == [p.cache_key for p in prompts]
+
+
+def ask_by_both_apis(files: Path, url: str) -> None:
+    """Anthropic's API on vLLM: written at first, read then, and by the OpenAI API too."""
+    folder = CONFIGS / "prompts" / "support-bot"
+    done = aot(
+        "compile", folder, "--server", url, "--var", "tenant=Other", "-o", "o.json", cwd=files
+    )
+    assert done.returncode == 0, done.stderr
+    made = compiled.read(files / "o.json")
+    static = hosted.Static(made.messages, tuple(made.tools), made.cache_key)
+    account = hosted.Account(url, MODEL, None)
+    client = hosted.client("anthropic", account)
+    first, second = (
+        client.ask(static, [{"role": "user", "content": q}], 2) for q in ("Why?", "How much?")
+    )
+    assert first.cached_tokens == 0
+    assert (first.written_tokens or 0) >= made.cached_tokens
+    assert second.cached_tokens == made.cached_tokens
+    other = hosted.client("openai", account)
+    again = other.ask(static, [{"role": "user", "content": "When?"}], 2)
+    assert again.cached_tokens == made.cached_tokens
+    done = aot(
+        "ask", "o.json", "Who?", "--api", "anthropic", "--url", url, "--model", MODEL, cwd=files
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"cached {made.cached_tokens}" in done.stderr
 
 
 def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> None:

@@ -1,0 +1,53 @@
+"""The verb that asks an API with a compiled prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.errors import UsageError
+from scripts.cli_prompts import KeyOption
+from scripts.terminal import note, say
+
+
+def ask(
+    what: Annotated[
+        Path, typer.Argument(metavar="COMPILED", help="compiled prompt: the static part")
+    ],
+    question: Annotated[str, typer.Argument(help="the dynamic part: one user message")],
+    model: Annotated[str, typer.Option("--model", help="model name in the API")],
+    api: Annotated[str, typer.Option("--api", help="openai, anthropic or gemini")] = "openai",
+    url: Annotated[
+        str | None, typer.Option("--url", help="base URL; default: the vendor's own")
+    ] = None,
+    ttl: Annotated[str, typer.Option(help="5m or 1h: how long the static part is kept")] = "5m",
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
+    api_key_env: KeyOption = None,
+) -> None:
+    """Ask a hosted API, or a server of one's own, and show what its cache did.
+
+    The static part is kept as each API wants it: by order (openai), by breakpoints (anthropic), as
+    a cached content (gemini).
+    """
+    from serving import hosted
+    from workloads import compiled
+
+    if api not in hosted.APIS:
+        raise UsageError(f"--api: '{api}' is none of {', '.join(hosted.APIS)}")
+    if ttl not in ("5m", "1h"):
+        raise UsageError(f"--ttl: '{ttl}' is neither 5m nor 1h")
+    made = compiled.read(what)
+    static = hosted.Static(made.messages, tuple(made.tools), made.cache_key, made.cache_salt)
+    client = hosted.client(api, hosted.Account(url, model, api_key_env), ttl)  # type: ignore[arg-type]
+    answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
+    say(answer.text)
+    counts = {
+        "prompt": answer.prompt_tokens,
+        "cached": answer.cached_tokens,
+        "written": answer.written_tokens,
+        "output": answer.output_tokens,
+    }
+    shown = (f"{k} {'not reported' if v is None else v}" for k, v in counts.items())
+    note(f"tokens: {', '.join(shown)}")

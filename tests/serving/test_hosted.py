@@ -1,0 +1,228 @@
+"""Hosted APIs against the SDKs' own HTTP layers: what is sent, what is read, what is refused.
+
+The answers have the recorded shape of each API and are written by hand. The Anthropic and OpenAI
+forms run against the real vLLM in tests/engine; no server here speaks Gemini's.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from conftest import Aot, check
+
+from configs.errors import EndpointError, NotInstalledError, UsageError
+from serving import hosted
+from serving.hosted import Account, Static
+
+STATIC = Static(
+    messages=[{"role": "system", "content": "Be brief."}],
+    tools=({"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}},),
+    key="k" * 64,
+)  # fmt: skip
+QUESTION = [{"role": "user", "content": "Why?"}]
+
+OPENAI = {
+    "id": "1", "object": "chat.completion", "created": 0, "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "So."}}],
+    "usage": {"prompt_tokens": 1500, "completion_tokens": 2, "total_tokens": 1502,
+              "prompt_tokens_details": {"cached_tokens": 1408}},
+}  # fmt: skip
+ANTHROPIC = {
+    "id": "1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+    "stop_sequence": None, "content": [{"type": "text", "text": "So."}],
+    "usage": {"input_tokens": 92, "cache_creation_input_tokens": 0,
+              "cache_read_input_tokens": 1408, "output_tokens": 2},
+}  # fmt: skip
+GEMINI = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "So."}]}}],
+    "usageMetadata": {"promptTokenCount": 1500, "cachedContentTokenCount": 1408,
+                      "candidatesTokenCount": 2, "totalTokenCount": 1502},
+}  # fmt: skip
+STORED = {"name": "cachedContents/abc", "usageMetadata": {"totalTokenCount": 1408}}
+
+
+class Recorder:
+    """Answers by the end of the path; keeps what it was asked."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
+        self.answers = answers
+        self.seen: list[tuple[str, dict[str, str], Any]] = []
+        self.url = ""
+
+
+@contextmanager
+def api(**answers: Any) -> Iterator[Recorder]:
+    recorder = Recorder({k: v if isinstance(v, tuple) else (200, v) for k, v in answers.items()})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            recorder.seen.append((self.path, dict(self.headers), body))
+            path = self.path.partition("?")[0]
+            status, answer = next(v for k, v in recorder.answers.items() if path.endswith(k))
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    recorder.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield recorder
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ask(name: Any, recorder: Recorder, static: Static = STATIC, ttl: Any = "5m") -> hosted.Answer:
+    made = hosted.client(name, Account(recorder.url, "m", None), ttl)
+    return made.ask(static, QUESTION, 16)
+
+
+def test_openai_keeps_by_order_and_salt() -> None:
+    with api(completions=OPENAI) as server:
+        answer = ask("openai", server, Static(STATIC.messages, STATIC.tools, "k", salt="tenant"))
+    (_, _, body) = server.seen[0]
+    assert body["messages"] == [*STATIC.messages, *QUESTION]
+    assert (body["cache_salt"], body["tool_choice"]) == ("tenant", "none")
+    assert (answer.text, answer.prompt_tokens, answer.cached_tokens) == ("So.", 1500, 1408)
+
+
+def test_openai_without_counts_is_unknown_never_zero() -> None:
+    silent = {**OPENAI, "usage": {**OPENAI["usage"], "prompt_tokens_details": None}}  # type: ignore[dict-item]
+    with api(completions=silent) as server:
+        assert ask("openai", server).cached_tokens is None
+
+
+@pytest.mark.parametrize("ttl", ["5m", "1h"])
+def test_anthropic_marks_the_static_segments(ttl: str) -> None:
+    with api(messages=ANTHROPIC) as server:
+        answer = ask("anthropic", server, ttl=ttl)
+    (path, _, body) = server.seen[0]
+    mark = {"type": "ephemeral", "ttl": ttl}
+    assert path.endswith("/v1/messages")
+    assert body["system"] == [{"type": "text", "text": "Be brief.", "cache_control": mark}]
+    assert body["tools"][-1]["cache_control"] == mark
+    assert body["tools"][-1]["input_schema"] == {"type": "object"}
+    assert body["messages"] == QUESTION  # the dynamic part has no breakpoint
+    # input_tokens is the remainder only.
+    assert (answer.prompt_tokens, answer.cached_tokens, answer.written_tokens) == (1500, 1408, 0)
+
+
+def test_anthropic_without_counts_is_unknown() -> None:
+    usage = {"input_tokens": 1500, "output_tokens": 2}
+    with api(messages={**ANTHROPIC, "usage": usage}) as server:
+        answer = ask("anthropic", server)
+    assert (answer.prompt_tokens, answer.cached_tokens) == (1500, None)
+
+
+def test_anthropic_marks_static_turns_too() -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    with api(messages=ANTHROPIC) as server:
+        ask("anthropic", server, Static([*STATIC.messages, *turns], (), "k"))
+    body = server.seen[0][2]
+    assert body["messages"][1]["content"][0]["cache_control"]["type"] == "ephemeral"
+    assert body["messages"][2] == QUESTION[0]
+    assert json.dumps(body).count("cache_control") == 2  # at most four are allowed
+
+
+def test_gemini_stores_once_and_names_it_then() -> None:
+    with api(cachedContents=STORED, generateContent=GEMINI) as server:
+        client = hosted.client("gemini", Account(server.url, "m", None), "1h")
+        first, second = (client.ask(STATIC, QUESTION, 16) for _ in range(2))
+    paths = [p.partition("?")[0].rpartition("/")[2] for p, _, _ in server.seen]
+    assert paths == ["cachedContents", "m:generateContent", "m:generateContent"]
+    stored, asked = server.seen[0][2], server.seen[1][2]
+    assert stored["ttl"] == "3600s"
+    assert stored["systemInstruction"]["parts"] == [{"text": "Be brief."}]
+    assert asked["cachedContent"] == "cachedContents/abc"
+    assert "systemInstruction" not in asked
+    assert (first.written_tokens, second.written_tokens) == (1408, 0)
+    assert (second.prompt_tokens, second.cached_tokens) == (1500, 1408)
+
+
+def test_gemini_goes_whole_where_it_is_too_short_to_store() -> None:
+    short = (
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "min_total_token_count=1024",
+                "status": "INVALID_ARGUMENT",
+            }
+        },
+    )
+    with api(cachedContents=short, generateContent=GEMINI) as server:
+        answer = ask("gemini", server)
+    asked = server.seen[1][2]
+    assert asked["systemInstruction"]["parts"] == [{"text": "Be brief."}]
+    assert "cachedContent" not in asked
+    assert answer.text == "So."
+
+
+ERRORS = {
+    "openai": {"error": {"message": "bad key", "type": "x", "code": "y"}},
+    "anthropic": {"type": "error", "error": {"type": "authentication_error", "message": "bad key"}},
+    "gemini": {"error": {"code": 401, "message": "bad key", "status": "UNAUTHENTICATED"}},
+}
+PATHS = {"openai": "completions", "anthropic": "messages", "gemini": "cachedContents"}
+
+
+@pytest.mark.parametrize("name", hosted.APIS)
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "not authorized.*bad key.*not expired"), (429, "too many requests"), (404, "model")],
+)
+def test_an_error_body_becomes_one_paragraph(name: str, status: int, words: str) -> None:
+    body = json.loads(json.dumps(ERRORS[name]).replace("401", str(status)))
+    with (
+        api(**{PATHS[name]: (status, body)}) as server,
+        pytest.raises(EndpointError, match=words) as caught,
+    ):
+        ask(name, server)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", hosted.APIS)
+def test_a_server_that_is_not_there(name: Any) -> None:
+    nowhere = hosted.client(name, Account("http://127.0.0.1:9", "m", None))
+    with pytest.raises(EndpointError, match=r"http://127.0.0.1:9 is not reachable"):
+        nowhere.ask(STATIC, QUESTION, 4)
+
+
+def test_a_key_that_is_not_set() -> None:
+    with pytest.raises(UsageError, match="NO_SUCH_KEY is not set"):
+        hosted.client("anthropic", Account(None, "m", "NO_SUCH_KEY"))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("anthropic", "anthropic"), ("gemini", "google-genai")]
+)
+def test_a_missing_sdk_names_the_command(
+    name: Any, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, f"serving.hosted_{name}", None)
+    with pytest.raises(NotInstalledError, match=f"run: .venv/bin/pip install {package}"):
+        hosted.client(name, Account(None, "m", None))
+
+
+def test_the_verb_names_what_is_wrong(aot: Aot) -> None:
+    check(aot("ask", "c.json", "Why?", "--model", "m", "--api", "cohere"), 2, "none of openai,")
+    check(aot("ask", "c.json", "Why?", "--model", "m", "--ttl", "2h"), 2, "neither 5m nor 1h")
+    check(aot("ask", "c.json", "Why?", "--model", "m"), 2, "c.json: no such file")
