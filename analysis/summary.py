@@ -2,7 +2,8 @@
 
 arms.ARM.{ttft_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
-arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,cached_tokens,prompt_tokens}
+arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
+                cached_tokens,prompt_tokens}
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
 
@@ -121,6 +122,7 @@ def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str
         "client_hit_ratio": metrics.ratio(good["cached_tokens"], good["prompt_tokens"]),
         "server_hit_ratio": _server_hit_ratio(phases),
         "expected_hit_ratio": expected_hit_ratio(run, phases),
+        "predicted_hit_ratio": predicted_hit_ratio(run, phases, good),
         "cached_tokens": metrics.total(good["cached_tokens"]),
         "prompt_tokens": metrics.total(good["prompt_tokens"]),
     }
@@ -143,6 +145,20 @@ def expected_hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
         cached += sum(n for r, n in expected.items() if r in answered)
         prompts += sum(len(run.tokens[r]) for r in expected if r in answered)
     return cached / prompts if prompts else None
+
+
+def predicted_hit_ratio(run: ServerRun, phases: list[Phase], good: pd.DataFrame) -> float | None:
+    """What compiling promised before the run: every request finds the full blocks of its prefix's
+    static part, and nothing else. Only where prefixes were compiled in (aot)."""
+    block = next((p.facts.block_tokens for p in phases if p.facts), None)
+    static = {w["id"]: w["static_tokens"] for p in phases for w in p.warmed or ()}
+    if not block or not static or None in static.values() or good.empty:
+        return None
+    pairs = zip(good["prefix"], good["prompt_tokens"], strict=True)
+    known = [(static[p], int(n)) for p, n in pairs if p in static and n == n]
+    total = sum(n for _, n in known)
+    cached = sum(run.engine.expected_cached_tokens(s, n, block) for s, n in known)
+    return cached / total if total else None
 
 
 def expected_by_request(run: ServerRun, phase: Phase) -> dict[str, int] | None:

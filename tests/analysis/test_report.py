@@ -65,6 +65,9 @@ def test_the_numbers_are_those_worked_out_by_hand(run: Path) -> None:
         assert auto["cache"][f"{way}_hit_ratio"] == pytest.approx(40 / 90)
         assert aot["cache"][f"{way}_hit_ratio"] == pytest.approx(48 / 90)
     assert (aot["cache"]["cached_tokens"], aot["cache"]["prompt_tokens"]) == (48, 90)
+    # Compiled: 10 static tokens are 2 full blocks of 4, of prompts of 15.
+    assert aot["cache"]["predicted_hit_ratio"] == pytest.approx(8 / 15)
+    assert jit["cache"]["predicted_hit_ratio"] is None
     assert summary["comparison"]["ttft_p50_speedup"] == pytest.approx(10.0)
     low, high = summary["comparison"]["ttft_p50_speedup_ci95"]
     assert low <= 10 <= high
