@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import EndpointError, UsageError
+from configs.load import recipe_names
 from serving import block_hashes, engines, models
 from serving.endpoint import Endpoint
 from workloads import prompts
@@ -37,7 +38,7 @@ def compile_prompt(
 
 
 def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
-    folder = Path(models.resolve(_as_path(model), Path.cwd() / "-"))
+    folder = _folder(model)
     return Target(
         model=folder.name,
         block_tokens=block_tokens or DEFAULT_BLOCK_TOKENS,
@@ -81,21 +82,22 @@ def _served(
     )
 
 
-def _as_path(model: str) -> str:
-    """A path that exists is meant as one, with or without a leading './'."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
 def tokenizer_of(model: str) -> ChatTokenizer:
     """The tokenizer of a model folder or recipe; UsageError where there is none."""
-    folder = Path(models.resolve(_as_path(model), Path.cwd() / "-"))
-    tokenizer = from_folder(folder) if folder.is_dir() else None
+    tokenizer = from_folder(_folder(model))
     if tokenizer is None:
         raise UsageError(
             f"--model {model}: no tokenizer.json with a chat template there; name a model folder, "
             "a recipe (aot model list), or a running server: --server URL"
         )
     return tokenizer
+
+
+def _folder(model: str) -> Path:
+    """The folder of a path or of a recipe's name; NotInstalledError for one not fetched yet."""
+    if Path(model).is_dir() or model not in recipe_names("models"):
+        return Path(model).resolve()
+    return Path(models.resolve(model, Path(model)))
 
 
 def _context_of(folder: Path) -> int | None:
