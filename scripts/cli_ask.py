@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from configs.errors import UsageError
 from scripts.cli_prompts import KeyOption
 from scripts.terminal import note, say
 
@@ -34,13 +33,10 @@ def ask(
     from serving import hosted
     from workloads import compiled
 
-    if api not in hosted.APIS:
-        raise UsageError(f"--api: '{api}' is none of {', '.join(hosted.APIS)}")
-    if ttl not in ("5m", "1h"):
-        raise UsageError(f"--ttl: '{ttl}' is neither 5m nor 1h")
+    name, lifetime = hosted.chosen(api, ttl)
     made = compiled.read(what)
     static = hosted.Static(made.messages, tuple(made.tools), made.cache_key, made.cache_salt)
-    client = hosted.client(api, hosted.Account(url, model, api_key_env), ttl)  # type: ignore[arg-type]
+    client = hosted.client(name, hosted.Account(url, model, api_key_env), lifetime)
     answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
     say(answer.text)
     counts = {

@@ -26,7 +26,9 @@ def warm(
         list[Path],
         typer.Argument(metavar="COMPILED...|WORKLOAD|SCHEDULE", help="what to compile in"),
     ],
-    url: Annotated[list[str], typer.Option("--url", help="base URL; once for each replica")],
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="base URL; once for each replica")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="model name; default: the one model served")
     ] = None,
@@ -40,12 +42,17 @@ def warm(
         ),
     ] = None,
     events: EventsOption = None,
+    api: Annotated[
+        str, typer.Option(help="openai (own servers too), or a hosted API: anthropic, gemini")
+    ] = "openai",
+    ttl: Annotated[str, typer.Option(help="of a hosted API: 5m or 1h")] = "5m",
     api_key_env: KeyOption = None,
 ) -> None:
     """Prefill every static prefix on a running server and verify that it hits.
 
     --watch keeps them there: with --events it warms exactly what was evicted, as soon as it was;
-    without, it touches every prefix well before the traffic seen could have displaced it.
+    without, it touches every prefix well before the traffic seen could have displaced it. On a
+    hosted API (--api) it uses every prefix again before its lifetime (--ttl) is over.
     """
     from scripts import load as load_script
     from scripts import plan
@@ -53,6 +60,11 @@ def warm(
     from serving.endpoint import connect
 
     prompts = _compiled(what)
+    if api != "openai":
+        _warm_hosted(prompts, api, ttl, url[0] if url else None, model, api_key_env, watch)
+        return
+    if not url:
+        raise UsageError("--url is required: where is the server?")
     endpoints = [connect(u, model, api_key_env) for u in url]
     if not prompts:
         if watch or len(what) != 1:
@@ -96,6 +108,30 @@ def _warm_compiled(
     for where in places:
         warming.fitting(prompts, where)
     watching.by_touch(prompts, places, every)
+
+
+def _warm_hosted(
+    prompts: list[Compiled],
+    api: str,
+    ttl: str,
+    url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    watch: bool,
+) -> None:
+    from scripts import hosted_warming
+    from serving import hosted
+    from serving import warm as warm_room
+
+    name, lifetime = hosted.chosen(api, ttl)
+    if not prompts or model is None:
+        raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
+    account = hosted.Account(url, model, api_key_env)
+    found = hosted_warming.warm(prompts, name, account, lifetime)
+    _show(found)
+    warm_room.insist(found)
+    if watch:
+        hosted_warming.keep(prompts, name, account, lifetime)
 
 
 def residency(

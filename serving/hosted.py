@@ -18,6 +18,7 @@ from serving.endpoint import Message, Tools
 API = Literal["openai", "anthropic", "gemini"]
 APIS: tuple[API, ...] = ("openai", "anthropic", "gemini")
 Ttl = Literal["5m", "1h"]
+TTLS: tuple[Ttl, ...] = ("5m", "1h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,17 @@ class PromptClient(Protocol):
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
         """One answer. Raises EndpointError with the server's own words."""
         ...
+
+
+def chosen(api: str, ttl: str) -> tuple[API, Ttl]:
+    """An API and a lifetime by name; UsageError for others."""
+    name = next((a for a in APIS if a == api), None)
+    lifetime = next((t for t in TTLS if t == ttl), None)
+    if name is None:
+        raise UsageError(f"--api: '{api}' is none of {', '.join(APIS)}")
+    if lifetime is None:
+        raise UsageError(f"--ttl: '{ttl}' is neither 5m nor 1h")
+    return name, lifetime
 
 
 def client(api: API, account: Account, ttl: Ttl = "5m") -> PromptClient:

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-for folder in ("engine", "analysis", "workloads", "."):
+for folder in ("engine", "analysis", "workloads", "scripts", "."):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import Aot, check
+from test_warming import prompt as compiled_prompt
 
 from configs.errors import EndpointError, NotInstalledError, UsageError
+from scripts import hosted_warming
 from serving import hosted
 from serving.hosted import Account, Static
 
@@ -222,7 +224,34 @@ def test_a_missing_sdk_names_the_command(
         hosted.client(name, Account(None, "m", None))
 
 
+def test_hosted_prefixes_are_written_verified_and_used_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) > 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hosted_warming.time, "sleep", sleep)
+    prompts = [compiled_prompt("a", [1, 2, 3, 4])]
+    with api(messages=ANTHROPIC) as server:
+        account = Account(server.url, "m", None)
+        (warmed,) = hosted_warming.warm(prompts, "anthropic", account, "5m")
+        with pytest.raises(KeyboardInterrupt):
+            hosted_warming.keep(prompts, "anthropic", account, "5m")
+    assert (warmed.cached_tokens, warmed.verified) == (1408, True)
+    assert waits == [240, 240, 240]
+    assert len(server.seen) == 4
+    assert capfd.readouterr().out.count("used 1, all there, next in 240 s") == 2
+
+
 def test_the_verb_names_what_is_wrong(aot: Aot) -> None:
     check(aot("ask", "c.json", "Why?", "--model", "m", "--api", "cohere"), 2, "none of openai,")
     check(aot("ask", "c.json", "Why?", "--model", "m", "--ttl", "2h"), 2, "neither 5m nor 1h")
     check(aot("ask", "c.json", "Why?", "--model", "m"), 2, "c.json: no such file")
+    check(aot("warm", "c.json"), 2, "c.json: no such file")
+    check(aot("warm", "w.yaml"), 2, "--url is required")
+    check(aot("warm", "w.yaml", "--api", "anthropic"), 2, "needs compiled prompts and --model")
+    check(aot("warm", "w.yaml", "--api", "x"), 2, "--api: 'x' is none of")
