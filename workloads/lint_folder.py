@@ -111,7 +111,7 @@ def _variables(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw
         yield from _jinja(folder, text, count)
     if text.kind != "system":
         return
-    for match in _PLACEHOLDER.finditer(text.text):
+    for match in _PLACEHOLDER.finditer(volatile.without_examples(text.text)):
         name = next(v for v in match.groups() if v)
         kind = volatile.class_of_name(name)
         if kind in ("time", "id", "random", "counter") or (kind == "user" and match["d"] is None):
@@ -167,10 +167,12 @@ def _offset(text: str, line: int) -> int:
 def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
     """Values whose label says that they are filled in anew."""
     # Documents and examples are data: they may well show times, ids and names.
-    patterns = () if text.kind in ("document", "examples") else volatile.LABELLED
+    if text.kind in ("document", "examples"):
+        return
+    plain = text.text if text.kind == "tools" else volatile.without_examples(text.text)
     taken: list[tuple[int, int]] = []
-    for pattern in patterns:
-        for match in pattern.regex.finditer(text.text):
+    for pattern in (*volatile.LABELLED, *volatile.ALONE):
+        for match in pattern.regex.finditer(plain):
             span = match.span("value")
             if any(a < span[1] and span[0] < b for a, b in taken):
                 continue
@@ -181,7 +183,7 @@ def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
                 f"'{words}' looks filled in for each request", count,
             )  # fmt: skip
     if text.kind == "system":
-        for match in volatile.USER_LINE.finditer(text.text):
+        for match in volatile.USER_LINE.finditer(plain):
             words = " ".join(match[0].split())[:70]
             yield _flaw(
                 "user-in-prefix",

@@ -75,11 +75,54 @@ def _labelled(kind: Class, label: str, value: str, separator: str = _HARD_SEP) -
     return Pattern(kind, re.compile(rf"(?<![\w-])(?:{label}){separator}(?P<value>{value})", re.I))
 
 
+_FULL_DATE = rf"(?:{DATE}|\d{{1,2}}\.? ?[^\W\d]+ \d{{4}}|\d{{4}}年\d{{1,2}}月\d{{1,2}}日)"
+_FOREIGN_TIME_LABEL = (
+    r"(?:heutiges|aktuelles) datum|heute ist(?: der)?|aktuelle (?:uhr)?zeit|date (?:du jour|actuelle)"
+    r"|nous sommes le|heure actuelle|fecha (?:actual|de hoy)|hoy es|hora actual|data (?:odierna|attuale"
+    r"|de hoje)|oggi è|hoje é|現在の?(?:日時|時刻|日付)|今日(?:の日付)?は?|当前(?:时间|日期)|今天(?:是|的日期)?|오늘"
+)
+_LIVE = (
+    r"weather|temperature|stock(?: price| level)?|price|exchange rate|inventory|status|queue|load"
+)
+
 LABELLED = (
     _labelled("time", _TIME_LABEL, f"(?:{DATE})(?:,? (?:at )?{CLOCK})?|{CLOCK}|{EPOCH}", _SEP),
+    _labelled("time", r"the time now", CLOCK, _SEP),
+    _labelled(
+        "time",
+        _FOREIGN_TIME_LABEL,
+        rf"[^\n]{{0,12}}?(?:{_FULL_DATE}|{CLOCK})[^\n]{{0,12}}",
+        r"\s*[:：=]?\s*",
+    ),
+    _labelled(
+        "time",
+        r"(?:retrieved|updated|refreshed|synced|fetched|loaded|as of)",
+        rf"(?:on |at )?{DATE}[T ,]+(?:at )?{CLOCK}",
+        r"\s*[:=]?\s*",
+    ),
+    _labelled("time", r"as of", rf"{_FULL_DATE}(?=,? (?:you|the current|it is))", r"\s+"),
+    _labelled("time", rf"current (?:{_LIVE})", r"[^\n.]{0,30}?(?:is|are|:) ?[^\n]*?\d[^\n]*", r""),
     _labelled("counter", _COUNTER_LABEL, r"\d[\d,.]*", _SEP),
+    Pattern(
+        "counter",
+        re.compile(
+            r"(?im)^(?:attempt|turn|retry|iteration|step) ?[:#]? ?(?P<value>\d+(?: (?:of|/) ?\d+)?) ?\.?$"
+        ),
+    ),
+    Pattern(
+        "counter",
+        re.compile(r"(?i)(?P<value>\d[\d,.]*) (?:tokens|turns|messages) (?:remaining|left)"),
+    ),
     _labelled("random", _RANDOM_LABEL, r"[A-Za-z0-9_+/=.-]{4,}"),
+    _labelled("random", r"(?:cb|rnd|rand|cachebust)", r"[\d.]{5,}"),
     _labelled("id", _ID_LABEL, f"{UUID}|{TOKEN}|\\d{{3,}}", _SEP),
+    _labelled("id", r"(?:build|commit|revision|git)", r"[\w./@-]*(?=[0-9a-f]*\d)[0-9a-f]{7,}"),
+    _labelled(
+        "id",
+        r"(?:pid|process id|hostname|served by(?: worker)?|pod|worker node)",
+        TOKEN + r"|\d{3,}",
+        _SEP,
+    ),
 )
 """A label that says "filled in anew", with a value behind it."""
 
@@ -95,6 +138,10 @@ USER_LINE = re.compile(
     r"|(?:you are )?(?:talking|speaking|chatting) (?:to|with) (?:the )?(?:user |customer )?"
     r"(?-i:[A-Z])[\w'’-]+(?: (?-i:[A-Z])[\w'’-]+)?(?=[ ,.;(\n]|\Z)"
     rf"|(?:e-?mail|user ?name|logged[ -]in as) ?(?::|=|is)? ?{EMAIL}"
+    r"|the user is (?:located|based|living|logged[ -]in|currently) (?:in|at|on|from) (?-i:[A-Z])\w+"
+    r"|the (?:user|customer|client|account)(?:'s|’s) (?:current )?(?:balance|plan|cart|subscription|age"
+    r"|location|city|order|membership) (?:is|:) ?\S+"
+    r"|(?:client|user|remote|caller)?[ _-]?ip(?: address)? ?[:=] ?\d+\.\d+\.\d+\.\d+"
 )
 """A line about one user by name, address or number; not one about users in general."""
 
@@ -107,6 +154,19 @@ BARE = (
     Pattern("random", re.compile(r"(?P<value>\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{16,}\b)")),
 )  # fmt: skip
 """Volatile by their own form: an instant, a UUID, a long hexadecimal number."""
+
+ALONE = (
+    Pattern(
+        "time",
+        re.compile(
+            r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?)"
+        ),
+    ),
+    Pattern("id", re.compile(rf"(?m)^\W*(?P<value>{UUID})\W*$")),
+    Pattern("id", re.compile(r"(?i)traceparent\W+(?P<value>[0-9a-f]{2}-[0-9a-f-]{40,})")),
+)
+"""The same in a text of which there is one only: an instant to the second, a UUID in its own line."""
+
 
 _WORDS: dict[Class, str] = {
     "time": r"now|today|date|time|timestamp|datetime|clock|weekday|day|hour|tomorrow|yesterday",
@@ -137,6 +197,18 @@ def class_of_name(name: str) -> Class | None:
             return kind
     joined = "".join(lowered)
     return next((k for k, words_ in _WORDS.items() if re.fullmatch(words_, joined)), None)
+
+
+_SHOWN = re.compile(
+    r"(?s)```.*?(?:```|\Z)|`[^`\n]+`|\{%-? ?raw.*?endraw ?-?%\}"
+    r"|(?i:\b(?:e\.g\.|for example|such as|for instance|example:|format:))[^\n]{0,80}"
+)
+
+
+def without_examples(text: str) -> str:
+    """`text` with code and examples blanked, every other character in its place: what is shown as
+    an example is static."""
+    return _SHOWN.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
 
 
 def blank(text: str, patterns: tuple[Pattern, ...]) -> str:
