@@ -40,8 +40,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """US dollars a day for prompt tokens. `misses_per_day`: requests that find the prefix expired,
-    with arrivals at random (Poisson): requests · exp(−ttl / mean gap)."""
+    """US dollars a day for prompt tokens. `misses_per_day`: requests that find the prefix gone."""
 
     jit_per_day: float
     aot_per_day: float
@@ -50,22 +49,43 @@ class Money:
     """Requests within one TTL from which caching is the cheaper one; None: never."""
 
 
-def money(tokens: Tokens, price: ModelPrice, ttl_s: float) -> Money:
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a prefix stays: `ttl_s` from its last use, or (not `renewed`) from when it was
+    written. `step_tokens`: cached tokens are counted in steps of this."""
+
+    ttl_s: float
+    renewed: bool = True
+    step_tokens: int = 1
+
+    def misses(self, requests: int) -> float:
+        """Requests of a day that find it gone, with arrivals at random (Poisson at rate r):
+        n · exp(−r · ttl) where use renews it, n / (1 + r · ttl) where it does not."""
+        due = requests * self.ttl_s / DAY_S
+        gone = requests * math.exp(-due) if self.renewed else requests / (1 + due)
+        return min(float(requests), max(1.0, gone))
+
+    def hours(self, requests: int) -> float:
+        """Hours of a day in which it is stored."""
+        due = requests * self.ttl_s / DAY_S
+        if self.renewed:
+            return 24 * (1 - math.exp(-due))
+        return min(24.0, self.misses(requests) * self.ttl_s / 3600)
+
+
+def money(tokens: Tokens, price: ModelPrice, life: Lifetime) -> Money:
     """Prompt tokens at full price, beside the static part written and read and the rest at full
-    price. Block rounding is the engine's own: hosted APIs count their cached tokens exactly."""
+    price. Block rounding is the engine's own; a hosted API's steps are in `life`."""
     n = tokens.requests
-    misses = min(float(n), max(1.0, n * math.exp(-ttl_s * n / DAY_S)))
-    static, dynamic = tokens.static / 1e6, tokens.dynamic / 1e6
-    # Kept all day when it is never left to expire, else for one TTL after each time.
-    hours = 24.0 if misses <= 1 else min(24.0, misses * ttl_s / 3600)
-    storage = static * price.storage_per_hour * hours
-    jit = n * (static + dynamic) * price.input
-    aot = misses * static * price.write + (n - misses) * static * price.read
+    misses = life.misses(n)
+    kept = tokens.static // life.step_tokens * life.step_tokens
+    cached, rest = kept / 1e6, (tokens.static - kept + tokens.dynamic) / 1e6
+    aot = misses * cached * price.write + (n - misses) * cached * price.read
     return Money(
-        jit_per_day=jit,
-        aot_per_day=aot + n * dynamic * price.input + storage,
+        jit_per_day=n * (cached + rest) * price.input,
+        aot_per_day=aot + n * rest * price.input + cached * price.storage_per_hour * life.hours(n),
         misses_per_day=misses,
-        break_even=break_even(price, ttl_s),
+        break_even=break_even(price, life.ttl_s),
     )
 
 
@@ -97,7 +117,9 @@ def seconds_per_token(run: Path) -> float:
         ) from None
 
 
-def advice(tokens: Tokens, least_tokens: int, paid: Money | None) -> tuple[bool, list[str]]:
+def advice(
+    tokens: Tokens, least_tokens: int, paid: Money | None, hosted: bool = False
+) -> tuple[bool, list[str]]:
     """Whether to compile ahead of time, and the numbers that decided."""
     reasons = []
     worth = True
@@ -109,13 +131,8 @@ def advice(tokens: Tokens, least_tokens: int, paid: Money | None) -> tuple[bool,
             f"volume: {tokens.requests:,} requests a day, from {WORTH_IT_PER_DAY} on",
         ),
         (
-            paid is None or paid.aot_per_day < paid.jit_per_day,
-            "cost: "
-            + (
-                "own hardware, nothing to pay for"
-                if paid is None
-                else f"{paid.aot_per_day:,.2f} a day instead of {paid.jit_per_day:,.2f}"
-            ),
+            not hosted if paid is None else paid.aot_per_day < paid.jit_per_day,
+            _cost(paid, hosted),
         ),
     ):
         worth = worth and ok
@@ -124,3 +141,9 @@ def advice(tokens: Tokens, least_tokens: int, paid: Money | None) -> tuple[bool,
         "stability: for you to see to: aot compile --check fails when the prompt changes"
     )
     return worth, reasons
+
+
+def _cost(paid: Money | None, hosted: bool) -> str:
+    if paid is not None:
+        return f"cost: {paid.aot_per_day:,.2f} a day instead of {paid.jit_per_day:,.2f}"
+    return "cost: the same with and without" if hosted else "cost: own hardware, none for caching"

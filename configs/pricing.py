@@ -22,6 +22,7 @@ class ModelPrice(StrictModel):
     storage_per_hour: float = Field(0, ge=0, description="per million cached tokens")
     minimum_tokens: int | None = Field(None, gt=0, description="default: the table's")
     ttl_s: float | None = Field(None, gt=0, description="default: the table's")
+    step_tokens: int | None = Field(None, gt=0, description="default: the table's")
 
 
 class PriceTable(StrictModel):
@@ -33,5 +34,7 @@ class PriceTable(StrictModel):
     caching: Literal["automatic", "explicit"]
     minimum_tokens: int = Field(gt=0, description="smallest prefix that is cached at all")
     ttl_s: float = Field(gt=0, description="how long an unused prefix is kept")
+    renewed_by_use: bool = Field(True, description="whether a read starts the lifetime anew")
+    step_tokens: int = Field(1, gt=0, description="cached tokens are counted in steps of this")
     default_model: str
     models: dict[str, ModelPrice]

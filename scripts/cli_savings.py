@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from configs.load import load, recipe_names
 from configs.places import CONFIGS
 from configs.pricing import ModelPrice, PriceTable
 from scripts.terminal import say
+
+if TYPE_CHECKING:
+    from analysis.savings import Money, Tokens
 
 
 def savings(
@@ -33,6 +36,8 @@ def savings(
     from workloads import compiled
 
     made = compiled.read(what)
+    priced = _price(provider, price_model) if provider else None
+    per_token = sums.seconds_per_token(run) if run else None
     tokens = sums.Tokens(
         requests_per_day, made.static_tokens, made.rounding_tokens, made.dynamic_tokens.median
     )
@@ -44,35 +49,50 @@ def savings(
         f"on blocks of {made.block_tokens}: less {tokens.rounding} tokens of rounding a request = "
         f"{tokens.saved_per_day:,} tokens a day not processed"
     )
-    paid, least = None, made.block_tokens
-    if provider:
-        table, name, price = _price(provider, price_model)
-        ttl_s = price.ttl_s or table.ttl_s
-        least = price.minimum_tokens or table.minimum_tokens
-        paid = sums.money(tokens, price, ttl_s)
-        say(
-            f"{provider} {name}: prompt tokens {paid.jit_per_day:,.2f} USD a day without caching, "
-            f"{paid.aot_per_day:,.2f} with it (input {price.input}, write {price.write}, read "
-            f"{price.read}, storage {price.storage_per_hour} an hour, all per million tokens; "
-            f"{table.date}, {table.source})"
-        )
-        say(
-            f"a prefix is kept {ttl_s:g} s unused; with arrivals at random about "
-            f"{paid.misses_per_day:,.0f} requests a day find it gone"
-        )
-        within = "never" if paid.break_even is None else f"from request {paid.break_even} on"
-        say(f"break-even within one TTL: {within}")
-        if tokens.static < least:
-            say(f"but: {name} caches from {least:,} tokens on, so nothing is cached here")
-            paid = None
-    if run:
-        per_token = sums.seconds_per_token(run)
+    paid, least = _hosted(tokens, *priced) if priced else (None, made.block_tokens)
+    if per_token is not None:
         saved = per_token * (tokens.static - tokens.rounding) * requests_per_day
         say(f"own hardware as in {run}: {per_token * 1e6:.1f} µs a token = {saved:,.0f} s a day")
-    worth, reasons = sums.advice(tokens, least, paid)
+    worth, reasons = sums.advice(tokens, least, paid, hosted=priced is not None)
     say("advice: compile ahead of time" if worth else "advice: skip it", "bold")
     for reason in reasons:
         say(f"  {reason}")
+
+
+def _hosted(
+    tokens: Tokens, table: PriceTable, name: str, price: ModelPrice
+) -> tuple[Money | None, int]:
+    """Say what a provider charges; the money, None where nothing is cached, and its minimum."""
+    from analysis import savings as sums
+
+    life = sums.Lifetime(
+        price.ttl_s or table.ttl_s,
+        table.renewed_by_use,
+        price.step_tokens or table.step_tokens,
+    )
+    least = price.minimum_tokens or table.minimum_tokens
+    paid = sums.money(tokens, price, life)
+    who = f"{table.provider} {name}"
+    if tokens.static < least:
+        say(
+            f"{who}: prefixes are cached from {least:,} tokens on, so nothing is here: prompt "
+            f"tokens {paid.jit_per_day:,.2f} USD a day ({table.date}, {table.source})"
+        )
+        return None, least
+    say(
+        f"{who}: prompt tokens {paid.jit_per_day:,.2f} USD a day without caching, "
+        f"{paid.aot_per_day:,.2f} with it (input {price.input}, write {price.write}, read "
+        f"{price.read}, storage {price.storage_per_hour} an hour, all per million tokens; cached "
+        f"in steps of {life.step_tokens}; {table.date}, {table.source})"
+    )
+    since = "unused" if life.renewed else "from when it is written"
+    say(
+        f"a prefix is kept {life.ttl_s:g} s {since}; with arrivals at random about "
+        f"{paid.misses_per_day:,.0f} requests a day find it gone"
+    )
+    within = "never" if paid.break_even is None else f"from request {paid.break_even} on"
+    say(f"break-even within one TTL: {within}")
+    return paid, least
 
 
 def _price(provider: str, model: str | None) -> tuple[PriceTable, str, ModelPrice]:

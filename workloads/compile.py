@@ -103,20 +103,22 @@ def _render(
 ) -> list[_Rendered]:
     named = []
     for template in folder.templates:
+        fixed = {**folder.variables, **variables}
         inputs = folder.inputs(template)
-        if len(inputs) < 2:
+        users = {u["content"]: u for v in inputs if (u := folder.user(template, {**fixed, **v}))}
+        if len(users) < 2:
             raise UsageError(
-                f"{folder.folder}/dynamic_inputs/{template}: {len(inputs)} input; at least 2 "
-                "different ones are needed to see what is dynamic"
+                f"{folder.templates[template]}: {len(inputs)} input(s) give {len(users)} different "
+                "message; at least 2 different ones are needed to see what is dynamic: name a "
+                f"variable in it, and give it values in dynamic_inputs/{template}.txt or .jsonl"
             )
-        for values in _spread_out(inputs, INPUTS_PER_TEMPLATE):
-            given = {**folder.variables, **variables, **values}
-            named.append((template, [*messages, folder.user(template, given)]))
+        for user in _spread_out(list(users.values()), INPUTS_PER_TEMPLATE):
+            named.append((template, [*messages, user]))
     encoded = target.encode([(chat, folder.tools) for _, chat in named])
     return [_Rendered(t, chat, ids) for (t, chat), ids in zip(named, encoded, strict=True)]
 
 
-def _spread_out(values: list[dict[str, str]], most: int) -> list[dict[str, str]]:
+def _spread_out(values: list[Message], most: int) -> list[Message]:
     """At most `most` of them, from all over the list."""
     step = max(1, len(values) // most)
     return values[::step][:most]

@@ -5,24 +5,24 @@ Pure functions of the whole log. A correction that changes nothing returns equal
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Any
 
 from workloads import volatile
 from workloads.histories import SYSTEM, digest, kept_history, whole_history
 from workloads.request_log import Logged, text_of
+from workloads.tool_corrections import key_order, replayed_bytes, tool_order, tools_fixed
 
 Log = Sequence[Logged]
 STATIC_SHARE = 0.5
 DYNAMIC_SHARE = 0.1
 """A block of text in more than the first share of the requests is static, in less than the second
 dynamic; between them are tenants and the like."""
+RARE_SHARE = 0.15
+"""A line of a system message in less than this share of the requests is one that changes."""
 MIN_BLOCK_CHARACTERS = 40
 _NUMBERED = re.compile(
     r"^\W{0,3}(?:(?:doc(?:ument)?|passage|chunk|source|context|result|example|shot)s?)?\s*"
@@ -45,7 +45,7 @@ def _masked(kind: volatile.Class) -> Callable[[Log], list[Logged]]:
             cache[text] = volatile.USER_LINE.sub("<user>", made) if kind == "user" else made
         return cache[text]
 
-    return lambda log: [_map_system(r, mask) for r in log]
+    return lambda log: [_map_static(r, mask) for r in log]
 
 
 def _map_system(request: Logged, change: Callable[[str], str]) -> Logged:
@@ -56,6 +56,13 @@ def _map_system(request: Logged, change: Callable[[str], str]) -> Logged:
             if (new := change(old)) != old:
                 texts[n] = new
     return request.with_texts(texts)
+
+
+def _map_static(request: Logged, change: Callable[[str], str]) -> Logged:
+    """`change` on the system messages and the tools."""
+    tools = tuple(change(t) for t in request.tools)
+    changed = _map_system(request, change)
+    return changed if tools == request.tools else replace(changed, tools=tools)
 
 
 def whitespace(log: Log) -> list[Logged]:
@@ -73,82 +80,6 @@ def whitespace(log: Log) -> list[Logged]:
     return [_map_system(r, normal) for r in log]
 
 
-def tool_order(log: Log) -> list[Logged]:
-    """Tools by name."""
-    return [replace(r, tools=tuple(sorted(r.tools, key=_tool_name))) if r.tools else r for r in log]
-
-
-def key_order(log: Log) -> list[Logged]:
-    """Tool schemas with their keys sorted."""
-    return [
-        replace(r, tools=tuple(_sorted_keys(t) for t in r.tools)) if r.tools else r for r in log
-    ]
-
-
-@cache
-def _sorted_keys(tool: str) -> str:
-    return json.dumps(json.loads(tool), sort_keys=True, separators=(",", ":"))
-
-
-def tools_fixed(log: Log) -> list[Logged]:
-    """Every request with all the tools that any of them has, in the order of first use."""
-    everything: dict[str, str] = {}
-    for request in log:
-        for tool in request.tools:
-            everything.setdefault(_tool_name(tool), tool)
-    fixed = tuple(everything.values())
-    names = set(everything)
-    return [
-        replace(r, tools=fixed) if r.tools and {_tool_name(t) for t in r.tools} != names else r
-        for r in log
-    ]
-
-
-@cache
-def _tool_name(tool: str) -> str:
-    schema = json.loads(tool)
-    if not isinstance(schema, dict):
-        return tool
-    inner = schema.get("function")
-    return str((inner if isinstance(inner, dict) else schema).get("name", ""))
-
-
-def replayed_bytes(log: Log) -> list[Logged]:
-    """Tool calls and results in one canonical form."""
-
-    def canonical(message: dict[str, Any]) -> dict[str, Any]:
-        made = dict(message)
-        if calls := message.get("tool_calls"):
-            made["tool_calls"] = [_canonical_call(c) for c in calls]
-        if message.get("role") == "tool":
-            made["content"] = _canonical_json(text_of(message))
-        return made
-
-    return [
-        replace(r, messages=tuple(canonical(m) for m in r.messages))
-        if any(m.get("tool_calls") or m.get("role") == "tool" for m in r.messages)
-        else r
-        for r in log
-    ]
-
-
-def _canonical_call(call: Any) -> Any:
-    if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
-        return call
-    function = call["function"]
-    arguments = function.get("arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    kept = {"id": call.get("id"), "name": function.get("name")}
-    return {**kept, "arguments": _canonical_json(text)}
-
-
-def _canonical_json(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return text
-
-
 def cache_key(log: Log) -> list[Logged]:
     """Without salts and cache keys, where they are too many to be those of tenants."""
     keys = {r.key for r in log}
@@ -158,7 +89,11 @@ def cache_key(log: Log) -> list[Logged]:
 
 
 def _blocks(text: str) -> list[str]:
-    return [b for b in re.split(r"\n\s*\n|\n(?=\W{0,2}(?:\[\d+\]|<doc|###? ))", text) if b.strip()]
+    return [
+        b
+        for b in re.split(r"\n\s*\n|\n(?=\W{0,2}(?:\[\d+\]|###? ))|(?=<doc(?:ument)?\b)", text)
+        if b.strip()
+    ]
 
 
 def _bare(block: str) -> str:
@@ -197,6 +132,31 @@ def static_first(log: Log) -> list[Logged]:
         return "\n\n".join(static + other) if moved >= MIN_BLOCK_CHARACTERS else text
 
     return _map_messages(log, reorder)
+
+
+def varying_lines(log: Log) -> list[Logged]:
+    """System messages with the lines that few requests have behind those that most have."""
+    count = len(log)
+    frequency: Counter[str] = Counter()
+    for request in log:
+        frequency.update(
+            {
+                x
+                for m in request.messages
+                if m.get("role") in SYSTEM
+                for x in text_of(m).splitlines()
+            }
+        )
+
+    def reorder(text: str) -> str:
+        lines = text.splitlines()
+        rare = [x for x in lines if x.strip() and frequency[x] < max(2, RARE_SHARE * count)]
+        kept = [x for x in lines if x not in rare]
+        if not rare or not any(frequency[x] >= STATIC_SHARE * count for x in kept if x.strip()):
+            return text
+        return "\n".join([*kept, *rare])
+
+    return [_map_system(r, reorder) for r in log]
 
 
 def _leading(blocks: list[str], static: list[str]) -> int:
@@ -268,5 +228,6 @@ CORRECTIONS: dict[str, Callable[[Log], list[Logged]]] = {
     "replayed-bytes": replayed_bytes,
     "history-truncated": whole_history,
     "history-rewritten": kept_history,
+    "varying-text": varying_lines,  # last: what none of the others explains
 }
 """By rule, in the order in which they are applied together."""

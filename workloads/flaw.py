@@ -36,6 +36,10 @@ RULES: dict[str, tuple[str, str]] = {
         "dynamic text stands before static text",
         "put what is always the same first, what changes last",
     ),
+    "varying-text": (
+        "a line that differs between requests stands before what they share",
+        "move it behind everything that is shared, or leave it out",
+    ),
     "tool-order": ("the tools come in varying order", "sort them by name before sending"),
     "tools-changed": (
         "tools come and go between requests",

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from workloads.corrections import CORRECTIONS
-from workloads.flaw import RULES, Flaw
+from workloads.flaw import RULES, Flaw, Level
 from workloads.prefix_tree import characters, computed_characters
 from workloads.request_log import Logged
 
 MIN_SHARE = 0.01
+ERROR_SHARE = 0.05
+VARYING = "varying-text"
+GENERAL = ("dynamic-first", VARYING)
 MIN_TOKENS = 8.0
 """A flaw that costs less, per request, is not worth a line."""
 
@@ -42,17 +45,26 @@ def lint(log: Sequence[Logged], file: str, tokens_per_character: float) -> LogRe
     flaws = []
     least = max(MIN_SHARE * total / len(log), MIN_TOKENS / tokens_per_character)
     for rule, made in alone.items():
-        others = [r for r in alone if r != rule]
+        peers = _peers(rule, alone)
         # Two flaws in one place: only mending both gains. Two that multiply: mending either does.
-        last = computed_characters(_apply(log, others)) - ideal
-        first = actual - computed_characters(made) if others else last
+        mended = computed_characters(_apply(log, peers))
+        last = computed_characters(_apply(log, [r for r in peers if r != rule])) - mended
+        first = last if rule == VARYING else actual - computed_characters(made)
         per_request = max(first, last) / len(log)
         if per_request >= least:
             tokens = per_request * tokens_per_character
-            flaws.append(_flaw(rule, log, made, file, tokens))
+            level: Level = "error" if per_request >= ERROR_SHARE * total / len(log) else "warning"
+            flaws.append(_flaw(rule, level, log, made, file, tokens))
     flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
     scale = tokens_per_character
     return LogReport(len(log), total * scale, actual * scale, min(actual, ideal) * scale, flaws)
+
+
+def _peers(rule: str, active: Iterable[str]) -> list[str]:
+    """The rules beside which a rule is judged: a specific one beside specific ones, so that text
+    that merely changes is named only where nothing else explains it."""
+    general = () if rule == VARYING else tuple(g for g in GENERAL if g != rule)
+    return [r for r in active if r not in general]
 
 
 def _apply(log: Sequence[Logged], rules: Iterable[str]) -> Sequence[Logged]:
@@ -63,13 +75,18 @@ def _apply(log: Sequence[Logged], rules: Iterable[str]) -> Sequence[Logged]:
 
 
 def _flaw(
-    rule: str, log: Sequence[Logged], corrected: Sequence[Logged], file: str, tokens: float
+    rule: str,
+    level: Level,
+    log: Sequence[Logged],
+    corrected: Sequence[Logged],
+    file: str,
+    tokens: float,
 ) -> Flaw:
     """Located at the first request that the correction changes."""
     number = next(i for i, (a, b) in enumerate(zip(log, corrected, strict=True)) if a != b)
     field, before, after = _first_difference(log[number], corrected[number])
     detail = f"{RULES[rule][0]}: {before!r} (corrected: {after!r})" if field else RULES[rule][0]
-    return Flaw(rule, "error", file, log[number].line, field, detail, tokens)
+    return Flaw(rule, level, file, log[number].line, field, detail, tokens)
 
 
 def _first_difference(old: Logged, new: Logged) -> tuple[str | None, str, str]:

@@ -125,6 +125,11 @@ def read(folder: Path) -> PromptFolder:
     templates = {p.stem: p for p in sorted((folder / "dynamic_templates").glob("*.jinja2"))}
     if not templates:
         raise UsageError(f"{folder}/dynamic_templates: no *.jinja2 in it, so nothing is dynamic")
+    for given in (folder / "dynamic_inputs").glob("*.*"):
+        if given.suffix in (".txt", ".jsonl") and given.stem not in templates:
+            raise UsageError(
+                f"{given}: there is no template of that name; templates: {', '.join(templates)}"
+            )
     return PromptFolder(
         folder, tuple(files), _tools(folder / "tools.json"), templates, _variables(folder)
     )
@@ -164,12 +169,16 @@ def _variables(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        values = yaml.safe_load(text_of(path))
+        # BaseLoader: 007 is a text like any other.
+        values = yaml.load(text_of(path), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected names and values")
-    return {str(k): str(v) for k, v in values.items()}
+    empty = [k for k, v in values.items() if not isinstance(v, str) or not v]
+    if empty:
+        raise UsageError(f"{path}: variable '{empty[0]}' has no value (a text is expected)")
+    return values
 
 
 def _values(path: Path, number: int, line: str) -> dict[str, str]:
@@ -210,3 +219,8 @@ def _render(path: Path, values: Mapping[str, str], where: str) -> str:
     except jinja2.UndefinedError as error:
         known = ", ".join(sorted(values)) or "none"
         raise UsageError(f"{path}: {error.message}; known: {known}; give it by {where}") from None
+    except Exception as error:  # whatever a template's own expressions may raise
+        raise UsageError(
+            f"{path}: cannot be rendered: {type(error).__name__}: {error}; does {where} give it "
+            "values of the kind that it needs?"
+        ) from None

@@ -91,6 +91,11 @@ def _request(path: Path, number: int, line: str) -> Logged:
             f"{path}:{number}: field 'messages' is missing or no list of messages; expected a chat "
             "request a line"
         )
+    for n, message in enumerate(messages):
+        if not isinstance(message.get("content"), str | list | None):
+            raise UsageError(
+                f"{path}:{number}: messages[{n}].content is no text and no list of parts"
+            )
     if body.get("system"):  # as the Anthropic API has it
         messages = [{"role": "system", "content": body["system"]}, *messages]
     key = "/".join(str(body.get(k, "")) for k in KEYS)

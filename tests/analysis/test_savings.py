@@ -9,7 +9,7 @@ import pytest
 from made_run import make
 
 from analysis import report, savings
-from analysis.savings import Tokens
+from analysis.savings import Lifetime, Tokens
 from configs.errors import UsageError
 from configs.pricing import ModelPrice
 
@@ -23,7 +23,7 @@ def test_the_articles_example() -> None:
 
 
 def test_a_prefix_that_stays_is_written_once() -> None:
-    paid = savings.money(ARTICLE, ANTHROPIC, ttl_s=300)
+    paid = savings.money(ARTICLE, ANTHROPIC, Lifetime(300))
     assert paid.misses_per_day == pytest.approx(1.0)
     assert paid.jit_per_day == pytest.approx(10_000 * 2_040 / 1e6 * 2)
     write, reads = 0.002 * 2.5, 9_999 * 0.002 * 0.2
@@ -32,7 +32,7 @@ def test_a_prefix_that_stays_is_written_once() -> None:
 
 def test_rare_requests_find_it_gone() -> None:
     few = Tokens(requests=24, static=2_000, rounding=0, dynamic=0)  # one an hour, kept 5 minutes
-    paid = savings.money(few, ANTHROPIC, ttl_s=300)
+    paid = savings.money(few, ANTHROPIC, Lifetime(300))
     assert paid.misses_per_day == pytest.approx(24 * math.exp(-300 / 3600))
     assert paid.aot_per_day > paid.jit_per_day  # writing costs more than it brings
 
@@ -53,8 +53,36 @@ def test_break_even(write: float, read: float, requests: int | None) -> None:
 def test_storage_is_paid_by_the_hour() -> None:
     stored = ModelPrice(input=1, write=1, read=0.1, output=1, storage_per_hour=4.5)
     free = ModelPrice(input=1, write=1, read=0.1, output=1)
-    more = savings.money(ARTICLE, stored, 3600).aot_per_day
-    assert more - savings.money(ARTICLE, free, 3600).aot_per_day == pytest.approx(0.002 * 4.5 * 24)
+    life = Lifetime(3600, renewed=False)
+    hundred = Tokens(requests=100, static=8_000, rounding=0, dynamic=0)
+    # One an hour on average 4.17 times: gone for 100 / (1 + 100/24) requests, stored an hour each.
+    misses = 100 / (1 + 100 / 24)
+    assert life.misses(100) == pytest.approx(misses)
+    more = savings.money(hundred, stored, life).aot_per_day
+    assert more - savings.money(hundred, free, life).aot_per_day == pytest.approx(
+        0.008 * 4.5 * misses
+    )
+    assert Lifetime(3600, renewed=False).hours(10**6) == pytest.approx(24, abs=0.01)
+    assert Lifetime(3600).hours(100) == pytest.approx(24 * (1 - math.exp(-100 / 24)))
+
+
+def test_more_requests_never_cost_less() -> None:
+    stored = ModelPrice(input=1.25, write=1.25, read=0.125, output=1, storage_per_hour=4.5)
+    for life in (Lifetime(3600, renewed=False), Lifetime(3600)):
+        costs = [
+            savings.money(Tokens(n, 8_000, 0, 40), stored, life).aot_per_day
+            for n in range(1, 400, 3)
+        ]
+        assert costs == sorted(costs)
+
+
+def test_cached_tokens_come_in_steps() -> None:
+    price = ModelPrice(input=1.25, write=1.25, read=0.125, output=10)
+    paid = savings.money(Tokens(10_000, 2_000, 0, 0), price, Lifetime(600, step_tokens=128))
+    kept, rest = 0.00192, 0.00008
+    assert paid.aot_per_day == pytest.approx(
+        kept * 1.25 + 9_999 * kept * 0.125 + 10_000 * rest * 1.25
+    )
 
 
 def test_seconds_come_from_a_measured_run(tmp_path: Path) -> None:
@@ -67,10 +95,13 @@ def test_seconds_come_from_a_measured_run(tmp_path: Path) -> None:
 
 
 def test_advice_names_the_numbers() -> None:
-    worth, reasons = savings.advice(ARTICLE, 1024, savings.money(ARTICLE, ANTHROPIC, 300))
+    worth, reasons = savings.advice(ARTICLE, 1024, savings.money(ARTICLE, ANTHROPIC, Lifetime(300)))
     assert worth
     assert any("2,000 static tokens, from 1,024 on" in r for r in reasons)
     short, _ = savings.advice(Tokens(10_000, 300, 0, 40), 16, None)
     rare, _ = savings.advice(Tokens(10, 3_000, 0, 40), 16, None)
+    cheap, why = savings.advice(Tokens(10_000, 900, 0, 40), 1024, None, hosted=True)
+    assert not cheap
+    assert "no, cost: the same with and without" in why
     assert not short
     assert not rare

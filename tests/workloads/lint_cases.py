@@ -200,12 +200,17 @@ BROKEN_LOGS: dict[str, tuple[str, list[Body]]] = {
     "history cut": ("history-truncated", [_session(n, 9) for n in range(40)]),
     "history rewritten": ("history-rewritten", [_session(n, None, rewrite=True) for n in range(40)]),
     "calls replayed": ("replayed-bytes", log(lambda n, r: _calls(n))),
+    "text that just varies": ("varying-text", log(lambda n, r: chat(f"You have answered {n} questions, {n * 7} of them well.\n" + PROSE, q(n)))),
+    "epoch": ("varying-text", log(lambda n, r: chat(f"ts {1764000000 + 61 * n}\n" + PROSE, q(n)))),
+    "documents in tags": ("document-order", log(lambda n, r: chat("Answer.\n<docs>" + "".join(f"<doc>{d}</doc>" for d in _shuffled(DOCS, r)) + "</docs>", q(n)))),
+    "clock in a tool": ("volatile-time", log(lambda n, r: chat(PROSE, q(n), tools=[{"type": "function", "function": {"name": "f", "description": f"as of 2026-11-24T08:{n % 60:02}:37 " + RULES_TEXT}}]))),
     "two at once": ("volatile-time", log(lambda n, r: chat(f"Now: 2026-03-01T09:{n % 60:02}:11Z, session {uuid.UUID(int=r.getrandbits(128))}\n" + PROSE, q(n)))),
 }  # fmt: skip
 
 CLEAN_LOGS: dict[str, list[Body]] = {
     "static first": log(lambda n, r: chat(PROSE, q(n))),
     "date at the end": log(lambda n, r: chat(PROSE, q(n) + f" (asked at 2026-03-01T09:{n % 60:02}:11Z)")),
+    "clock behind the rules": log(lambda n, r: chat(PROSE + f"\nAsked {n} times.", q(n))),
     "append only": [_session(n, None) for n in range(30)],
     "fixed tools": log(lambda n, r: chat(PROSE, q(n), tools=TOOLS)),
     "tenant salts": log(lambda n, r: chat(PROSE, q(n), cache_salt=f"tenant-{n % 3}")),

@@ -187,7 +187,14 @@ def test_another_block_size_or_model_is_another_cache(folder: Path) -> None:
         ("dynamic_templates/ask.jinja2", "a\n\n{{ x", r"ask.jinja2:3: template syntax"),
         ("dynamic_inputs/ask.jsonl", '{"q": 1}\n' * 2, "'question' is undefined"),
         ("dynamic_inputs/ask.jsonl", "[1]\n", r"ask.jsonl:1: expected an object"),
-        ("dynamic_inputs/ask.txt", "one\n", r"1 input; at least 2"),
+        ("dynamic_inputs/ask.txt", "one\n", r"1 input\(s\) give 1 different message"),
+        ("dynamic_inputs/ask.txt", "one\none\n", r"2 input\(s\) give 1 different message"),
+        ("dynamic_templates/ask.jinja2", "Say hello.", r"at least 2 different ones are needed"),
+        ("dynamic_templates/ask.jinja2", "{{ question | round(2) }}", r"rendered: TypeErr"),
+        ("dynamic_templates/ask.jinja2", "{% include 'x' %}{{ question }}", r"cannot be rendered"),
+        ("dynamic_inputs/asc.txt", "a\nb\n", r"asc.txt: there is no template of that name; .*ask"),
+        ("system_prompt.txt", "{{ tenant / 0 }}", r"system_prompt.txt: cannot be rendered"),
+        ("variables.yaml", "tenant:\n", r"variable 'tenant' has no value"),
         ("tools.json", "{", r"tools.json:1: not JSON"),
         ("tools.json", "{}", r"tools.json: expected a list of tool schemas"),
         ("variables.yaml", "[", r"variables.yaml: not valid YAML"),
@@ -197,6 +204,11 @@ def test_what_is_wrong_in_a_folder_is_named(folder: Path, file: str, text: str, 
     (folder / file).write_text(text)
     with pytest.raises(UsageError, match=words):
         make(folder)
+
+
+def test_a_value_is_a_text_as_it_stands(folder: Path) -> None:
+    (folder / "variables.yaml").write_text("tenant: 007\n")
+    assert make(folder).messages[0]["content"].startswith("You help 007.")
 
 
 def test_an_undecodable_file_is_named_with_the_byte(folder: Path) -> None:

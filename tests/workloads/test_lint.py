@@ -92,6 +92,10 @@ def test_every_rule_of_a_case_is_documented() -> None:
         ("{\n", ":1: not JSON"),
         ('{"messages": []}\n[1]\n', ":2: field 'messages' is missing"),
         ('{"messages": "x"}\n', ":1: field 'messages' is missing or no list"),
+        (
+            '{"messages": [{"role": "user", "content": 5}]}\n',
+            r":1: messages\[0\].content is no text",
+        ),
     ],
 )
 def test_a_log_that_is_none(tmp_path: Path, text: str, words: str) -> None:
