@@ -53,12 +53,6 @@ _RANDOM_LABEL = (
     r"|seed|signature|etag"
     r"|cch|billing[ _-]?header|csrf)"
 )
-_USER_LABEL = (
-    r"(?:user|customer|client|caller|account|member|visitor|employee|patient|student)"
-    r"(?:'s)?[ _-]?(?:name|id|e-?mail|number|handle|profile|locale|language|phone)?"
-    r"|user ?name|e-?mail|locale|time ?zone|logged[ -]in as"
-    r"|(?:you are )?(?:talking|speaking|chatting) (?:to|with)"
-)
 _SEP = r"[\"']?\s*(?:[:=#]|is)?\s*[\"'(\[]?\s*"
 _HARD_SEP = r"[\"']?\s*(?:[:=#]|is)\s*[\"'(\[]?\s*"
 
@@ -145,7 +139,6 @@ USER_LINE = re.compile(
 )
 """A line about one user by name, address or number; not one about users in general."""
 
-USER = _labelled("user", _USER_LABEL, rf"{EMAIL}|[^\n,;.]{{2,60}}")
 
 BARE = (
     Pattern("time", re.compile(r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
