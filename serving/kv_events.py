@@ -19,8 +19,6 @@ from configs.errors import EndpointError, UsageError
 
 END = (-1).to_bytes(8, "big", signed=True)
 REPLAY_WAIT_MS = 3000
-_LISTED = {"BlockStored": 4, "BlockRemoved": 1}
-"""Fields of the old form, by number of those that are read here (hashes first)."""
 
 
 @dataclass(frozen=True, slots=True)
