@@ -10,10 +10,12 @@ from configs.errors import EndpointError, UsageError
 from configs.load import recipe_names
 from serving import block_hashes, engines, models
 from serving.endpoint import Endpoint
+from serving.engine import Engine
 from workloads import prompts
 from workloads.compile import Encode, Target, compile_folder
+from workloads.compile_prefix import compile_prefix
 from workloads.compiled import BlockHashes, Compiled
-from workloads.request import Message, Tools
+from workloads.request import Message, Schedule, Tools
 from workloads.tokens import ChatTokenizer, from_folder
 
 DEFAULT_BLOCK_TOKENS = 16
@@ -49,6 +51,22 @@ def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
     )
 
 
+def compile_schedule(
+    schedule: Schedule, server: Endpoint, engine: Engine, local: Encode | None
+) -> dict[str, Compiled]:
+    """Every static prefix of planned traffic, by its id; empty where neither a tokenizer (`local`)
+    nor the server can count tokens, or nobody knows the block size."""
+    facts = engine.cache_facts(server.page(engine))
+    if facts.block_tokens is None:
+        return {}
+    encode = local or _encode_on(server)
+    target = _target(server, engine, facts.block_tokens, None, encode)
+    try:
+        return {p.id: compile_prefix(schedule, p, target) for p in schedule.prefixes.values()}
+    except _NoTokenizeError:
+        return {}
+
+
 def _served(
     server: Endpoint, local: Encode | None, block_tokens: int | None, salt: str | None
 ) -> Target:
@@ -59,27 +77,40 @@ def _served(
         raise UsageError(
             f"{server.base_url} does not report its block size; give it: --block-tokens N"
         )
+    return _target(server, engine, block, salt, local or _encode_on(server))
 
+
+def _target(
+    server: Endpoint, engine: Engine, block: int, salt: str | None, encode: Encode
+) -> Target:
+    return Target(
+        model=server.model,
+        block_tokens=block,
+        salt=salt,
+        context_tokens=server.context_tokens(),
+        encode=encode,
+        hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
+    )
+
+
+class _NoTokenizeError(EndpointError):
+    """The server does not count tokens for us."""
+
+
+def _encode_on(server: Endpoint) -> Encode:
     def encode(chats: Sequence[tuple[list[Message], Tools]]) -> list[list[int]]:
         found = []
         for messages, tools in chats:
             ids = server.tokenize(list(messages), tools)
             if ids is None:
-                raise EndpointError(
+                raise _NoTokenizeError(
                     f"{server.base_url} has no usable /tokenize; count with the model's own "
                     "tokenizer: --model PATH"
                 )
             found.append(ids)
         return found
 
-    return Target(
-        model=server.model,
-        block_tokens=block,
-        salt=salt,
-        context_tokens=server.context_tokens(),
-        encode=local or encode,
-        hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
-    )
+    return encode
 
 
 def tokenizer_of(model: str) -> ChatTokenizer:

@@ -11,12 +11,14 @@ from pathlib import Path
 from configs.errors import UsageError
 from configs.schema import Arm
 from scripts import manifest, plan
+from scripts.compiling import compile_schedule
 from scripts.phase import Phase
 from scripts.terminal import status
 from serving import engines, warm
 from serving.endpoint import Endpoint
 from serving.engine import Engine
 from workloads import schedule as schedule_file
+from workloads.compiled import Compiled
 from workloads.request import Schedule
 
 SERVER = "server"
@@ -43,7 +45,9 @@ def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) ->
         repeat += 1
     phase.begin()
     if arm == "aot":
-        phase.warm(endpoint, engine, schedule, plan.count_probes(schedule, endpoint.tokenize))
+        compiled = _compile(schedule, endpoint, engine)
+        plan.write_compiled(compiled, folder, SERVER)
+        phase.warm(endpoint, engine, schedule, compiled)
     _register(phase, endpoint)
     phase.replay(endpoint, engine, schedule, alive=lambda: True)
 
@@ -51,9 +55,14 @@ def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) ->
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:
     """Compile the schedule's static prefixes into the cache of a running server."""
     engine = engines.detect(endpoint)
-    tokens = plan.count_probes(schedule, endpoint.tokenize)
+    prefixes = plan.static_prefixes(schedule, _compile(schedule, endpoint, engine))
     with status("compiling static prefixes ahead of time") as line:
-        return warm.warm(endpoint, engine, plan.static_prefixes(schedule, tokens), line)
+        return warm.warm(endpoint, engine, prefixes, line)
+
+
+def _compile(schedule: Schedule, endpoint: Endpoint, engine: Engine) -> dict[str, Compiled]:
+    with status("compiling the static prefixes"):
+        return compile_schedule(schedule, endpoint, engine, None)
 
 
 def _same_server(folder: Path, engine: Engine) -> None:

@@ -6,7 +6,7 @@ done.json is written last, so what was interrupted is known, kept, and measured 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,12 @@ from configs.errors import ToolkitError
 from configs.salts import Salts
 from configs.schema import Arm
 from scripts import plan
-from scripts.terminal import bar, status
+from scripts.terminal import bar, note, status
 from serving import warm
 from serving.endpoint import Endpoint
 from serving.engine import Engine
 from workloads import replay
+from workloads.compiled import Compiled
 from workloads.request import Schedule
 
 
@@ -61,12 +62,15 @@ class Phase:
         endpoint: Endpoint,
         engine: Engine,
         schedule: Schedule,
-        tokens: plan.Tokens | None,
+        compiled: Mapping[str, Compiled],
         salts: Salts | None = None,
     ) -> None:
-        """Compile the static prefixes into the cache; CacheStateError unless all of them hit."""
+        """Fill the cache with the static prefixes that compiling found; CacheStateError unless all
+        of them hit."""
         salt = salts.of("warm") if salts else None
-        prefixes = plan.static_prefixes(schedule, tokens, salt)
+        prefixes = plan.static_prefixes(schedule, compiled, salt)
+        if not prefixes:
+            note("no static prefix fills a block: the aot arm has nothing to warm")
         with status("compiling static prefixes ahead of time") as line:
             warmed = warm.warm(endpoint, engine, prefixes, line)
         self.write("warm.json", [w.as_json() for w in warmed])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +15,13 @@ from configs.errors import UsageError
 from configs.load import load
 from configs.schema import WorkloadConfig
 from serving.warm import StaticPrefix
+from workloads import compiled as compiled_file
 from workloads import scenarios
 from workloads import schedule as schedule_file
+from workloads.compiled import Compiled
 from workloads.request import Chat, Message, Schedule
 from workloads.request import Tools as ToolSchemas
-from workloads.tokens import common_prefix, from_folder
+from workloads.tokens import ChatTokenizer, from_folder
 
 Encode = Callable[[list[Message], ToolSchemas], list[int] | None]
 Tokens = dict[str, list[int]]
@@ -38,8 +41,13 @@ def schedule_of(path: Path) -> Schedule:
 
 def local_encoder(model: str) -> Encode | None:
     """The tokenizer in the model's folder, if `model` is one and has one."""
-    tokenizer = from_folder(Path(model)) if Path(model).is_dir() else None
+    tokenizer = local_tokenizer(model)
     return tokenizer.encode if tokenizer else None
+
+
+def local_tokenizer(model: str) -> ChatTokenizer | None:
+    """The same with all it can do."""
+    return from_folder(Path(model)) if Path(model).is_dir() else None
 
 
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
@@ -74,17 +82,28 @@ def probe_key(prefix_id: str, which: int) -> str:
 
 
 def static_prefixes(
-    schedule: Schedule, tokens: Tokens | None, salt: str | None = None
+    schedule: Schedule, compiled: Mapping[str, Compiled], salt: str | None = None
 ) -> list[StaticPrefix]:
-    """What to warm: per prefix, two chats that differ only in their dynamic part."""
+    """What to warm: per prefix, two chats that differ only in their dynamic part. A prefix that
+    fills no block is left out: nothing of it can be found again."""
     found = []
     for prefix in schedule.prefixes.values():
-        static = None
-        if tokens is not None:
-            static = common_prefix(tokens[probe_key(prefix.id, 0)], tokens[probe_key(prefix.id, 1)])
+        made = compiled.get(prefix.id)
+        if made is not None and made.full_blocks == 0:
+            continue
+        static = made.static_tokens if made else None
         fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
         found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
     return found
+
+
+def write_compiled(compiled: Mapping[str, Compiled], run_folder: Path, server: str) -> None:
+    """compiled/SERVER/PREFIX.json: what the aot arm warms, as `aot compile` writes it."""
+    folder = run_folder / "compiled" / server
+    for prefix, made in compiled.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]+", "-", prefix).strip("-.")
+        compiled_file.write(made, folder / f"{name or 'prefix'}.json")
 
 
 def check_context(schedule: Schedule, tokens: Tokens | None, context_tokens: int | None) -> None:

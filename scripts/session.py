@@ -10,11 +10,13 @@ from pathlib import Path
 from configs.errors import CacheStateError
 from configs.salts import Salts
 from scripts import plan
+from scripts.compiling import compile_schedule
 from scripts.phase import Phase
 from scripts.target import Target, Up
 from scripts.terminal import status
 from serving import proof
 from serving.endpoint import Endpoint
+from workloads.compiled import Compiled
 from workloads.request import Schedule
 
 
@@ -26,6 +28,8 @@ class Session:
     schedule: Schedule
     tokens: dict[str, plan.Tokens | None]
     keep: bool
+    _compiled: dict[str, dict[str, Compiled]] = field(default_factory=dict)
+    """By server, then by prefix."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _up: Up | None = None
     _is: tuple[str, bool] | None = None
@@ -46,8 +50,8 @@ class Session:
         salts = self._salts(phase, target)
         self._prove(phase, target, up.endpoint, reset, salts)
         if phase.arm == "aot":
-            tokens = self.tokens[target.name]
-            phase.warm(up.endpoint, target.engine, self.schedule, tokens, salts)
+            compiled = self._compile(target, up.endpoint)
+            phase.warm(up.endpoint, target.engine, self.schedule, compiled, salts)
         phase.replay(up.endpoint, target.engine, self.schedule, up.alive, salts)
 
     def _prove(
@@ -67,6 +71,20 @@ class Session:
             left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary, ())}
         phase.write("proof.json", {**found.as_json(), **left})
         proof.insist(found)
+
+    def _compile(self, target: Target, endpoint: Endpoint) -> dict[str, Compiled]:
+        """The static prefixes of the schedule as this server will cache them, once a server."""
+        if target.name not in self._compiled:
+            folder = target.tokenizer_folder
+            local = plan.local_tokenizer(folder) if folder else None
+            with status("compiling the static prefixes") as line:
+                line(f"compiling {len(self.schedule.prefixes)} static prefixes")
+                made = compile_schedule(
+                    self.schedule, endpoint, target.engine, local.encode_many if local else None
+                )
+            plan.write_compiled(made, self.run_folder, target.name)
+            self._compiled[target.name] = made
+        return self._compiled[target.name]
 
     def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:
         folder = target.tokenizer_folder

@@ -12,7 +12,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.errors import UsageError
 from workloads.compiled import BlockHashes, Compiled, Segment, Spread, Template, cache_key
@@ -20,6 +20,7 @@ from workloads.prompts import PromptFolder, StaticText
 from workloads.request import Message, Tools
 from workloads.tokens import common_prefix
 
+T = TypeVar("T")
 Encode = Callable[[Sequence[tuple[list[Message], Tools]]], list[list[int]]]
 """Token ids of each chat with its tools, in order."""
 Hashes = Callable[[Sequence[int], int, str | None], BlockHashes | None]
@@ -70,32 +71,39 @@ def compile_folder(folder: PromptFolder, variables: Mapping[str, str], target: T
         raise UsageError(f"{folder.folder}: its static part is empty: nothing to compile")
     rendered = _render(folder, messages, variables, target)
     _check_context(folder, rendered, target.context_tokens)
-    ids = _shared([r.ids for r in rendered])
+    ids = shared([r.ids for r in rendered])
     _check_static(folder, rendered, ids, target)
-    blocks = len(ids) // target.block_tokens
-    fingerprint = _fingerprint(target.encode)
     probes = _probes(rendered, len(messages))
     return Compiled(
         prompt=folder.folder.resolve().name,
         variables={**folder.variables, **variables},
-        model=target.model,
-        tokenizer_sha256=fingerprint,
-        block_tokens=target.block_tokens,
-        cache_salt=target.salt,
-        static_tokens=len(ids),
-        dynamic_tokens=_spread([len(r.ids) - len(ids) for r in rendered]),
-        full_blocks=blocks,
-        cached_tokens=blocks * target.block_tokens,
-        rounding_tokens=len(ids) - blocks * target.block_tokens,
-        cache_key=cache_key(target.model, fingerprint, target.block_tokens, target.salt, ids),
+        **measured([r.ids for r in rendered], ids, target),
         segments=_segments(folder, static, rendered[0], len(ids), target.encode),
         templates=[_template(folder, name, rendered, len(ids)) for name in folder.templates],
-        block_hashes=target.hashes(ids, target.block_tokens, target.salt),
-        static_token_ids=ids,
         messages=messages,
         tools=list(folder.tools),
         probes=probes,
     )
+
+
+def measured(prompts: Sequence[Sequence[int]], static: list[int], target: Target) -> dict[str, Any]:
+    """The fields of a compiled prompt that follow from its tokens, whatever they come from."""
+    blocks = len(static) // target.block_tokens
+    fingerprint = _fingerprint(target.encode)
+    return {
+        "model": target.model,
+        "tokenizer_sha256": fingerprint,
+        "block_tokens": target.block_tokens,
+        "cache_salt": target.salt,
+        "static_tokens": len(static),
+        "dynamic_tokens": _spread([len(ids) - len(static) for ids in prompts]),
+        "full_blocks": blocks,
+        "cached_tokens": blocks * target.block_tokens,
+        "rounding_tokens": len(static) - blocks * target.block_tokens,
+        "cache_key": cache_key(target.model, fingerprint, target.block_tokens, target.salt, static),
+        "block_hashes": target.hashes(static, target.block_tokens, target.salt),
+        "static_token_ids": static,
+    }
 
 
 def _render(
@@ -112,19 +120,19 @@ def _render(
                 "message; at least 2 different ones are needed to see what is dynamic: name a "
                 f"variable in it, and give it values in dynamic_inputs/{template}.txt or .jsonl"
             )
-        for user in _spread_out(list(users.values()), INPUTS_PER_TEMPLATE):
+        for user in spread_out(list(users.values()), INPUTS_PER_TEMPLATE):
             named.append((template, [*messages, user]))
     encoded = target.encode([(chat, folder.tools) for _, chat in named])
     return [_Rendered(t, chat, ids) for (t, chat), ids in zip(named, encoded, strict=True)]
 
 
-def _spread_out(values: list[Message], most: int) -> list[Message]:
+def spread_out(values: list[T], most: int) -> list[T]:
     """At most `most` of them, from all over the list."""
     step = max(1, len(values) // most)
     return values[::step][:most]
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
+def shared(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest common prefix; at least one token of each prompt stays dynamic."""
     first = prompts[0]
     length = min(common_prefix(first, other) for other in prompts)
@@ -168,14 +176,14 @@ def _probes(rendered: list[_Rendered], static: int) -> tuple[list[Message], list
 
 def _template(folder: PromptFolder, name: str, rendered: list[_Rendered], static: int) -> Template:
     own = [r.ids for r in rendered if r.template == name]
-    shared = len(_shared(own))
+    own_static = len(shared(own))
     path = folder.templates[name]
     return Template(
         name=name,
         file=str(path.relative_to(folder.folder)),
         inputs=len(own),
-        static_tokens=shared - static,
-        dynamic_tokens=_spread([len(ids) - shared for ids in own]),
+        static_tokens=own_static - static,
+        dynamic_tokens=_spread([len(ids) - own_static for ids in own]),
         sha256=_sha256(path.read_text(encoding="utf-8")),
     )
 
@@ -202,16 +210,16 @@ def _segments(
     tools_tokens = len(rendered.ids) - len(without_tools) if folder.tools else 0
     found = []
     for part, low, high in zip(static, edges, edges[1:], strict=False):
-        found.append(_segment(part.file, part.kind, part.file, max(0, high - low), part.text))
+        found.append(segment(part.file, part.kind, part.file, max(0, high - low), part.text))
     if folder.tools:
         text = json.dumps(list(folder.tools), indent=1, ensure_ascii=False)
         shown = tools_tokens or None  # None: the template does not show them
-        found.append(_segment("tools.json", "tools", "tools.json", shown, text))
+        found.append(segment("tools.json", "tools", "tools.json", shown, text))
     rest = static_tokens - sum(s.tokens or 0 for s in found)
-    return [*found, _segment("chat template and openings", "frame", None, rest, "")]
+    return [*found, segment("chat template and openings", "frame", None, rest, "")]
 
 
-def _segment(name: str, kind: Any, file: str | None, tokens: int | None, text: str) -> Segment:
+def segment(name: str, kind: Any, file: str | None, tokens: int | None, text: str) -> Segment:
     return Segment(name=name, kind=kind, file=file, tokens=tokens, sha256=_sha256(text), text=text)
 
 
