@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from configs.errors import UsageError
+from configs.load import load, recipe_names
+from configs.places import CONFIGS
 from configs.schema import StrictModel
 
 
@@ -38,3 +41,18 @@ class PriceTable(StrictModel):
     step_tokens: int = Field(1, gt=0, description="cached tokens are counted in steps of this")
     default_model: str
     models: dict[str, ModelPrice]
+
+
+def price_of(provider: str, model: str | None) -> tuple[PriceTable, str, ModelPrice]:
+    """A shipped table, the model's name in it, and its prices. UsageError for unknown names."""
+    known = recipe_names("pricing")
+    if provider not in known:
+        raise UsageError(f"--provider: no table '{provider}'; known: {', '.join(known)}")
+    table = load(CONFIGS / "pricing" / f"{provider}.yaml", PriceTable)
+    name = model or table.default_model
+    if name not in table.models:
+        raise UsageError(
+            f"--model: '{name}' is not in configs/pricing/{provider}.yaml: "
+            f"{', '.join(table.models)}"
+        )
+    return table, name, table.models[name]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from configs.errors import ToolkitError, UsageError
+from configs.pricing import price_of
 from scripts.terminal import note, out, status
 from workloads.flaw import Flaw
 
@@ -29,7 +31,15 @@ def lint(
         int | None, typer.Option(help="a provider's smallest prefix that is cached at all")
     ] = None,
     price: Annotated[
-        float | None, typer.Option(help="price of a million prompt tokens, to show money")
+        float | None,
+        typer.Option(help="what a million prompt tokens cost that are not found, to show money"),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="price table of configs/pricing/ instead: openai, anthropic, gemini"),
+    ] = None,
+    price_model: Annotated[
+        str | None, typer.Option(help="model in the price table; default: the table's")
     ] = None,
     output_format: Annotated[
         str, typer.Option("--format", help="text, json, sarif or github")
@@ -40,25 +50,22 @@ def lint(
     A prompt folder is read; a request log is measured: its prefix tree is rebuilt with each flaw
     mended. Exits with 1 when there is a finding of level error.
     """
-    from scripts import lint_output
-
     if output_format not in FORMATS:
         raise UsageError(f"--format: '{output_format}' is none of {', '.join(FORMATS)}")
+    if price_model and not provider:
+        raise UsageError("--price-model: of which --provider?")
+    if provider:
+        of_table, least = _prices(provider, price_model)
+        price = of_table if price is None else price
+        minimum_tokens = minimum_tokens or least
     extra: dict[str, Any] = {}
     with status(f"looking at {what}"):
         if what.is_dir():
             flaws = _folder(what, model, block_tokens, minimum_tokens)
         else:
             flaws, extra = _log(what, model)
-    match output_format:
-        case "json":
-            out.out(lint_output.as_json(flaws, price, extra))
-        case "sarif":
-            out.out(lint_output.as_sarif(flaws))
-        case "github":
-            out.out(lint_output.as_github(flaws))
-        case _:
-            out.out(lint_output.as_text(flaws, price) or f"{what}: nothing found")
+    if shown := _shown(flaws, output_format, price, extra):
+        out.out(shown)
     if extra:
         note(
             "of {tokens:,.0f} prompt tokens {computed_tokens:,.0f} must be computed, and "
@@ -67,6 +74,27 @@ def lint(
     errors = sum(f.level == "error" for f in flaws)
     if errors:
         raise ToolkitError(f"{errors} finding(s) of level error in {what}")
+
+
+def _prices(provider: str, model: str | None) -> tuple[float, int]:
+    """What a token costs more that is not found in the cache, and the smallest cached prefix."""
+    table, _, paid = price_of(provider, model)
+    return paid.input - paid.read, paid.minimum_tokens or table.minimum_tokens
+
+
+def _shown(flaws: list[Flaw], shape: str, price: float | None, extra: dict[str, Any]) -> str:
+    from scripts import lint_output
+
+    match shape:
+        case "json":
+            return lint_output.as_json(flaws, price, extra)
+        case "sarif":
+            return lint_output.as_sarif(flaws)
+        case "github":
+            # No finding is no line: a code host reads every one.
+            return lint_output.as_github(flaws)
+        case _:
+            return lint_output.as_text(flaws, price) or "nothing found"
 
 
 def _folder(
@@ -94,6 +122,7 @@ def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
     from scripts.compiling import tokenizer_of
     from workloads import lint_log, request_log
 
+    gc.disable()  # millions of small objects, and no cycles among them: collecting takes half
     log = request_log.read(path)
     ratio = 1 / CHARACTERS_PER_TOKEN
     if model:

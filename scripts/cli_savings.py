@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.errors import UsageError
-from configs.load import load, recipe_names
-from configs.places import CONFIGS
-from configs.pricing import ModelPrice, PriceTable
+from configs.pricing import ModelPrice, PriceTable, price_of
 from scripts.terminal import say
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ def savings(
     from workloads import compiled
 
     made = compiled.read(what)
-    priced = _price(provider, price_model) if provider else None
+    priced = price_of(provider, price_model) if provider else None
     per_token = sums.seconds_per_token(run) if run else None
     tokens = sums.Tokens(
         requests_per_day, made.static_tokens, made.rounding_tokens, made.dynamic_tokens.median
@@ -93,17 +90,3 @@ def _hosted(
     within = "never" if paid.break_even is None else f"from request {paid.break_even} on"
     say(f"break-even within one TTL: {within}")
     return paid, least
-
-
-def _price(provider: str, model: str | None) -> tuple[PriceTable, str, ModelPrice]:
-    known = recipe_names("pricing")
-    if provider not in known:
-        raise UsageError(f"--provider: no table '{provider}'; known: {', '.join(known)}")
-    table = load(CONFIGS / "pricing" / f"{provider}.yaml", PriceTable)
-    name = model or table.default_model
-    if name not in table.models:
-        raise UsageError(
-            f"--model: '{name}' is not in configs/pricing/{provider}.yaml: "
-            f"{', '.join(table.models)}"
-        )
-    return table, name, table.models[name]

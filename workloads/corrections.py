@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from workloads import volatile
-from workloads.histories import SYSTEM, digest, kept_history, whole_history
+from workloads.histories import SYSTEM, digest, example_turns, kept_history, whole_history
 from workloads.request_log import Logged, text_of
 from workloads.tool_corrections import key_order, replayed_bytes, tool_order, tools_fixed
 
@@ -88,6 +89,7 @@ def cache_key(log: Log) -> list[Logged]:
     return [replace(r, key="") for r in log]
 
 
+@lru_cache(maxsize=100_000)
 def _blocks(text: str) -> list[str]:
     return [
         b
@@ -107,8 +109,7 @@ def _frequency(log: Log) -> tuple[Counter[str], set[str]]:
     moving: set[str] = set()
     cache: dict[str, set[str]] = {}
     for request in log:
-        for message in request.messages:
-            text = text_of(message)
+        for _, text in _openings(request):
             if text not in cache:
                 blocks = [_bare(b) for b in _blocks(text)]
                 cache[text] = set(blocks)
@@ -192,21 +193,27 @@ def ordered(log: Log, examples: bool) -> list[Logged]:
     return _map_messages(log, reorder)
 
 
+def _openings(request: Logged) -> Iterator[tuple[int, str]]:
+    """The system messages and the first user message: where instructions and documents are."""
+    users = 0
+    for n, message in enumerate(request.messages):
+        role = message.get("role")
+        users += role == "user"
+        if role in SYSTEM or (role == "user" and users == 1):
+            yield n, text_of(message)
+
+
 def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
     """`change` on the system messages and the first user message."""
     cache: dict[str, str] = {}
     found = []
     for request in log:
-        texts, users = {}, 0
-        for n, message in enumerate(request.messages):
-            role = message.get("role")
-            users += role == "user"
-            if role in SYSTEM or (role == "user" and users == 1):
-                old = text_of(message)
-                if old not in cache:
-                    cache[old] = change(old)
-                if cache[old] != old:
-                    texts[n] = cache[old]
+        texts = {}
+        for n, old in _openings(request):
+            if old not in cache:
+                cache[old] = change(old)
+            if cache[old] != old:
+                texts[n] = cache[old]
         found.append(request.with_texts(texts))
     return found
 
@@ -223,7 +230,7 @@ CORRECTIONS: dict[str, Callable[[Log], list[Logged]]] = {
     "user-in-prefix": _masked("user"),
     "whitespace": whitespace,
     "dynamic-first": static_first,
-    "example-order": lambda log: ordered(log, examples=True),
+    "example-order": lambda log: example_turns(ordered(log, examples=True)),
     "document-order": lambda log: ordered(log, examples=False),
     "replayed-bytes": replayed_bytes,
     "history-truncated": whole_history,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Level = Literal["error", "warning", "note"]
+MIN_DUPLICATE_WORDS = 30
+"""A paragraph that is worth saying once only."""
 
 RULES: dict[str, tuple[str, str]] = {
     "volatile-time": (

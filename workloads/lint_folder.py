@@ -8,8 +8,7 @@ value. Costs are the static tokens behind the place: what a change there makes e
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +16,22 @@ import jinja2
 import jinja2.nodes
 
 from workloads import lint_template, prompts, volatile
-from workloads.flaw import Flaw, Level
+from workloads.flaw import Flaw
 from workloads.lint_template import Render
+from workloads.lint_text import (
+    Count,
+    StaticFile,
+    announced,
+    duplicates,
+    encoding,
+    flaw_at,
+    mixed_line_ends,
+)
 from workloads.prompts import JINJA, PromptFolder
-
-Count = Callable[[str], int]
-"""Tokens of a text."""
 
 MIN_STATIC_BEHIND_WORDS = 25
 """Literal text behind a template's first variable that is worth moving."""
 WORTH_IT_TOKENS = 500
-MIN_DUPLICATE_WORDS = 30
 
 _RULE_OF: dict[volatile.Class, str] = {
     "time": "volatile-time",
@@ -55,16 +59,6 @@ class Measure:
     render_tomorrow: Render | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A static file, with the static tokens behind it."""
-
-    file: str
-    kind: str
-    text: str
-    behind_tokens: int
-
-
 def lint(folder: PromptFolder, measure: Measure) -> list[Flaw]:
     """All flaws of a folder, in the order of the prompt."""
     texts = list(_texts(folder, measure.count))
@@ -73,18 +67,19 @@ def lint(folder: PromptFolder, measure: Measure) -> list[Flaw]:
     for text in texts:
         found += _variables(folder, text, measure.count)
         found += _literals(text, measure.count)
-        found += _encoding(text)
-    found += _mixed_line_ends(texts)
+        found += encoding(text)
+        found += announced(text, measure.count)
+    found += mixed_line_ends(texts)
     for name, path in folder.templates.items():
         found += _template(folder, name, path, measure.count)
-    found += _duplicates(texts, measure.count)
+    found += duplicates(texts, measure.count)
     found += _length(folder, total, measure)
     if measure.render and measure.render_tomorrow:
         found += lint_template.lint(measure.render, measure.render_tomorrow)
     return found
 
 
-def _texts(folder: PromptFolder, count: Count) -> Iterator[_Text]:
+def _texts(folder: PromptFolder, count: Count) -> Iterator[StaticFile]:
     raw: list[tuple[str, str, str]] = [
         (str(p.relative_to(folder.folder)), kind, prompts.text_of(p)) for kind, p in folder.files
     ]
@@ -93,19 +88,10 @@ def _texts(folder: PromptFolder, count: Count) -> Iterator[_Text]:
         raw.append(("tools.json", "tools", prompts.text_of(path)))
     sizes = [count(text) for _, _, text in raw]
     for index, (file, kind, text) in enumerate(raw):
-        yield _Text(file, kind, text, sum(sizes[index + 1 :]))
+        yield StaticFile(file, kind, text, sum(sizes[index + 1 :]))
 
 
-def _cost(text: _Text, at: int, count: Count) -> float:
-    return count(text.text[at:]) + text.behind_tokens
-
-
-def _flaw(rule: str, level: Level, text: _Text, at: int, detail: str, count: Count) -> Flaw:
-    line = text.text.count("\n", 0, at) + 1
-    return Flaw(rule, level, text.file, line, None, detail, _cost(text, at, count))
-
-
-def _variables(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
+def _variables(folder: PromptFolder, text: StaticFile, count: Count) -> Iterator[Flaw]:
     """Variables, calls and filters of a static template; placeholders that other code fills in."""
     if text.kind in ("system", "examples"):
         yield from _jinja(folder, text, count)
@@ -116,20 +102,22 @@ def _variables(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw
         kind = volatile.class_of_name(name)
         if kind in ("time", "id", "random", "counter") or (kind == "user" and match["d"] is None):
             detail = f"placeholder {match[0]} is filled in for each request"
-            yield _flaw(_RULE_OF[kind], "error", text, match.start(), detail, count)
+            yield flaw_at(_RULE_OF[kind], "error", text, match.start(), detail, count)
 
 
-def _jinja(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
+def _jinja(folder: PromptFolder, text: StaticFile, count: Count) -> Iterator[Flaw]:
     tree = prompts.parsed(folder.folder / text.file)
     for node in tree.find_all((jinja2.nodes.Filter, jinja2.nodes.Call)):
         name = node.name if isinstance(node, jinja2.nodes.Filter) else _called(node)
         if _SHUFFLING.search(name):
             rule = "example-order" if text.kind == "examples" else "volatile-random"
             at = _offset(text.text, node.lineno)
-            yield _flaw(rule, "error", text, at, f"'{name}' gives another result each time", count)
+            yield flaw_at(
+                rule, "error", text, at, f"'{name}' gives another result each time", count
+            )
         elif isinstance(node, jinja2.nodes.Call) and (kind := volatile.class_of_name(name)):
             at = _offset(text.text, node.lineno)
-            yield _flaw(_RULE_OF[kind], "error", text, at, f"{name}() changes", count)
+            yield flaw_at(_RULE_OF[kind], "error", text, at, f"{name}() changes", count)
     seen: set[str] = set()
     for node in tree.find_all(jinja2.nodes.Name):
         if node.name in seen or node.ctx != "load" or node.name not in _undeclared(text.text):
@@ -141,12 +129,12 @@ def _jinja(folder: PromptFolder, text: _Text, count: Count) -> Iterator[Flaw]:
             detail = (
                 f"variable {{{{ {node.name} }}}} changes, and all static text behind it is paid"
             )
-            yield _flaw(_RULE_OF[kind], "error", text, max(at, 0), detail, count)
+            yield flaw_at(_RULE_OF[kind], "error", text, max(at, 0), detail, count)
         elif node.name not in folder.variables:
             detail = (
                 f"variable {{{{ {node.name} }}}}: shared only among prompts with one value of it"
             )
-            yield _flaw("unfilled-variable", "warning", text, max(at, 0), detail, count)
+            yield flaw_at("unfilled-variable", "warning", text, max(at, 0), detail, count)
 
 
 def _undeclared(text: str) -> set[str]:
@@ -164,7 +152,7 @@ def _offset(text: str, line: int) -> int:
     return sum(len(x) + 1 for x in text.split("\n")[: line - 1])
 
 
-def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
+def _literals(text: StaticFile, count: Count) -> Iterator[Flaw]:
     """Values whose label says that they are filled in anew."""
     # Documents and examples are data: they may well show times, ids and names.
     if text.kind in ("document", "examples"):
@@ -178,14 +166,14 @@ def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
                 continue
             taken.append(span)
             words = " ".join(match[0].split())[:70]
-            yield _flaw(
+            yield flaw_at(
                 _RULE_OF[pattern.kind], "error", text, match.start("value"),
                 f"'{words}' looks filled in for each request", count,
             )  # fmt: skip
     if text.kind == "system":
         for match in volatile.USER_LINE.finditer(plain):
             words = " ".join(match[0].split())[:70]
-            yield _flaw(
+            yield flaw_at(
                 "user-in-prefix",
                 "error",
                 text,
@@ -193,29 +181,6 @@ def _literals(text: _Text, count: Count) -> Iterator[Flaw]:
                 f"'{words}' is about one user",
                 count,
             )
-
-
-def _encoding(text: _Text) -> Iterator[Flaw]:
-    where = text.text
-    problems = []
-    if where.startswith("\ufeff"):
-        problems.append("begins with a byte-order mark")
-    if unicodedata.normalize("NFC", where) != where:
-        problems.append("is not in Unicode form NFC")
-    if "\r\n" in where and re.search(r"(?<!\r)\n", where):
-        problems.append("mixes CRLF and LF line ends")
-    if re.search("[\u200b\u2060\u00ad]", where):
-        problems.append("has invisible characters (zero-width space, soft hyphen)")
-    if problems:
-        yield Flaw("whitespace", "warning", text.file, 1, None, "; ".join(problems), None)
-
-
-def _mixed_line_ends(texts: Sequence[_Text]) -> Iterator[Flaw]:
-    crlf = [t.file for t in texts if "\r\n" in t.text]
-    lf = [t.file for t in texts if "\n" in t.text and "\r\n" not in t.text]
-    if crlf and lf:
-        detail = f"{', '.join(crlf)} with CRLF line ends, {', '.join(lf)} with LF"
-        yield Flaw("whitespace", "warning", crlf[0], 1, None, detail, None)
 
 
 def _template(folder: PromptFolder, name: str, path: Path, count: Count) -> Iterator[Flaw]:
@@ -244,27 +209,6 @@ def _template(folder: PromptFolder, name: str, path: Path, count: Count) -> Iter
             "the order changes each time" if match[1] else "the oldest turn is dropped each turn"
         )
         yield Flaw(rule, "error", file, line, name, f"'{match[0].strip()}': {words}", None)
-
-
-def _duplicates(texts: Sequence[_Text], count: Count) -> Iterator[Flaw]:
-    seen: dict[str, tuple[str, int]] = {}
-    for text in texts:
-        if text.kind == "tools":
-            continue
-        at = 0
-        for paragraph in re.split(r"\n\s*\n", text.text):
-            words = paragraph.split()
-            line = text.text.count("\n", 0, max(text.text.find(paragraph, at), 0)) + 1
-            at = max(text.text.find(paragraph, at), 0) + len(paragraph)
-            if len(words) < MIN_DUPLICATE_WORDS:
-                continue
-            key = " ".join(words).lower()
-            if key in seen:
-                file, where = seen[key]
-                detail = f"the same paragraph of {len(words)} words as in {file}, line {where}"
-                tokens = count(paragraph)
-                yield Flaw("duplicate-text", "warning", text.file, line, None, detail, tokens)
-            seen.setdefault(key, (text.file, line))
 
 
 def _length(folder: PromptFolder, total: int, measure: Measure) -> Iterator[Flaw]:

@@ -7,11 +7,13 @@ flaws stand in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from workloads.corrections import CORRECTIONS
-from workloads.flaw import RULES, Flaw, Level
+from workloads.corrections import CORRECTIONS, STATIC_SHARE
+from workloads.flaw import MIN_DUPLICATE_WORDS, RULES, Flaw, Level
 from workloads.prefix_tree import characters, computed_characters
 from workloads.request_log import Logged
 
@@ -19,6 +21,7 @@ MIN_SHARE = 0.01
 ERROR_SHARE = 0.05
 VARYING = "varying-text"
 GENERAL = ("dynamic-first", VARYING)
+DUPLICATE = "duplicate-text"
 MIN_TOKENS = 8.0
 """A flaw that costs less, per request, is not worth a line."""
 
@@ -55,9 +58,48 @@ def lint(log: Sequence[Logged], file: str, tokens_per_character: float) -> LogRe
             tokens = per_request * tokens_per_character
             level: Level = "error" if per_request >= ERROR_SHARE * total / len(log) else "warning"
             flaws.append(_flaw(rule, level, log, made, file, tokens))
+    flaws += duplicates(log, file, tokens_per_character)
     flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
     scale = tokens_per_character
     return LogReport(len(log), total * scale, actual * scale, min(actual, ideal) * scale, flaws)
+
+
+def duplicates(log: Sequence[Logged], file: str, tokens_per_character: float) -> list[Flaw]:
+    """Paragraphs that stand twice in what most requests begin with. A cache finds both: they cost
+    room in it and in the context, every request."""
+    twice: dict[str, tuple[int, Logged, str]] = {}
+    for request in log:
+        for name, paragraph in _repeated(request):
+            count, first, field = twice.get(paragraph, (0, request, name))
+            twice[paragraph] = (count + 1, first, field)
+    found = []
+    for paragraph, (count, first, field) in twice.items():
+        if count >= max(2, STATIC_SHARE * len(log)):
+            tokens = len(paragraph) * tokens_per_character * count / len(log)
+            detail = f"{RULES[DUPLICATE][0]}: {paragraph[:50]!r}"
+            found.append(Flaw(DUPLICATE, "warning", file, first.line, field, detail, tokens))
+    return found
+
+
+def _repeated(request: Logged) -> Iterator[tuple[str, str]]:
+    """(field, paragraph) of the long paragraphs that stand above already."""
+    seen: set[str] = set()
+    for name, text in request.fields():
+        if not name.endswith(".content"):
+            continue
+        for paragraph in _paragraphs(text):
+            if paragraph in seen:
+                yield name, paragraph
+            seen.add(paragraph)
+
+
+@lru_cache(maxsize=4096)
+def _paragraphs(text: str) -> tuple[str, ...]:
+    return tuple(
+        " ".join(words)
+        for p in re.split(r"\n\s*\n", text)
+        if len(words := p.split()) >= MIN_DUPLICATE_WORDS
+    )
 
 
 def _peers(rule: str, active: Iterable[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from workloads.request_log import Logged
 
@@ -11,31 +10,41 @@ CHUNK = 48
 """Characters compared at a time: about the tokens of one small block."""
 
 
-@dataclass(slots=True)
 class _Node:
     """A place in the tree: what has followed it, field by field. Inside a field, chunks are
     compared only where two different ones have followed the same place."""
 
-    after: dict[str, _Node] = field(default_factory=dict)
-    beginnings: set[int] = field(default_factory=set)
-    waiting: list[str] = field(default_factory=list)
-    """Fields whose chunks are not in `beginnings` yet."""
+    __slots__ = ("after", "beginnings", "waiting")
+
+    def __init__(self) -> None:
+        # Most places are followed by one field only: a million of them need no empty sets.
+        self.after: dict[str, _Node] | None = None
+        self.beginnings: set[int] | None = None
+        self.waiting: str | None = None
+        """A field whose chunks are not in `beginnings` yet."""
 
     def follow(self, text: str) -> tuple[_Node, int]:
         """The place behind `text`, and how much of it was there before."""
+        if self.after is None:
+            self.after = {}
         found = self.after.get(text)
         if found is not None:
             return found, len(text)
-        for other in self.waiting:
-            self.beginnings.update(_beginnings(other))
-        self.waiting = [text]
         made = self.after[text] = _Node()
-        return made, self._common(text) if self.beginnings else 0
+        if self.waiting is None:
+            self.waiting = text
+            return made, 0
+        if self.beginnings is None:
+            self.beginnings = set()
+        self.beginnings.update(_beginnings(self.waiting))
+        self.waiting = text
+        return made, self._common(text, self.beginnings)
 
-    def _common(self, text: str) -> int:
+    @staticmethod
+    def _common(text: str, beginnings: set[int]) -> int:
         shared = 0
         for beginning in _beginnings(text):
-            if beginning not in self.beginnings:
+            if beginning not in beginnings:
                 break
             shared += CHUNK
         return shared
@@ -49,27 +58,26 @@ def _beginnings(text: str) -> Iterator[int]:
         yield chain
 
 
-def shared_characters(requests: Sequence[Logged]) -> list[int]:
-    """Leading characters of each request that an earlier one began with."""
+def shared_and_total(requests: Sequence[Logged]) -> Iterator[tuple[int, int]]:
+    """Of each request, the leading characters that an earlier one began with, and all of them."""
     roots: dict[str, _Node] = {}
-    found = []
     for request in requests:
         node = roots.setdefault(request.key, _Node())
-        shared, matching = 0, True
-        for _, text in request.fields():
+        shared, total, matching = 0, 0, True
+        for text in request.texts():
+            total += len(text)
             node, common = node.follow(text)
             if matching:
                 shared += common
                 matching = common == len(text)
-        found.append(shared)
-    return found
+        yield shared, total
 
 
 def computed_characters(requests: Sequence[Logged]) -> int:
     """What a server with an unbounded cache has to compute for all of them."""
-    return sum(map(characters, requests)) - sum(shared_characters(requests))
+    return sum(total - shared for shared, total in shared_and_total(requests))
 
 
 def characters(request: Logged) -> int:
     """All characters of a request."""
-    return sum(len(text) for _, text in request.fields())
+    return sum(map(len, request.texts()))

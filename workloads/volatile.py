@@ -144,9 +144,9 @@ BARE = (
     Pattern("time", re.compile(r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
                                r"(?:Z|[+-]\d{2}:?\d{2})?)")),
     Pattern("id", re.compile(rf"(?P<value>\b{UUID}\b)")),
-    Pattern("random", re.compile(r"(?P<value>\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{16,}\b)")),
+    Pattern("random", re.compile(r"(?P<value>\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b)")),
 )  # fmt: skip
-"""Volatile by their own form: an instant, a UUID, a long hexadecimal number."""
+"""Volatile by their own form, in a log where they differ: an instant, a UUID, a hexadecimal number."""
 
 ALONE = (
     Pattern(

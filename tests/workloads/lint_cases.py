@@ -74,6 +74,10 @@ BROKEN_FOLDERS: dict[str, tuple[str, Files]] = {
     "user's place": ("user-in-prefix", folder("The user is located in Vienna, Austria.\n" + PROSE)),
     "client ip": ("user-in-prefix", folder("Client IP: 203.0.113.77\n" + PROSE)),
     "clock in a tool": ("volatile-time", folder(tools_DOT_json=json.dumps([{"type": "function", "function": {"name": "f", "description": "Now 2026-11-24T10:00:00Z"}}]))),
+    "examples said to be shuffled": ("example-order", folder(few_shot_examples_DOT_txt="Examples (in random order):\n\nQ: a\nA: b\n")),
+    "export stamp": ("volatile-time", folder(context__a_DOT_md="# Prices\nGenerated: 2026-11-24 10:12:07\n" + OTHER)),
+    "export id": ("volatile-id", folder(context__a_DOT_md="# Prices\nExport id: 8f2c-1177\n" + OTHER)),
+    "white space at line ends": ("whitespace", folder(PROSE.replace("\n", "   \t\n", 3))),
     "unfilled variable": ("unfilled-variable", folder("You work for {{ shop }}.\n" + PROSE)),
 }  # fmt: skip
 
@@ -180,6 +184,51 @@ def _calls(n: int) -> Body:
     }
 
 
+def _turns(pairs: list[tuple[str, str]], ask: str) -> Body:
+    turns = [
+        m
+        for a, b in pairs
+        for m in ({"role": "user", "content": a}, {"role": "assistant", "content": b})
+    ]
+    messages = [
+        {"role": "system", "content": "Classify."},
+        *turns,
+        {"role": "user", "content": ask},
+    ]
+    return {"messages": messages}
+
+
+PAIRS = [
+    (f"Case {n}: " + " ".join(PROSE.split()[n * 20 : n * 20 + 30]), f"label {n % 3}")
+    for n in range(8)
+]
+
+
+def _told(n: int, tell: Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]) -> Body:
+    """Turn n % 10 of conversation n // 10, its earlier turns told by `tell`."""
+    talk, turn = divmod(n, 10)
+    turns = [{**m, "content": f"{m['content']} ({talk})"} for m in conversation(turn)]
+    return {"messages": [{"role": "system", "content": PROSE}, *tell(turn, turns)]}
+
+
+def _minutes_ago(turn: int, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    told = [
+        {**m, "content": f"[{turn * 3 - i} min ago] {m['content']}"}
+        for i, m in enumerate(turns[:-1])
+    ]
+    return [*told, turns[-1]]
+
+
+def _rolling_summary(role: str) -> Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]:
+    def tell(turn: int, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if turn < 3:
+            return turns
+        words = f"Summary of {turn} turns: " + " ".join(PROSE.split()[turn * 7 : turn * 7 + 60])
+        return [{"role": role, "content": words}, *turns[-5:]]
+
+    return tell
+
+
 BROKEN_LOGS: dict[str, tuple[str, list[Body]]] = {
     "clock": ("volatile-time", log(lambda n, r: chat(f"Now: 2026-03-01T09:{n % 60:02}:11Z\n" + PROSE, q(n)))),
     "today": ("volatile-time", log(lambda n, r: chat(f"Current date: 2026-03-{n % 28 + 1:02}\n" + PROSE, q(n)))),
@@ -199,6 +248,13 @@ BROKEN_LOGS: dict[str, tuple[str, list[Body]]] = {
     "line ends": ("whitespace", log(lambda n, r: chat(PROSE.replace("\n", "\r\n") if n % 2 else PROSE, q(n)))),
     "history cut": ("history-truncated", [_session(n, 9) for n in range(40)]),
     "history rewritten": ("history-rewritten", [_session(n, None, rewrite=True) for n in range(40)]),
+    "every turn stamped anew": ("history-rewritten", log(lambda n, r: _told(n, _minutes_ago))),
+    "rolling summary": ("history-rewritten", log(lambda n, r: _told(n, _rolling_summary("user")))),
+    "rolling summary by the system": ("history-rewritten", log(lambda n, r: _told(n, _rolling_summary("system")))),
+    "example turns shuffled": ("example-order", log(lambda n, r: _turns(_shuffled(PAIRS, r), q(n)))),
+    "example turns sampled": ("example-order", log(lambda n, r: _turns(r.sample(PAIRS, 5), q(n)))),
+    "short hexadecimal": ("volatile-random", log(lambda n, r: chat(f"[{r.getrandbits(48):012x}]\n" + PROSE, q(n)))),
+    "said twice": ("duplicate-text", log(lambda n, r: chat(PROSE + "\n\n" + RULES_TEXT + "\n\nMore.\n\n" + RULES_TEXT, q(n)))),
     "calls replayed": ("replayed-bytes", log(lambda n, r: _calls(n))),
     "text that just varies": ("varying-text", log(lambda n, r: chat(f"You have answered {n} questions, {n * 7} of them well.\n" + PROSE, q(n)))),
     "epoch": ("varying-text", log(lambda n, r: chat(f"ts {1764000000 + 61 * n}\n" + PROSE, q(n)))),
@@ -212,6 +268,9 @@ CLEAN_LOGS: dict[str, list[Body]] = {
     "date at the end": log(lambda n, r: chat(PROSE, q(n) + f" (asked at 2026-03-01T09:{n % 60:02}:11Z)")),
     "clock behind the rules": log(lambda n, r: chat(PROSE + f"\nAsked {n} times.", q(n))),
     "append only": [_session(n, None) for n in range(30)],
+    "talks that grow": log(lambda n, r: _told(n, lambda turn, turns: turns)),
+    "example turns": log(lambda n, r: _turns(PAIRS, q(n))),
+    "short answers": log(lambda n, r: {"messages": [{"role": "system", "content": PROSE}, {"role": "user", "content": q(n // 3)}, *[{"role": w, "content": "yes"} for _ in range(n % 3) for w in ("assistant", "user")]]}),
     "fixed tools": log(lambda n, r: chat(PROSE, q(n), tools=TOOLS)),
     "tenant salts": log(lambda n, r: chat(PROSE, q(n), cache_salt=f"tenant-{n % 3}")),
     "tenants": log(lambda n, r: chat(f"You work for tenant {'Acme Bolt Coda'.split()[n % 3]}.\n" + PROSE, q(n))),
