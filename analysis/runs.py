@@ -4,6 +4,7 @@ runs/NAME-TIMESTAMP/
   manifest.json            resolved configs, servers, versions, hardware, commit, schedule hash
   schedule.jsonl           the traffic, the same for every arm of every server
   tokens-SERVER.parquet    token ids of every planned prompt (absent without a tokenizer)
+  compiled/SERVER/         the static prefixes that the aot arm warms, as `aot compile` writes them
   phases/r1-jit/           one arm of one repeat; with several servers r1-jit@SERVER
     records/               requests-N.jsonl, load-N.json: written by the load side
     metrics-before.txt, metrics-after.txt    the engine's /metrics around the replay

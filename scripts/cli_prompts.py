@@ -54,16 +54,24 @@ def compile_command(
     """
     from scripts.compiling import compile_prompt
     from serving.endpoint import connect
-    from workloads import changes, compiled
+    from workloads import changes, compiled, prompts
 
     if model is None and server is None:
         raise UsageError("give --model PATH (its tokenizer) or --server URL, or both")
     path = output or prompt_dir / "compiled.json"
+    if path.is_dir():
+        raise UsageError(
+            f"-o {path}: is a folder; name the file to write, e.g. {path}/compiled.json"
+        )
+    if path.exists() and not compiled.is_compiled(path):
+        raise UsageError(f"-o {path}: exists and is no compiled prompt; it is left as it is")
     old = compiled.read(path) if path.exists() or check else None
     with status(f"compiling {prompt_dir}"):
         endpoint = connect(server, served_model, api_key_env) if server else None
         variables = dict(_pair(v) for v in var or [])
         made = compile_prompt(prompt_dir, variables, model, endpoint, block_tokens, salt)
+    for ignored in prompts.ignored(prompt_dir):
+        note(f"warning: {ignored} is not part of the prompt: only *.txt and *.md in context/ are")
     change = changes.compare(old, made) if old else None
     if check:
         if change:
@@ -97,3 +105,8 @@ def _show(made) -> None:  # type: ignore[no-untyped-def]
         f"static {made.static_tokens} tokens = {made.full_blocks} blocks of {made.block_tokens} "
         f"+ {made.rounding_tokens} lost to rounding; dynamic {made.dynamic_tokens.median} (median)"
     )
+    if made.full_blocks == 0:
+        note(
+            f"warning: the static part fills not one block of {made.block_tokens} tokens: nothing "
+            "of it can be cached"
+        )

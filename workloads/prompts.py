@@ -114,7 +114,9 @@ def read(folder: Path) -> PromptFolder:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such prompt folder")
     system, examples = folder / "system_prompt.txt", folder / "few_shot_examples.txt"
-    documents = sorted(p for p in (folder / "context").glob("*") if p.suffix in (".txt", ".md"))
+    documents = sorted(
+        p for p in (folder / "context").glob("*") if p.suffix in (".txt", ".md") and p.is_file()
+    )
     files: list[tuple[Kind, Path]] = [("document", path) for path in documents]
     if system.exists() or not files:
         files.insert(0, ("system", system))
@@ -133,6 +135,12 @@ def read(folder: Path) -> PromptFolder:
     return PromptFolder(
         folder, tuple(files), _tools(folder / "tools.json"), templates, _variables(folder)
     )
+
+
+def ignored(folder: Path) -> list[Path]:
+    """What lies in context/ and is not taken: other kinds of files, folders."""
+    found = sorted((folder / "context").glob("*"))
+    return [p for p in found if p.suffix not in (".txt", ".md") and not p.name.startswith(".")]
 
 
 def variables_of(path: Path) -> list[str]:

@@ -18,8 +18,10 @@ from configs.places import CHECKOUT, CONFIGS
 from serving import environments
 from serving.counters import parse
 from serving.engines import ENGINES
+from workloads import compiled
 
 pytestmark = pytest.mark.engine
+MODEL = "smollm2-135m"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,6 +56,33 @@ def test_three_arms_on_both_engines_are_measured_proved_and_reported(files: Path
     assert ratios["sglang"] > ratios["vllm"]
     assert [b["pairs"] for b in made.summary["between_servers"]] == [5, 5, 5]
     assert engine_processes() == []
+
+
+def test_the_aot_arm_warms_exactly_what_compile_finds(files: Path) -> None:
+    run = only_run(files / "restart")
+    rows = [json.loads(x) for x in (run / "schedule.jsonl").read_text().splitlines()]
+    tenants = [row["prefix"] for row in rows if "probes" in row]
+    for server in ("vllm", "sglang"):
+        kept = {
+            c.variables["prefix"]: c
+            for c in map(compiled.read, (run / "compiled" / server).iterdir())
+        }
+        assert set(kept) == set(tenants)
+        warmed = json.loads((run / "phases" / f"r1-aot@{server}" / "warm.json").read_text())
+        assert {w["id"]: w["static_tokens"] for w in warmed} == {
+            t: c.static_tokens for t, c in kept.items()
+        }
+        # Beside the run, the folder itself gives the same tokens under the same key.
+        name, one = next(iter(kept.items()))
+        folder, block = CONFIGS / "prompts" / "support-bot", one.block_tokens
+        done = aot(
+            "compile", folder, "--model", MODEL, "--var", f"tenant={name}", "--block-tokens", block,
+            "-o", f"{server}.json", cwd=files,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        beside = compiled.read(files / f"{server}.json")
+        assert beside.static_token_ids == one.static_token_ids
+        assert (beside.cache_key == one.cache_key) is (beside.model == one.model)
 
 
 def test_the_report_names_versions_and_flags_of_both(files: Path) -> None:

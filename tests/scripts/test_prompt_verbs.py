@@ -62,6 +62,11 @@ def test_wrong_ways_to_compile(aot: Aot, folder: Path, model: Path) -> None:
     )
     check(compiled(aot, folder, "--var", "x"), 2, "--var x: expected NAME=VALUE")
     check(compiled(aot, folder, "--check"), 2, "no such file; make it with: aot compile")
+    check(compiled(aot, folder, "-o", folder), 2, "is a folder; name the file to write")
+    other = folder / "variables.yaml"
+    other.write_text("a: b\n")
+    check(compiled(aot, folder, "-o", other), 2, "exists and is no compiled prompt")
+    assert other.read_text() == "a: b\n"
     check(compiled(aot, folder, "-o", "no/such/c.json"), 2, "no/such/c.json: cannot be written")
     check(aot("compile", folder, "--server", "http://127.0.0.1:9"), 1, "is not reachable")
     with serving() as stub:
@@ -72,6 +77,17 @@ def test_wrong_ways_to_compile(aot: Aot, folder: Path, model: Path) -> None:
         check(done, 1, "has no usable /tokenize; count with the model's own tokenizer: --model")
         done = aot("compile", folder, "--server", stub.base_url, "--served-model", "other")
         check(done, 2, "does not serve 'other', but golden")
+
+
+def test_compile_says_what_it_leaves_out_and_what_cannot_be_cached(
+    aot: Aot, folder: Path, model: Path
+) -> None:
+    (folder / "context").mkdir()
+    (folder / "context" / "manual.pdf").write_bytes(b"%PDF")
+    done = aot("compile", folder, "--model", folder.parent, "--block-tokens", 500)
+    check(done, 0)
+    assert "context/manual.pdf is not part of the prompt: only *.txt and *.md" in done.stderr
+    assert "fills not one block of 500 tokens: nothing of it can be cached" in done.stderr
 
 
 def test_savings_shows_the_articles_example(aot: Aot, folder: Path, model: Path) -> None:
@@ -115,6 +131,15 @@ def test_lint_in_every_form(aot: Aot, folder: Path, form: str) -> None:
     else:
         assert "system_prompt.txt:2: error: volatile-time: 'Current time: 2026" in done.stdout
         assert "per 1,000 requests" in done.stdout
+
+
+def test_lint_takes_prices_and_least_prefix_from_a_providers_table(aot: Aot, folder: Path) -> None:
+    (folder / "system_prompt.txt").write_text("hello you " * 1600)
+    done = aot("lint", folder, "--provider", "anthropic", "--price-model", "claude-haiku-4.5")
+    check(done, 0)
+    assert "the provider caches from 4096 on" in done.stdout
+    check(aot("lint", folder, "--provider", "x"), 2, "--provider: no table 'x'; known: anthropic,")
+    check(aot("lint", folder, "--price-model", "x"), 2, "--price-model: of which --provider?")
 
 
 def test_wrong_ways_to_lint(aot: Aot, folder: Path, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from configs.errors import UsageError
 from serving import block_hashes
 from workloads import changes, compiled, prompts
 from workloads.compile import Target, compile_folder
+from workloads.compile_prefix import compile_prefix
 from workloads.compiled import BlockHashes, Compiled
-from workloads.request import Message, Tools
+from workloads.request import Message, Prefix, Request, Schedule, Tools
 
 BLOCK = 16
 
@@ -242,3 +243,22 @@ def test_a_file_that_is_no_compiled_prompt(tmp_path: Path, text: str, words: str
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(UsageError, match=words):
         compiled.read(tmp_path / "c.json")
+
+
+def test_planned_traffic_compiles_to_what_its_folder_compiles_to(folder: Path) -> None:
+    """The same static tokens under the same key, whoever looks: the folder or the schedule."""
+    (folder / "dynamic_templates" / "sum.jinja2").unlink()
+    from_folder = make(folder)
+    asked = [
+        Request(f"r{n}", float(n), "t", "p", ({"role": "user", "content": f"Question: {text}"},))
+        for n, text in enumerate(("Why?", "How?", "Who?"))
+    ]
+    probes = tuple(({"role": "user", "content": f"Question: {x}"},) for x in ("a", "Wh"))
+    prefix = Prefix("p", ({"role": "system", "content": SYSTEM},), probes)  # type: ignore[arg-type]
+    schedule = Schedule("s", 1, "open", 1, 8, True, 60.0, {"p": prefix}, tuple(asked))
+    made = compile_prefix(schedule, prefix, target())
+    assert made.cache_key == from_folder.cache_key
+    assert made.static_token_ids == from_folder.static_token_ids
+    assert made.block_hashes == from_folder.block_hashes
+    assert sum(s.tokens or 0 for s in made.segments) == made.static_tokens
+    assert made.chat(0)[-1]["content"] == "Question: a"
