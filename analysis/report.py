@@ -23,6 +23,7 @@ from analysis.phases import RECORD_COLUMNS
 from analysis.runs import Run, ServerRun, load
 from analysis.summary import summarize
 from analysis.validity import ANSWERED, judge
+from configs.files import replacing
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -153,6 +154,5 @@ def _embedded(path: Path) -> str:
 
 def _write(path: Path, writer: Any) -> None:
     """Through a temporary file, so that a reader never meets half a report."""
-    partial = path.with_name(f".{path.name}.partial")
-    writer(partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        writer(partial)

@@ -18,6 +18,7 @@ from configs.schema import ARMS, Arm
 from scripts.cli_ask import ask
 from scripts.cli_install import engine_app, model_app
 from scripts.cli_lint import lint
+from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
 from scripts.cli_savings import savings
 from scripts.cli_warm import residency, warm
@@ -43,6 +44,7 @@ app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")
 app.command("compile")(compile_command)
 app.command()(lint)
+app.command()(oracle)
 app.command()(savings)
 app.command()(ask)
 app.command()(warm)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.files import replacing
 from configs.places import CHECKOUT
 from serving.engine import SECRET_NAME
 from serving.machine import this_machine
@@ -48,9 +49,9 @@ def server(engine: str, model: str, **facts: Any) -> dict[str, Any]:
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Replace manifest.json in one step."""
-    partial = folder / ".manifest.json.partial"
-    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / "manifest.json")
+    with replacing(folder / "manifest.json") as partial:
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def without_secrets(config: dict[str, Any]) -> dict[str, Any]:

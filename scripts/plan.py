@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from analysis.runs import tokens_file
 from configs.errors import UsageError
+from configs.files import replacing
 from configs.load import load
 from configs.schema import WorkloadConfig
 from serving.warm import StaticPrefix
@@ -129,7 +130,5 @@ def write_tokens(tokens: Tokens | None, run_folder: Path, server: str) -> None:
             "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
         }
     )
-    path = run_folder / tokens_file(server)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with replacing(run_folder / tokens_file(server)) as partial:
+        pq.write_table(table, partial, compression="zstd")

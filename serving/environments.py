@@ -25,6 +25,7 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 
 from configs.errors import NotInstalledError, ToolkitError, UsageError
+from configs.files import replacing
 from configs.load import engine_recipe
 from configs.places import CONFIGS, engines_dir
 from configs.server import EngineRecipe
@@ -264,9 +265,8 @@ class _Installer:
         versions = {k: v for k, v in json.loads(done.stdout).items() if v}
         marker = {"recipe_sha256": recipe_digest(self.name), "versions": versions}
         # The rename is the commit: before it the environment is incomplete.
-        partial = self.folder / f"{MARKER}.partial"
-        partial.write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        partial.rename(self.folder / MARKER)
+        with replacing(self.folder / MARKER) as partial:
+            partial.write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import UsageError
+from configs.files import replacing
 from workloads.request import Message
 
 FORMAT: Literal["aot-compiled/1"] = "aot-compiled/1"
@@ -113,12 +114,8 @@ def cache_key(
 
 def write(compiled: Compiled, path: Path) -> None:
     """Replace the file in one step: a failed compile leaves the one that was there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(compiled.to_text(), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def read(path: Path) -> Compiled:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UsageError
+from workloads.trace_file import Rows
+from workloads.traced import Traced
 
 WRAPPERS = ("body", "request", "params", "input", "payload")
 KEYS = ("cache_salt", "extra_key", "prompt_cache_key")
@@ -68,44 +70,34 @@ def text_of(message: dict[str, Any]) -> str:
 
 def read(path: Path) -> list[Logged]:
     """The log. Raises UsageError naming file and line for what is no chat request."""
+    rows = Rows(path)
     found = []
-    try:
-        with path.open(encoding="utf-8") as handle:
-            for number, line in enumerate(handle, 1):
-                if line.strip():
-                    found.append(_request(path, number, line))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+    for number, row in rows.json_lines():
+        try:
+            found.append(request(row, number))
+        except ValueError as error:
+            rows.bad(number, str(error))
     if not found:
         raise UsageError(f"{path}: no request in it")
     return found
 
 
-def _request(path: Path, number: int, line: str) -> Logged:
-    try:
-        body = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{path}:{number}: not JSON: {error}") from None
+def request(body: dict[str, Any], number: int) -> Logged:
+    """A chat body, bare or wrapped. ValueError naming the field that is missing or wrong."""
     for _ in WRAPPERS:
-        inner = next(
-            (body[k] for k in WRAPPERS if isinstance(body, dict) and _is(body.get(k))), None
-        )
-        body = inner if inner is not None and "messages" not in body else body
-    if isinstance(body, dict) and isinstance(body.get("prompt"), str):
+        if "messages" in body:
+            break
+        body = next((body[k] for k in WRAPPERS if isinstance(body.get(k), dict)), body)
+    if isinstance(body.get("prompt"), str):
         body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
-    messages = body.get("messages") if isinstance(body, dict) else None
+    messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise UsageError(
-            f"{path}:{number}: field 'messages' is missing or no list of messages; expected a chat "
-            "request a line"
+        raise ValueError(
+            "field 'messages' is missing or no list of messages; expected a chat request a line"
         )
     for n, message in enumerate(messages):
         if not isinstance(message.get("content"), str | list | None):
-            raise UsageError(
-                f"{path}:{number}: messages[{n}].content is no text and no list of parts"
-            )
+            raise ValueError(f"messages[{n}].content is no text and no list of parts")
     if body.get("system"):  # as the Anthropic API has it
         messages = [{"role": "system", "content": body["system"]}, *messages]
     key = "/".join(str(body.get(k, "")) for k in KEYS)
@@ -113,8 +105,16 @@ def _request(path: Path, number: int, line: str) -> Logged:
     return Logged(number, key, tools, tuple(messages))
 
 
-def _is(value: Any) -> bool:
-    return isinstance(value, dict)
+def as_logged(traced: Traced) -> Logged:
+    """A request of a trace of texts, as corrections take it."""
+    tools = tuple(sys.intern(_dump(tool)) for tool in traced.tools)
+    return Logged(traced.line, "", tools, tuple(dict(m) for m in traced.messages))
+
+
+def as_traced(logged: Logged) -> Traced:
+    """The way back."""
+    messages = tuple({"role": str(m.get("role")), "content": text_of(m)} for m in logged.messages)
+    return Traced(logged.line, messages=messages, tools=tuple(map(json.loads, logged.tools)))
 
 
 def _dump(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UsageError
+from configs.files import replacing
 from workloads.request import Message, Prefix, Request, Schedule
 
 FORMAT = "aot-schedule/1"
@@ -52,15 +53,9 @@ def lines(schedule: Schedule) -> Iterator[str]:
 
 def write(schedule: Schedule, path: Path) -> str:
     """Write the file in one step (a reader never sees half of it); its sha256."""
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name a file to write")
     data = "".join(lines(schedule)).encode()
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     return hashlib.sha256(data).hexdigest()
 
 
@@ -88,6 +83,15 @@ def read(path: Path) -> Schedule:
                 _add_prefix(row, prefixes)
     with _located(path, 1):
         return _schedule(header, prefixes, requests)
+
+
+def is_schedule(path: Path) -> bool:
+    """Whether a file looks like one (and not like a trace)."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return '"aot-schedule/' in handle.read(200)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _rows(text: str) -> list[str]:

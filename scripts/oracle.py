@@ -1,0 +1,132 @@
+"""`aot oracle`: a schedule, a workload or a trace of any format, as a cache sees it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import layouts, stack_distance
+from analysis.layouts import Layout
+from analysis.reach import Reach
+from configs.errors import UsageError
+from configs.files import replacing
+from scripts import plan
+from scripts.compiling import tokenizer_of
+from scripts.terminal import note
+from workloads import schedule as schedule_file
+from workloads import traces
+from workloads.blocks import BlockTrace, regroup
+from workloads.corrections import CORRECTIONS
+from workloads.request_log import Logged, as_logged, as_traced
+from workloads.trace_blocks import Encode, block_trace
+from workloads.trace_file import Rows
+from workloads.traced import Traced
+from workloads.traces import FORMATS, Format
+
+SCHEDULE = Format("schedule", "messages", lambda _: iter(()))
+ORDERS = ("dynamic-first", "document-order", "example-order")
+"""Corrections that only put the same text into another order."""
+
+
+@dataclass(slots=True)
+class Source:
+    """Requests in file order, read anew each time."""
+
+    rows: Rows
+    format: Format
+    encode: Encode | None
+
+    def requests(self) -> Iterator[Traced]:
+        if self.format is not SCHEDULE:
+            return traces.read(self.rows, self.format)
+        return _planned(self.rows.path)
+
+    def blocks(self, block_tokens: int | None) -> BlockTrace:
+        return block_trace(self.requests(), self.format, block_tokens, self.encode)
+
+    def say_skipped(self) -> None:
+        if self.rows.skipped:
+            note(f"{self.rows.skipped} bad lines left out, the first: {self.rows.first_skipped}")
+
+
+def source(path: Path, format_name: str | None, model: str | None, skip_bad: bool) -> Source:
+    """The file, not read yet. UsageError for one that is none, and for an unknown format."""
+    if format_name is not None and format_name not in FORMATS:
+        raise UsageError(f"--format: '{format_name}' is none of {', '.join(FORMATS)}")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    encode = tokenizer_of(model).encode_many if model else None
+    rows = Rows(path, skip_bad)
+    if format_name:
+        return Source(rows, FORMATS[format_name], encode)
+    if path.suffix in (".yaml", ".yml") or schedule_file.is_schedule(path):
+        return Source(rows, SCHEDULE, encode)
+    return Source(rows, traces.detect(path), encode)
+
+
+def _planned(path: Path) -> Iterator[Traced]:
+    schedule = plan.schedule_of(path)
+    for number, request in enumerate(schedule.requests, 1):
+        messages, tools = schedule.chat_of(request)
+        yield Traced(number, at_s=request.at_s, messages=tuple(messages), tools=tools)
+
+
+def what_if(source: Source, block_tokens: int | None) -> list[Layout]:
+    """Every order of the requests' parts, priced. UsageError where a trace cannot be reordered."""
+    match source.format.knows:
+        case "parts":
+            found = layouts.price([r.parts for r in source.requests()], block_tokens or 1)
+            source.say_skipped()
+            return found
+        case "messages":
+            return _reordered_texts(source, block_tokens)
+    raise UsageError(
+        f"a trace of format {source.format.name} names blocks of whole prompts, not their parts: "
+        "what another order would be worth cannot be told from it (ragpulse, openai, sharegpt and "
+        "schedules can)"
+    )
+
+
+def _reordered_texts(source: Source, block_tokens: int | None) -> list[Layout]:
+    log = [as_logged(r) for r in source.requests()]
+    source.say_skipped()
+    everything = log
+    versions: list[tuple[str, str, list[Logged]]] = [
+        ("as logged", "the order that is sent", log),
+        ("canary", "the same order, measured again: must change nothing", list(log)),
+    ]
+    for rule in ORDERS:
+        made = CORRECTIONS[rule](log)
+        if made != log:
+            versions.append((rule, "mended as 'aot lint' says", made))
+            everything = CORRECTIONS[rule](everything)
+    versions.append(("all of them", "every order mended", everything))
+    found: list[Layout] = []
+    for name, what, version in versions:
+        trace = block_trace(map(as_traced, version), FORMATS["openai"], block_tokens, source.encode)
+        found.append(layouts.of_trace(name, what, trace, found[0] if found else None))
+    return found
+
+
+def write_curve(trace: BlockTrace, block_tokens: int, path: Path) -> None:
+    """capacity_blocks, hit_blocks, hit_tokens, hit_ratio: a row for each capacity that gains."""
+    found = stack_distance.curve(regroup(trace, block_tokens))
+    total = int(trace.input_tokens.sum())
+    columns = (found.capacity_blocks, found.hit_blocks, found.hit_tokens)
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("capacity_blocks", "hit_blocks", "hit_tokens", "hit_ratio"))
+        for capacity, blocks, tokens in zip(*(c.tolist() for c in columns), strict=True):
+            writer.writerow((capacity, blocks, tokens, tokens / total))
+
+
+def draw(trace: BlockTrace, block_tokens: int, found: list[Reach], path: Path) -> None:
+    """Hit ratio against capacity: LRU exactly, the others where they were simulated."""
+    from analysis import capacity_curve
+
+    curve = stack_distance.curve(regroup(trace, block_tokens))
+    svg = capacity_curve.svg(curve, int(trace.input_tokens.sum()), found)
+    with replacing(path) as partial:
+        partial.write_text(svg, encoding="utf-8")
