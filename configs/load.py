@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from configs.errors import ConfigError, UsageError
 from configs.places import CONFIGS
 from configs.server import AnyServer, EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
+from configs.workload import SCENARIOS, WorkloadConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -41,6 +42,19 @@ def load_server(path: Path) -> AnyServer:
     _, data = _parse(path)
     remote = isinstance(data, dict) and data.get("runtime") == "remote"
     return load(path, RemoteConfig) if remote else load(path, ServerConfig)
+
+
+def load_workload(path: Path) -> WorkloadConfig:
+    """A workload file, in the shape of its scenario. Raises as `load`."""
+    tree, data = _parse(path)
+    name = data.get("scenario") if isinstance(data, dict) else None
+    if name is None:
+        raise ConfigError(path, f"key 'scenario' is required: {', '.join(SCENARIOS)}")
+    if name not in SCENARIOS:
+        guess = _did_you_mean(str(name), list(SCENARIOS))
+        words = f"'{name}' is none of {', '.join(SCENARIOS)}{guess}"
+        raise ConfigError(path, words, line=_line_of(tree, ("scenario",)), key="scenario")
+    return cast(WorkloadConfig, load(path, SCENARIOS[name]))
 
 
 def recipe_names(folder: str) -> list[str]:

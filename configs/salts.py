@@ -19,7 +19,8 @@ class Salts:
     nonce: str
     kind: Literal["phase", "request"]
 
-    def of(self, request_id: str) -> str:
-        """The salt of one request."""
+    def of(self, request_id: str, tenant_salt: str | None = None) -> str:
+        """The salt of one request, whose tenant may have one of its own."""
         shared = self.nonce if self.kind == "phase" else f"{self.nonce}/{request_id}"
+        shared += f"/{tenant_salt}" if tenant_salt else ""
         return hashlib.sha256(shared.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The shape of workload and experiment files (servers: server.py); defaults live here.
+"""The shape of experiment files (workloads: workload.py, servers: server.py).
 
 Every model refuses unknown keys: a misspelt setting that is silently dropped would make a
 benchmark lie. Units are in the names.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,67 +20,6 @@ class StrictModel(BaseModel):
     """Unknown keys are errors; instances do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tenants(StrictModel):
-    """How many tenants, each with a static prefix of its own, and how skewed their traffic is."""
-
-    count: int = Field(3, ge=1)
-    zipf: float = Field(1.0, ge=0, description="popularity of tenant k is proportional to k**-zipf")
-
-
-class PoissonArrivals(StrictModel):
-    """Exponential gaps with mean 1 / rate_per_s."""
-
-    kind: Literal["poisson"]
-    rate_per_s: float = Field(gt=0)
-
-
-class ConstantArrivals(StrictModel):
-    """Equal gaps of 1 / rate_per_s."""
-
-    kind: Literal["constant"]
-    rate_per_s: float = Field(gt=0)
-
-
-Arrivals = Annotated[PoissonArrivals | ConstantArrivals, Field(discriminator="kind")]
-
-
-class OpenLoop(StrictModel):
-    """Send each request at its planned time, whether or not earlier ones are answered."""
-
-    mode: Literal["open"]
-
-
-class ClosedLoop(StrictModel):
-    """users send one request after the other, each waiting for its answer."""
-
-    mode: Literal["closed"]
-    users: int = Field(1, ge=1)
-
-
-Load = Annotated[OpenLoop | ClosedLoop, Field(discriminator="mode")]
-
-
-class Output(StrictModel):
-    """What each request generates; the same for all arms, so that they do the same work."""
-
-    max_tokens: int = Field(16, ge=1)
-    ignore_eos: bool = True
-
-
-class WorkloadConfig(StrictModel):
-    """configs/workloads/NAME.yaml: the traffic, from which a schedule is drawn."""
-
-    scenario: Literal["support-bot"]
-    prompt: Path = Field(description="prompt folder, relative to this file")
-    seed: int = Field(1, ge=0)
-    requests: int = Field(ge=1)
-    tenants: Tenants = Tenants()
-    arrivals: Arrivals = PoissonArrivals(kind="poisson", rate_per_s=1.0)
-    load: Load = OpenLoop(mode="open")
-    output: Output = Output()
-    request_timeout_s: float = Field(300, gt=0)
 
 
 class ExperimentConfig(StrictModel):

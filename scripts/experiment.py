@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, UsageError
-from configs.load import load, load_server
-from configs.schema import Arm, ExperimentConfig, WorkloadConfig
+from configs.load import load, load_server, load_workload
+from configs.schema import Arm, ExperimentConfig
 from configs.server import RemoteConfig
+from configs.workload import WorkloadConfig
 from scripts import launch, manifest, plan, remote
 from scripts.phase import Phase
 from scripts.session import Session
@@ -25,6 +26,7 @@ from scripts.terminal import note, status
 from serving.machine import this_machine
 from workloads import scenarios
 from workloads import schedule as schedule_file
+from workloads.lexicon import Lexicon
 from workloads.request import Schedule
 
 
@@ -57,15 +59,22 @@ def prepare(path: Path) -> Experiment:
     """Read and check an experiment file and all that it names."""
     config = load(path, ExperimentConfig)
     workload_path = path.parent / config.workload
-    workload = load(workload_path, WorkloadConfig)
+    workload = load_workload(workload_path)
     targets = [_target(path.parent / file) for file in config.server_files]
     for target in targets:
         _check_target(path, config, target)
-    schedule = scenarios.build(workload, workload_path.stem, workload_path.parent)
+    encoders = {
+        t.name: plan.local_encoder(t.tokenizer_folder) if t.tokenizer_folder else None
+        for t in targets
+    }
+    # Texts of exact lengths are exact for the first server's model; the others count them.
+    first = next((e for e in encoders.values() if e), None)
+    with status("drawing the schedule"):
+        lexicon = Lexicon(first) if first else None
+        schedule = scenarios.build(workload, workload_path.stem, workload_path.parent, lexicon)
     tokens = {}
     for target in targets:
-        folder = target.tokenizer_folder
-        encode = plan.local_encoder(folder) if folder else None
+        encode = encoders[target.name]
         tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
         plan.check_context(schedule, tokens[target.name], target.context_tokens)
     return Experiment(path, config, workload, targets, schedule, tokens)

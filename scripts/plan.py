@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from analysis.runs import tokens_file
 from configs.errors import UsageError
 from configs.files import replacing
-from configs.load import load
-from configs.schema import WorkloadConfig
+from configs.load import load_workload
 from serving.warm import StaticPrefix
 from workloads import compiled as compiled_file
 from workloads import scenarios
 from workloads import schedule as schedule_file
 from workloads.compiled import Compiled
+from workloads.lexicon import Lexicon
 from workloads.request import Chat, Message, Schedule
 from workloads.request import Tools as ToolSchemas
 from workloads.tokens import ChatTokenizer, from_folder
@@ -32,11 +32,12 @@ Tokens = dict[str, list[int]]
 PROBES: tuple[Literal[0, 1], ...] = (0, 1)
 
 
-def schedule_of(path: Path) -> Schedule:
-    """The schedule of a workload file (.yaml), or a schedule file itself."""
+def schedule_of(path: Path, encode: Encode | None = None) -> Schedule:
+    """The schedule of a workload file (.yaml), or a schedule file itself. `encode` counts tokens
+    for scenarios that make texts of exact lengths."""
     if path.suffix in (".yaml", ".yml"):
-        config = load(path, WorkloadConfig)
-        return scenarios.build(config, path.stem, path.parent)
+        lexicon = Lexicon(encode) if encode else None
+        return scenarios.build(load_workload(path), path.stem, path.parent, lexicon)
     return schedule_file.read(path)
 
 
@@ -54,7 +55,7 @@ def local_tokenizer(model: str) -> ChatTokenizer | None:
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
     """Token ids of every prompt and probe; None as soon as `encode` cannot tell."""
     probes = count_probes(schedule, encode)
-    requests = _count({r.id: schedule.chat_of(r) for r in schedule.requests}, encode)
+    requests = _count({r.id: schedule.chat_of(r) for r in schedule.planned}, encode)
     return None if probes is None or requests is None else requests | probes
 
 

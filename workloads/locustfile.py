@@ -5,8 +5,8 @@ Used by `aot load` (headless), and directly for Locust's web UI, CSV and HTML:
     locust -f workloads/locustfile.py --host http://127.0.0.1:8000 \\
         --schedule schedule.jsonl --model NAME --records records/
 
-The load side is dumb: every decision is in the schedule, every body is built before the clock
-starts, and what happened is written down without being judged.
+The load side is dumb: every decision is in the schedule, bodies are built before the clock starts,
+and what happened is written down without being judged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import time
-from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,11 +28,12 @@ from locust.runners import MasterRunner, WorkerRunner
 from configs.errors import ToolkitError, UsageError
 from configs.salts import Salts
 from workloads import schedule as schedule_file
+from workloads.bodies import Bodies
+from workloads.dispatch import Dispatcher
 from workloads.record import Record, RecordHeader
 from workloads.request import Request, Schedule
-from workloads.stream import Connections, send
+from workloads.wire import Wire
 
-PATH = "/v1/chat/completions"
 LEAD_S = 0.2
 """Head start before the first planned time, so that spawning users does not make it late."""
 PR_SET_PDEATHSIG = 1
@@ -108,9 +108,7 @@ class Replay:
         self.options = options
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
-        self.bodies = {
-            r.id: _body(self.schedule, r, options.model, salts) for r in self.schedule.requests
-        }
+        self.bodies = Bodies(self.schedule, options.model, salts)
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if options.api_key_env and options.api_key_env not in os.environ:
             raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
@@ -119,18 +117,16 @@ class Replay:
         self.out: TextIO | None = None
 
     def start(self) -> None:
-        self.queue = deque(self.schedule.requests)
-        self.claimed = 0
-        self.in_flight = 0
-        self.max_in_flight = 0
         self.folder = _new_folder(Path(self.options.records))
         self.worker = 0
         self.out = (self.folder / f"requests-{self.worker}.jsonl").open("w", encoding="utf-8")
         self.cpu_before_s = time.process_time()
         lead_s = LEAD_S if self.schedule.mode == "open" else 0.0
         self.zero = time.perf_counter() + lead_s
-        self.connections = Connections(
-            self.environment.host.rstrip("/"), self.schedule.timeout_s, self.clock
+        host = self.environment.host.rstrip("/")
+        wire = Wire(host, self.schedule.timeout_s, self.clock, self.headers)
+        self.dispatcher = Dispatcher(
+            self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep
         )
         header = RecordHeader(
             arm=self.options.arm,
@@ -142,47 +138,20 @@ class Replay:
         )
         self.out.write(header.to_line())
         self.out.flush()
+        gevent.spawn(self.dispatcher.watch_lag)
 
     def clock(self) -> float:
         """Seconds since the start of the replay."""
         return time.perf_counter() - self.zero
 
     def next(self) -> Request | None:
-        """Claim the next request; whoever claims it sends it."""
-        if not self.queue:
-            return None
-        self.claimed += 1
-        return self.queue.popleft()
-
-    def dispatch(self, request: Request) -> None:
-        """Open loop: wait until the request is due, then send it beside the others."""
-        gevent.sleep(max(0.0, request.at_s - self.clock()))
-        gevent.spawn(self.send, request)
-
-    def send(self, request: Request) -> None:
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-        record = Record(
-            id=request.id,
-            arm=self.options.arm,
-            repeat=self.options.repeat,
-            tenant=request.tenant,
-            prefix=request.prefix,
-            planned_s=request.at_s if self.schedule.mode == "open" else None,
-            sent_s=self.clock(),
-        )
-        try:
-            send(self.connections, PATH, self.bodies[request.id], self.headers, record)
-        except Exception as error:  # a fault of ours must not make a request vanish
-            record.error = f"fault of the load generator: {error!r}"
-        self._keep(record)
-        self.in_flight -= 1
-        self.claimed -= 1
-        self._show(record, self.clock())
+        """Claim the next session; whoever claims it sends it."""
+        roots = self.dispatcher.roots
+        return roots.popleft() if roots else None
 
     def finish(self) -> None:
         """Wait for the answers still under way, then end the test."""
-        while self.claimed or self.queue:
+        while self.dispatcher.left:
             gevent.sleep(0.02)
         runner = self.environment.runner
         # With the web UI the process stays, so that its figures can be looked at.
@@ -195,7 +164,8 @@ class Replay:
         load = {
             "cpu_s": time.process_time() - self.cpu_before_s,
             "wall_s": self.clock(),
-            "max_in_flight": self.max_in_flight,
+            "max_in_flight": self.dispatcher.max_in_flight,
+            "lags_s": [round(lag, 6) for lag in self.dispatcher.lags_s],
         }
         (self.folder / f"load-{self.worker}.json").write_text(json.dumps(load), encoding="utf-8")
 
@@ -204,6 +174,7 @@ class Replay:
         if self.out is not None and not self.out.closed:
             self.out.write(record.to_line())
             self.out.flush()
+        self._show(record, self.clock())
 
     def _show(self, record: Record, now_s: float) -> None:
         """Locust's own statistics: the whole request, and TTFT as a row of its own."""
@@ -234,40 +205,21 @@ def _new_folder(folder: Path) -> Path:
     return chosen
 
 
-def _body(schedule: Schedule, request: Request, model: str, salts: Salts | None) -> bytes:
-    chat = schedule.chat_of(request)
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": chat.messages,
-        "max_tokens": schedule.max_tokens,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if schedule.ignore_eos:
-        body["ignore_eos"] = True
-    if chat.tools:
-        # Shown to the model, not called: no engine needs a parser for that.
-        body |= {"tools": chat.tools, "tool_choice": "none"}
-    if salts:
-        body["cache_salt"] = salts.of(request.id)
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
 class ReplayUser(User):
-    """Takes the next planned request. In a closed loop each user waits for its answer; in an open
-    loop one user or many pace the same queue and never wait."""
+    """Takes the next session. In a closed loop each user waits for its answers; in an open loop one
+    user or many pace the same queue and never wait."""
 
     wait_time = constant(0)
 
     @task
     def replay_next(self) -> None:
         replay: Replay = self.environment.replay
-        request = replay.next()
-        if request is None:
+        root = replay.next()
+        if root is None:
             replay.finish()
             raise StopUser
         if replay.schedule.mode == "open":
-            replay.dispatch(request)
+            replay.dispatcher.pace(root)
         else:
-            replay.send(request)
+            replay.dispatcher.run_session(root, None)
+            gevent.sleep(replay.schedule.think_s)

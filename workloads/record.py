@@ -35,9 +35,14 @@ class Record:
     status: int | None = None
     """HTTP status; None when no answer came."""
     error: str | None = None
+    answer: str | None = None
+    """What the server said, kept where a later turn has it in its history."""
 
     def to_line(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")) + "\n"
+        row = asdict(self)
+        if self.answer is None:
+            del row["answer"]
+        return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 @dataclass(frozen=True, slots=True)

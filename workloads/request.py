@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Message = dict[str, str]
@@ -25,23 +26,37 @@ class Prefix:
 
     `probes` are two dynamic parts that no request uses: warming sends the first and verifies with
     the second, so that the cache never holds a measured request's own dynamic part beforehand.
+    `salt` keeps its cache apart from that of other salts.
     """
 
     id: str
     messages: tuple[Message, ...]
     probes: tuple[tuple[Message, ...], tuple[Message, ...]]
     tools: Tools = ()
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One planned request: the prefix's messages followed by its own. `at_s`: planned offset."""
+    """One planned request: the prefix's messages followed by its own. `at_s`: planned offset.
+
+    A turn of a session is due `think_s` seconds after the request `after` was answered, and not
+    before `at_s`. With `appends` its chat is that of `after`, the answer to it as the server gave
+    it, and its own messages; else its own messages are all that follows the prefix.
+    """
 
     id: str
     at_s: float
     tenant: str
     prefix: str
     messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    """None: the schedule's."""
+    after: str | None = None
+    think_s: float = 0.0
+    appends: bool = False
+    prompt_tokens: int | None = None
+    """Planned, by the tokenizer that the texts were made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +72,36 @@ class Schedule:
     timeout_s: float
     prefixes: dict[str, Prefix]
     requests: tuple[Request, ...]
+    think_s: float = 0.0
+    """Closed loop: between a user's sessions."""
+    by_id: dict[str, Request] = field(init=False, repr=False, compare=False)
 
-    def chat_of(self, request: Request) -> Chat:
-        """The whole chat of `request`: static prefix, then dynamic suffix."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_id", {r.id: r for r in self.requests})
+
+    def chat_of(self, request: Request, answers: Mapping[str, str] | None = None) -> Chat:
+        """The whole chat of `request`: static prefix, history, dynamic suffix.
+
+        `answers` are the server's own, by request; KeyError where one is needed that is not there.
+        """
         prefix = self.prefixes[request.prefix]
-        return Chat([*prefix.messages, *request.messages], prefix.tools)
+        own: list[tuple[Message, ...]] = [request.messages]
+        turn = request
+        while turn.appends and turn.after is not None:
+            said = (answers or {})[turn.after]
+            turn = self.by_id[turn.after]
+            own.append((*turn.messages, {"role": "assistant", "content": said}))
+        return Chat([*prefix.messages, *(m for part in reversed(own) for m in part)], prefix.tools)
+
+    @property
+    def planned(self) -> list[Request]:
+        """Requests whose whole chat is known beforehand: no answer of the server is in it."""
+        return [r for r in self.requests if not r.appends]
 
     def probe(self, prefix: Prefix, which: Literal[0, 1]) -> Chat:
         """The whole chat of one of the prefix's two probes."""
         return Chat([*prefix.messages, *prefix.probes[which]], prefix.tools)
+
+    def output_tokens(self, request: Request) -> int:
+        """What `request` may generate."""
+        return self.max_tokens if request.max_tokens is None else request.max_tokens

@@ -17,7 +17,11 @@ from configs.errors import UsageError
 from configs.files import replacing
 from workloads.request import Message, Prefix, Request, Schedule
 
-FORMAT = "aot-schedule/1"
+FORMAT = "aot-schedule/2"
+OPTIONAL = {
+    "max_tokens": None, "after": None, "think_s": 0.0, "appends": False, "prompt_tokens": None,
+}  # fmt: skip
+"""Fields of a request that are written where they are not these."""
 ROLES = {"system", "user", "assistant", "tool"}
 
 
@@ -32,23 +36,25 @@ def lines(schedule: Schedule) -> Iterator[str]:
         "max_tokens": schedule.max_tokens,
         "ignore_eos": schedule.ignore_eos,
         "timeout_s": schedule.timeout_s,
+        "think_s": schedule.think_s,
         "prefixes": len(schedule.prefixes),
         "requests": len(schedule.requests),
     }
     yield _line(header)
     for prefix in schedule.prefixes.values():
-        row = {"prefix": prefix.id, "messages": prefix.messages, "probes": prefix.probes}
-        yield _line(row | ({"tools": prefix.tools} if prefix.tools else {}))
+        row: dict[str, Any] = {
+            "prefix": prefix.id,
+            "messages": prefix.messages,
+            "probes": prefix.probes,
+        }
+        yield _line(row | _given(prefix, {"tools": (), "salt": None}))
     for r in schedule.requests:
-        yield _line(
-            {
-                "id": r.id,
-                "at_s": r.at_s,
-                "tenant": r.tenant,
-                "prefix": r.prefix,
-                "messages": r.messages,
-            }
-        )
+        row = {"id": r.id, "at_s": r.at_s, "tenant": r.tenant, "prefix": r.prefix}
+        yield _line(row | {"messages": r.messages} | _given(r, OPTIONAL))
+
+
+def _given(noun: Prefix | Request, defaults: dict[str, Any]) -> dict[str, Any]:
+    return {k: value for k, v in defaults.items() if (value := getattr(noun, k)) != v}
 
 
 def write(schedule: Schedule, path: Path) -> str:
@@ -134,6 +140,7 @@ def _schedule(header: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
         max_tokens=int(header["max_tokens"]),
         ignore_eos=bool(header["ignore_eos"]),
         timeout_s=float(header["timeout_s"]),
+        think_s=float(header["think_s"]),
         prefixes=prefixes,
         requests=tuple(requests.values()),
     )
@@ -143,7 +150,9 @@ def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:
     first, second = row["probes"]
     probes = (_messages(first), _messages(second))
     tools = tuple(row.get("tools") or ())
-    prefixes[row["prefix"]] = Prefix(row["prefix"], _messages(row["messages"]), probes, tools)
+    prefixes[row["prefix"]] = Prefix(
+        row["prefix"], _messages(row["messages"]), probes, tools, row.get("salt")
+    )
 
 
 def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> None:
@@ -155,9 +164,16 @@ def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
         raise ValueError(f"prefix {row['prefix']!r} is not defined above")
     if row["id"] in requests:
         raise ValueError(f"id {row['id']!r} occurs twice")
-    requests[row["id"]] = Request(
-        row["id"], at_s, row["tenant"], row["prefix"], _messages(row["messages"])
-    )
+    after = row.get("after")
+    if after is not None and after not in requests:
+        raise ValueError(f"after {after!r} is no request above")
+    if row.get("appends") and after is None:
+        raise ValueError("appends without 'after': to which chat?")
+    own = _messages(row["messages"])
+    if not own:
+        raise ValueError("messages is empty: a prompt of no length cannot be sent")
+    given = {k: row[k] for k in OPTIONAL if k in row}
+    requests[row["id"]] = Request(row["id"], at_s, row["tenant"], row["prefix"], own, **given)
 
 
 def _messages(rows: Any) -> tuple[Message, ...]:

@@ -11,6 +11,13 @@ class EventParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data:` payloads completed by `data`, in order (WHATWG HTML, section 9.2)."""
+        if (
+            not self._rest
+            and data.startswith(b"data: ")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n\n")
+        ):
+            return [data[6:-2]]  # what nearly every piece is: one whole event of one line
         self._rest += data
         if b"\r" in self._rest:
             # A lone \r at the end may be the first half of \r\n: keep it for the next call.

@@ -1,118 +1,76 @@
-"""Send one chat request and stamp each piece of its streamed answer as it arrives.
+"""The streamed answer to one chat request → facts. Pure: what arrived, and when, is given.
 
-The order matters: read what has arrived, take the time, and only then parse. http.client's read1()
-returns as soon as one piece is there, where reading lines or fixed amounts would wait for more
-(Locust's FastHttpUser.iter_lines shows the first of several 200-byte events 260 ms late at 50 ms
-between events). Under Locust the sockets below are gevent's; nothing here knows.
+Times were taken as each piece arrived; here events are told apart, and JSON is parsed only where
+something must be known: the first text, usage, errors.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import select
-import ssl
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from workloads.record import Record
 from workloads.sse import EventParser
 
-READ_BYTES = 65536
-IDLE_LIMIT_S = 4.0
-"""uvicorn closes a connection that was idle for 5 s; ours are dropped before that."""
-ERROR_BYTES = 2000
+DONE = b"[DONE]"
+# A key with a text that is not empty. Inside a text quotes are escaped, so it is not found there.
+TEXT = re.compile(
+    rb'"(?:content|reasoning|reasoning_content)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\[\s*\{'
+)
+USAGE = re.compile(rb'"usage"\s*:\s*\{')
+ERROR = b'"error"'
 
 
 class BrokenStreamError(Exception):
     """The answer ended or said something that a complete answer would not."""
 
 
-@dataclass(slots=True)
-class Connections:
-    """Open connections to one server, re-used one request at a time."""
-
-    base_url: str
-    timeout_s: float
-    clock: Callable[[], float]
-    _idle: list[tuple[float, http.client.HTTPConnection]] = field(default_factory=list)
-    # Once: loading the certificates takes some 40 ms, in which no chunk would be stamped.
-    _tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
-
-    def path(self, path: str) -> str:
-        """`path` below the base URL, which may have a path of its own (a gateway's)."""
-        return urlsplit(self.base_url).path.rstrip("/") + path
-
-    def take(self) -> http.client.HTTPConnection:
-        """A connection that the server has not closed, opened if need be."""
-        while self._idle:
-            since, connection = self._idle.pop()
-            fresh = self.clock() - since < IDLE_LIMIT_S
-            if fresh and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
-                return connection
-            connection.close()
-        url = urlsplit(self.base_url)
-        if url.scheme == "https":
-            return http.client.HTTPSConnection(
-                url.hostname or "",
-                url.port,
-                timeout=self.timeout_s,
-                context=ssl.create_default_context(),
-            )
-        return http.client.HTTPConnection(url.hostname or "", url.port, timeout=self.timeout_s)
-
-    def give_back(self, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection whose answer was read to its end."""
-        self._idle.append((self.clock(), connection))
-
-
-def send(
-    connections: Connections, path: str, body: bytes, headers: dict[str, str], record: Record
-) -> None:
-    """Send `body` and fill `record` with what happened. A failure becomes `record.error`."""
-    connection = connections.take()
-    complete = False
-    try:
-        record.sent_s = connections.clock()
-        connection.request("POST", connections.path(path), body, headers)
-        response = connection.getresponse()
-        record.status = response.status
-        if response.status != 200:
-            words = response.read(ERROR_BYTES).decode("utf-8", "replace")
-            record.error = f"HTTP {response.status}: {_server_words(words)}"
-            return
-        _read_answer(response, connections.clock, record)
-        complete = True
-    except TimeoutError:
-        record.error = f"timed out: nothing arrived for {connections.timeout_s:g} s"
-    except (BrokenStreamError, OSError, http.client.HTTPException) as error:
-        record.error = f"{type(error).__name__}: {error}".strip(": ")
-    finally:
-        if complete and connection.sock is not None:
-            connections.give_back(connection)
-        else:
-            connection.close()
-
-
-def _read_answer(
-    response: http.client.HTTPResponse, clock: Callable[[], float], record: Record
-) -> None:
-    parser = EventParser()
-    done = False
-    while data := response.read1(READ_BYTES):
-        now = clock()
+def take_answer(pieces: Iterable[tuple[float, bytes]], record: Record) -> None:
+    """Fill `record` from the pieces of a streamed answer. Raises BrokenStreamError."""
+    parser, stamps, done = EventParser(), record.chunk_s, False
+    for now, data in pieces:
         for payload in parser.feed(data):
-            if payload == b"[DONE]":
+            if payload == DONE:
                 done = True
-            elif _take_event(payload, record):
-                record.chunk_s.append(now)
+            elif (stamps and _is_more_text(payload)) or _take_event(payload, record):
+                stamps.append(now)
     if not done:
         raise BrokenStreamError("the stream ended before [DONE]")
-    if not record.chunk_s:
+    if not stamps:
         raise BrokenStreamError("the answer carried no text")
-    record.first_token_s, record.last_token_s = record.chunk_s[0], record.chunk_s[-1]
+    record.first_token_s, record.last_token_s = stamps[0], stamps[-1]
+
+
+def _is_more_text(payload: bytes) -> bool:
+    """Whether an event is one more like the first with text, with nothing else to know."""
+    return (
+        TEXT.search(payload) is not None and USAGE.search(payload) is None and ERROR not in payload
+    )
+
+
+def text_of(pieces: Iterable[tuple[float, bytes]]) -> str:
+    """What was said: the content of all events of a complete answer."""
+    parser = EventParser()
+    found = []
+    for _, data in pieces:
+        for payload in parser.feed(data):
+            if payload != DONE:
+                for choice in json.loads(payload).get("choices") or ():
+                    found.append((choice.get("delta") or {}).get("content") or "")
+    return "".join(found)
+
+
+def server_words(body: bytes) -> str:
+    """The message of an OpenAI-style error body, else its beginning."""
+    text = body.decode("utf-8", "replace")
+    try:
+        error = json.loads(text)["error"]
+        text = error["message"] if isinstance(error, dict) else str(error)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return " ".join(str(text).split())[:300]
 
 
 def _take_event(payload: bytes, record: Record) -> bool:
@@ -141,13 +99,3 @@ def _take_usage(usage: dict[str, Any], record: Record) -> None:
     record.output_tokens = usage.get("completion_tokens")
     # Without --enable-prompt-tokens-details the block is null: unknown, not 0.
     record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-
-
-def _server_words(body: str) -> str:
-    """The message of an OpenAI-style error body, else its beginning."""
-    try:
-        error = json.loads(body)["error"]
-        words = error["message"] if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        words = body
-    return " ".join(str(words).split())[:300]

@@ -116,7 +116,7 @@ FAULTS = {
     "401": (401, "HTTP 401: stub says 401"),
     "429": (429, "HTTP 429: stub says 429"),
     "500": (500, "HTTP 500: stub says 500"),
-    "break": (200, "IncompleteRead"),
+    "break": (200, "the connection ended before the answer did"),
     "error-event": (200, "the server sent an error"),
     "garbage": (200, "not JSON"),
     "null-event": (200, "no chat chunk"),

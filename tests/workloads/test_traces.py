@@ -135,9 +135,7 @@ def test_ragpulse_from_its_folder_its_file_and_an_archive(tmp_path: Path) -> Non
         assert found.parts[0] == ("sys_prompt", 1, 10)
         assert [name for _, name, _ in found.parts] == [1, 2, 3, 4, 5]
     (data / "2_passages.jsonl").write_text("")
-    with pytest.raises(
-        UsageError, match="names 2, which no side file has"
-    ):
+    with pytest.raises(UsageError, match="names 2, which no side file has"):
         read(data)
 
 
@@ -214,9 +212,7 @@ def test_a_file_without_a_request(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="t: no request in it"):
         read(path, "mooncake")
     path.write_text("{}\n")
-    with pytest.raises(
-        UsageError, match=r"\(1 bad lines, the first: .*t:1: field"
-    ):
+    with pytest.raises(UsageError, match=r"\(1 bad lines, the first: .*t:1: field"):
         read(path, "mooncake", skip_bad=True)
     with pytest.raises(UsageError, match="nowhere: no such file"):
         read(tmp_path / "nowhere", "mooncake")

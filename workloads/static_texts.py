@@ -1,0 +1,113 @@
+"""Static prefixes of an exact length: a prompt folder's prose, filled up or cut to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from workloads.draws import stream
+from workloads.lexicon import OPENING, Lexicon, fitted
+from workloads.prompts import PromptFolder
+from workloads.request import Message, Prefix
+from workloads.tokens import common_prefix
+
+PROBE_TOKENS = 8
+SLACK_TOKENS = 48
+"""Room that is left for names of other lengths when prose is cut once for all prefixes."""
+OTHER_OPENING = "Alpha"
+
+TENANT_NAMES = (
+    "Northgate Garden Supply,Verdant Home,Brookside Tools,Kepler Outdoor,Old Mill Nursery,"
+    "Sunrow Hardware,Pine & Petal,Meadowline,The Rain Shop,Castle Gardens"
+).split(",")
+
+
+def tenant_name(number: int) -> str:
+    """A name for tenant `number`, distinct for every number and different in its first words."""
+    name = TENANT_NAMES[number % len(TENANT_NAMES)]
+    round_ = number // len(TENANT_NAMES)
+    return f"{name} {round_ + 1}" if round_ else name
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def system(text: str) -> Message:
+    return {"role": "system", "content": text}
+
+
+@dataclass(slots=False)
+class StaticTexts:
+    """Makes prefixes for one tokenizer from one folder. `seed` decides the filling."""
+
+    lexicon: Lexicon
+    folder: PromptFolder
+    seed: int
+
+    @cached_property
+    def tail_tokens(self) -> int:
+        """Tokens behind the static part of a chat whose user says one word: that, and the opening
+        of the answer."""
+        one, other = (
+            self.lexicon.encode([system("x"), user(text)], ()) or []
+            for text in (OPENING, OTHER_OPENING)
+        )
+        return len(one) - common_prefix(one, other)
+
+    def prefix(self, name: str, static_tokens: int, salt: str | None, text: str = "") -> Prefix:
+        """A static prefix of exactly `static_tokens`: the folder's system message for `name`, then
+        `text`, then filling. UsageError where that is more already."""
+        prose = self._named(name)
+        whole = self._cut(static_tokens, text) if text == "" else prose
+        start = whole.replace(MARK, name) if text == "" else prose
+        rng = stream(self.seed, f"static {name}")
+
+        def chat(words: str) -> list[Message]:
+            return [system(start + text + words), user(OPENING)]
+
+        words = fitted(self.lexicon, chat, static_tokens + self.tail_tokens, rng)
+        return self.of_messages(name, (system(start + text + words),), salt)
+
+    def of_messages(self, name: str, messages: tuple[Message, ...], salt: str | None) -> Prefix:
+        """A prefix with probes that no request begins like."""
+        rng = stream(self.seed, f"probes {name}")
+        first, second = (
+            (user(opening + self.lexicon.words(PROBE_TOKENS, rng)),)
+            for opening in (OPENING, OTHER_OPENING)
+        )
+        return Prefix(name, messages, (first, second), (), salt)
+
+    def _named(self, name: str) -> str:
+        text = self.folder.system(_variables(self.folder, name))["content"]
+        # Prefixes of different tenants differ from their first words on.
+        return text if name in text else f"{name}.\n{text}"
+
+    def _cut(self, static_tokens: int, text: str) -> str:
+        """The prose for any name, at most as long as `static_tokens` allow; cut between words."""
+        if static_tokens not in self._cuts:
+            prose = self._named(MARK)
+            words = prose.split(" ")
+            low, high = 1, len(words)
+            room = static_tokens + self.tail_tokens - SLACK_TOKENS
+            while low < high:
+                middle = (low + high + 1) // 2
+                chat = [system(" ".join(words[:middle]) + text), user(OPENING)]
+                low, high = (
+                    (middle, high) if self.lexicon.tokens(chat) <= room else (low, middle - 1)
+                )
+            self._cuts[static_tokens] = " ".join(words[:low])
+        return self._cuts[static_tokens]
+
+    @cached_property
+    def _cuts(self) -> dict[int, str]:
+        return {}
+
+
+MARK = "Northgate Garden Supply"
+"""Stands for any name while prose is cut."""
+
+
+def _variables(folder: PromptFolder, name: str) -> Mapping[str, str]:
+    return {**folder.variables, "tenant": name}
