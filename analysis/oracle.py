@@ -1,14 +1,15 @@
-"""What the cache should have hit, computed from the schedule alone.
+"""What the cache should have hit, computed from the prompts alone.
 
-Replays the planned prompts through an unbounded prefix cache in the order in which they were sent,
-and counts what the engine's own rule of reuse would find. Whole blocks:
-floor(min(shared, prompt − 1) / block) · block. Eviction is not modelled: when the prompts do not
-fit into the engine's capacity, the expectation is an upper bound.
+Replays them through an unbounded prefix cache in the order in which they were sent, and counts what
+the engine's own rule of reuse would find. Whole blocks: floor(min(shared, prompt − 1) / block) ·
+block. Eviction is not modelled: when the prompts do not fit into the engine's capacity, the
+expectation is an upper bound. Prompts with different cache salts share nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from serving.engine import Engine
 
@@ -20,46 +21,62 @@ class PrefixCache:
         self.block_tokens = block_tokens
         self._chains: set[int] = set()
 
-    def shared(self, prompt: Sequence[int]) -> int:
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def shared(self, prompt: Sequence[int], salt: str | None = None) -> int:
         """Leading tokens of `prompt`, in whole blocks, that some earlier prompt starts with."""
         blocks = 0
-        for link in self._links(prompt):
+        for link in self._links(prompt, salt):
             if link not in self._chains:
                 break
             blocks += 1
         return blocks * self.block_tokens
 
-    def add(self, prompt: Sequence[int]) -> None:
-        self._chains.update(self._links(prompt))
+    def add(self, prompt: Sequence[int], salt: str | None = None) -> None:
+        self._chains.update(self._links(prompt, salt))
 
-    def _links(self, prompt: Sequence[int]) -> Iterable[int]:
+    def _links(self, prompt: Sequence[int], salt: str | None) -> Iterable[int]:
         """One hash per full block, over the block and everything before it."""
-        chain = 0
+        chain = hash(salt) if salt else 0
         for start in range(0, len(prompt) - self.block_tokens + 1, self.block_tokens):
             chain = hash((chain, *prompt[start : start + self.block_tokens]))
             yield chain
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A prompt as it was sent. `leaves` is what the engine keeps of it: the prompt, and what is
+    known of the answer behind it."""
+
+    id: str
+    prompt: Sequence[int]
+    salt: str | None = None
+    leaves: Sequence[int] = field(default=())
+    sent_s: float = 0.0
+    ready_s: float | None = None
+    """When its blocks can be found by others: with its first token."""
+
+
 def expected_cached_tokens(
-    order: Iterable[str],
-    prompts: Mapping[str, Sequence[int]],
-    before: Iterable[Sequence[int]],
+    order: Iterable[Sent],
+    before: Iterable[tuple[Sequence[int], str | None]],
     engine: Engine,
     block_tokens: int,
 ) -> dict[str, int]:
-    """Expected cached tokens of each request id in `order` (the order of sending).
+    """Expected cached tokens of each request in `order` (the order of sending).
 
-    `before` are prompts that were sent before the clock started: proving and warming.
+    `before` are prompts, with their salts, that were sent before the clock started: proving and
+    warming.
     """
     cache = PrefixCache(block_tokens)
-    for prompt in before:
-        cache.add(prompt)
+    for prompt, salt in before:
+        cache.add(prompt, salt)
     expected = {}
-    for request_id in order:
-        prompt = prompts[request_id]
-        shared = cache.shared(prompt)
-        expected[request_id] = engine.expected_cached_tokens(shared, len(prompt), block_tokens)
-        cache.add(prompt)
+    for sent in order:
+        shared = cache.shared(sent.prompt, sent.salt)
+        expected[sent.id] = engine.expected_cached_tokens(shared, len(sent.prompt), block_tokens)
+        cache.add(sent.leaves or sent.prompt, sent.salt)
     return expected
 
 
@@ -68,4 +85,4 @@ def distinct_tokens(prompts: Iterable[Sequence[int]], block_tokens: int) -> int:
     cache = PrefixCache(block_tokens)
     for prompt in prompts:
         cache.add(prompt)
-    return len(cache._chains) * block_tokens
+    return len(cache) * block_tokens

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from serving.counters import CacheCounters, CacheFacts, Metrics, parse
 from serving.engine import Engine
@@ -50,6 +52,11 @@ class Phase:
     generator_cpu: float | None
     """CPU seconds per wall second of the busiest load process; 1.0 is one core."""
 
+    lags_s: list[float]
+    """How late the load generator's event loop was, sampled every 50 ms."""
+    tokens: dict[str, list[int]] | None
+    """Of prompts with the server's own answers in them; None where there are none."""
+
     @property
     def canary(self) -> list[int] | None:
         """Token ids of the prompt that proving left in the cache; None where unknown."""
@@ -85,7 +92,23 @@ def read_phase(folder: Path, arm: str, repeat: int, server: str, engine: Engine)
         schedule_hashes=hashes,
         command=(read_json(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
+        lags_s=_lags(folder / "records"),
+        tokens=read_tokens(folder / "tokens.parquet"),
     )
+
+
+def read_tokens(path: Path) -> dict[str, list[int]] | None:
+    """Token ids by prompt; None where there is no such file that can be read."""
+    try:
+        table = pq.read_table(path).to_pydict()
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return dict(zip(table["id"], table["token_ids"], strict=True))
+
+
+def _lags(folder: Path) -> list[float]:
+    found = (read_json(path) for path in folder.glob("load-*.json"))
+    return [lag for load in found if load for lag in load.get("lags_s", ())]
 
 
 def read_json(path: Path) -> Any:

@@ -6,6 +6,7 @@ runs/NAME-TIMESTAMP/
   tokens-SERVER.parquet    token ids of every planned prompt (absent without a tokenizer)
   compiled/SERVER/         the static prefixes that the aot arm warms, as `aot compile` writes them
   phases/r1-jit/           one arm of one repeat; with several servers r1-jit@SERVER
+    tokens.parquet         token ids of the prompts that have the server's own answers in them
     records/               requests-N.jsonl, load-N.json: written by the load side
     metrics-before.txt, metrics-after.txt    the engine's /metrics around the replay
     facts.json             what the engine said of its cache
@@ -22,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from analysis.phases import RECORD_COLUMNS, Phase, read_json, read_phase
+from analysis.oracle import Sent
+from analysis.phases import RECORD_COLUMNS, Phase, read_json, read_phase, read_tokens
 from configs.errors import UsageError
 from configs.schema import ARMS
 from serving.engine import Engine
 from serving.engines import ENGINES, OPENAI
 from workloads import schedule as schedule_file
 from workloads.request import Schedule
+from workloads.tokens import common_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,69 @@ class ServerRun:
         if not frames:
             return pd.DataFrame(columns=RECORD_COLUMNS)
         return pd.concat(frames, ignore_index=True)
+
+    def prompts(self, phase: Phase) -> dict[str, list[int]]:
+        """Token ids of every prompt of a phase: as planned, or with the answers that it got."""
+        return (self.tokens or {}) | (phase.tokens or {})
+
+    def sent(self, phase: Phase) -> list[Sent] | None:
+        """The prompts of a phase in the order of sending (a request that failed may still have
+        filled the cache; one that was never sent has not). None where their tokens are unknown."""
+        records = phase.records[phase.records["status"].notna()].sort_values("sent_s")
+        tokens = self.prompts(phase)
+        if self.tokens is None or not set(records["id"]) <= tokens.keys():
+            return None
+        salts, leaves = self._salts(), self._leaves(tokens)
+        rows = zip(records["id"], records["sent_s"], records["first_token_s"], strict=True)
+        return [
+            Sent(
+                id_, tokens[id_], salts.get(id_), leaves.get(id_, ()), sent_s,
+                None if ready_s != ready_s else ready_s,
+            )
+            for id_, sent_s, ready_s in rows
+        ]  # fmt: skip
+
+    def before(self, phase: Phase) -> list[tuple[list[int], str | None]]:
+        """What was in the cache when the clock started, with its salts: proving, and warming."""
+        found: list[tuple[list[int], str | None]] = [(phase.canary, None)] if phase.canary else []
+        if phase.arm == "aot":
+            warmed = {w["id"] for w in phase.warmed or ()}
+            for key, ids in (self.tokens or {}).items():
+                prefix = key.removeprefix("probe/").rpartition("/")[0]
+                if key.startswith("probe/") and prefix in warmed:
+                    found.append((ids, self._salt_of(prefix)))
+        return found
+
+    def static_prefixes(self) -> dict[str, list[int]]:
+        """The static tokens of each prefix: what its two probes share."""
+        tokens = self.tokens or {}
+        found = {}
+        for prefix in self.schedule.prefixes if self.schedule else ():
+            pair = [tokens.get(f"probe/{prefix}/{n}") for n in (0, 1)]
+            if pair[0] and pair[1]:
+                found[prefix] = pair[0][: common_prefix(pair[0], pair[1])]
+        return found
+
+    def _salt_of(self, prefix: str) -> str | None:
+        return self.schedule.prefixes[prefix].salt if self.schedule else None
+
+    def _salts(self) -> dict[str, str | None]:
+        return (
+            {r.id: self._salt_of(r.prefix) for r in self.schedule.requests} if self.schedule else {}
+        )
+
+    def _leaves(self, tokens: dict[str, list[int]]) -> dict[str, list[int]]:
+        """What a request leaves in the cache besides its prompt: its answer, as far as the next
+        turn's prompt shows it. The last token was generated and not computed."""
+        found = {}
+        for r in self.schedule.requests if self.schedule else ():
+            if r.appends and r.after in tokens and r.id in tokens:
+                before, now = tokens[r.after], tokens[r.id]
+                shared = common_prefix(before, now)
+                if shared == len(before):
+                    made = self.schedule.output_tokens(self.schedule.by_id[r.after])  # type: ignore[union-attr]
+                    found[r.after] = now[: shared + made - 1]
+        return found
 
     def of_arm(self, arm: str) -> list[Phase]:
         return [p for p in self.phases if p.arm == arm]
@@ -125,7 +189,7 @@ def load(folder: Path) -> Run:
             found = read_phase(folder / "phases" / planned["folder"], arm, repeat, name, engine)
             lacking += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
             phases += [found] if found else []
-        tokens = _tokens(folder / tokens_file(name))
+        tokens = read_tokens(folder / tokens_file(name))
         if tokens is None:
             lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
         servers.append(ServerRun(name, facts, schedule, digest, phases, tokens, lacking))
@@ -171,11 +235,3 @@ def _manifest_from_folders(folder: Path) -> dict[str, Any]:
         "command": "unknown",
         "phases": phases,
     }
-
-
-def _tokens(path: Path) -> dict[str, list[int]] | None:
-    try:
-        table = pq.read_table(path).to_pydict()
-    except (OSError, pa.ArrowInvalid):
-        return None
-    return dict(zip(table["id"], table["token_ids"], strict=True))

@@ -3,7 +3,7 @@
 arms.ARM.{ttft_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
-                cached_tokens,prompt_tokens}
+                cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import metrics, oracle
+from analysis import losses, metrics, oracle
 from analysis.compare import Speedup, median_speedup, pair
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
@@ -125,6 +125,7 @@ def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str
         "predicted_hit_ratio": predicted_hit_ratio(run, phases, good),
         "cached_tokens": metrics.total(good["cached_tokens"]),
         "prompt_tokens": metrics.total(good["prompt_tokens"]),
+        "losses": losses_of(run, phases),
     }
 
 
@@ -139,11 +140,12 @@ def expected_hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
     cached = prompts = 0
     for phase in phases:
         expected = expected_by_request(run, phase)
-        if expected is None or run.tokens is None:
+        if expected is None:
             return None
+        tokens = run.prompts(phase)
         answered = set(phase.records.loc[phase.records["error"].isna(), "id"])
         cached += sum(n for r, n in expected.items() if r in answered)
-        prompts += sum(len(run.tokens[r]) for r in expected if r in answered)
+        prompts += sum(len(tokens[r]) for r in expected if r in answered)
     return cached / prompts if prompts else None
 
 
@@ -164,19 +166,40 @@ def predicted_hit_ratio(run: ServerRun, phases: list[Phase], good: pd.DataFrame)
 def expected_by_request(run: ServerRun, phase: Phase) -> dict[str, int] | None:
     """Expected cached tokens of each recorded request, in the order of sending (a request that
     failed may still have filled the cache); None without token ids or block size."""
-    order = [str(i) for i in phase.records.sort_values("sent_s")["id"]]
-    if run.tokens is None or not set(order) <= run.tokens.keys():
+    order = run.sent(phase)
+    if order is None:
         return None
     if phase.arm == "jit":
-        return dict.fromkeys(order, 0)
+        return dict.fromkeys((s.id for s in order), 0)
     if phase.facts is None or phase.facts.block_tokens is None:
         return None
-    before = [phase.canary] if phase.canary else []
-    if phase.arm == "aot":
-        before += [ids for key, ids in run.tokens.items() if key.startswith("probe/")]
     return oracle.expected_cached_tokens(
-        order, run.tokens, before, run.engine, phase.facts.block_tokens
+        order, run.before(phase), run.engine, phase.facts.block_tokens
     )
+
+
+def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
+    """Where the prompt tokens went, summed over phases of a caching arm; None where unknown."""
+    total: dict[str, int] = {}
+    for phase in phases:
+        order = run.sent(phase)
+        if order is None or phase.arm == "jit" or phase.facts is None or run.schedule is None:
+            return None
+        good = phase.records[phase.records["error"].isna()]
+        cached = dict(zip(good["id"], good["cached_tokens"], strict=True))
+        if not phase.facts.block_tokens or any(n != n for n in cached.values()):
+            return None
+        static = {p: len(ids) for p, ids in run.static_prefixes().items()}
+        of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
+        found = losses.attribute(
+            [s for s in order if s.id in cached], {k: int(v) for k, v in cached.items()},
+            of_request, run.before(phase), run.engine, phase.facts.block_tokens,
+        )  # fmt: skip
+        if found is None:
+            return None
+        for key, tokens in found.as_json().items():
+            total[key] = total.get(key, 0) + tokens
+    return total or None
 
 
 def _comparison(frame: pd.DataFrame) -> dict[str, Any]:

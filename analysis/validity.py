@@ -85,26 +85,33 @@ def _planned_tokens(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     if run.tokens is None:
         yield Finding("warning", check, "no tokenizer, so the planned counts are unknown")
         return
-    good = frame[frame["ok"] & frame["prompt_tokens"].notna()]
-    planned = good["id"].map({k: len(v) for k, v in run.tokens.items()})
-    wrong = int((planned != good["prompt_tokens"]).sum())
+    wrong = known = 0
+    for phase in run.phases:
+        counts = {k: len(v) for k, v in run.prompts(phase).items()}
+        rows = phase.records[phase.records["error"].isna() & phase.records["prompt_tokens"].notna()]
+        planned = rows["id"].map(counts).dropna()
+        known += len(planned)
+        wrong += int((planned != rows["prompt_tokens"].loc[planned.index]).sum())
     if wrong:
-        yield Finding("void", check, f"{wrong} of {len(good)} prompts have another token count")
+        yield Finding("void", check, f"{wrong} of {known} prompts have another token count")
+    elif known < int((frame["ok"] & frame["prompt_tokens"].notna()).sum()):
+        yield Finding("warning", check, f"{known} counts agree; of the others none was planned")
     else:
-        yield Finding("ok", check, f"{len(good)} of {len(good)} counts agree")
+        yield Finding("ok", check, f"{known} of {known} counts agree")
 
 
 def _output_tokens(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     check = "arms generated the same number of tokens"
     good = frame[frame["ok"]]
     counts = good.groupby(["id", "repeat"])["output_tokens"].nunique()
-    planned = run.schedule.max_tokens if run.schedule and run.schedule.ignore_eos else None
-    short = int((good["output_tokens"] < planned).sum()) if planned else 0
+    schedule = run.schedule if run.schedule and run.schedule.ignore_eos else None
+    limits = {r.id: schedule.output_tokens(r) for r in schedule.requests} if schedule else {}
+    short = int((good["output_tokens"] < good["id"].map(limits)).sum()) if limits else 0
     if (counts > 1).any():
         detail = f"{int((counts > 1).sum())} requests have different output lengths between arms"
         yield Finding("void", check, detail)
     elif short:
-        detail = f"{short} answers are shorter than the planned {planned}, equally in every arm"
+        detail = f"{short} answers are shorter than planned, equally in every arm"
         yield Finding("warning", check, detail)
     else:
         yield Finding("ok", check, "equal for every request")

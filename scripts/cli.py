@@ -14,13 +14,13 @@ import typer
 from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
-from configs.schema import ARMS, Arm
 from scripts.cli_ask import ask
 from scripts.cli_install import engine_app, model_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
 from scripts.cli_savings import savings
+from scripts.cli_traffic import arm_named, schedule
 from scripts.cli_warm import residency, warm
 from scripts.terminal import err, note, out, say, status
 
@@ -43,6 +43,7 @@ app = typer.Typer(
 app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")
 app.command("compile")(compile_command)
+app.command()(schedule)
 app.command()(lint)
 app.command()(oracle)
 app.command()(savings)
@@ -64,30 +65,6 @@ TrafficArgument = Annotated[
 ]
 
 
-def _arm(name: str) -> Arm:
-    if name not in ARMS:
-        raise UsageError(f"--arm: '{name}' is no arm; choose {', '.join(ARMS)}")
-    return name
-
-
-@app.command()
-def schedule(
-    workload: Annotated[Path, typer.Argument(help="workload .yaml")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="schedule file to write")],
-) -> None:
-    """Draw the seeded request schedule of a workload: the same bytes on any machine."""
-    from scripts import plan
-    from workloads import schedule as schedule_file
-
-    made = plan.schedule_of(workload)
-    digest = schedule_file.write(made, output)
-    last_s = made.requests[-1].at_s
-    say(
-        f"{output}: {len(made.requests)} requests over {last_s:.1f} s, "
-        f"{len(made.prefixes)} static prefixes, sha256 {digest}"
-    )
-
-
 @app.command()
 def serve(
     server: Annotated[Path, typer.Argument(help="server .yaml")],
@@ -102,10 +79,10 @@ def serve(
 
     launcher = launch.prepare(server)
     if dry_run:
-        say(launcher.plan(_arm(arm)).as_shell())
+        say(launcher.plan(arm_named(arm)).as_shell())
         return
     log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
-    with launcher.up(_arm(arm), log) as up:
+    with launcher.up(arm_named(arm), log) as up:
         url, name = up.plan.base_url, up.plan.served_name
         key = (
             ' -H "Authorization: Bearer $' + launcher.config.api_key_env + '"'
@@ -146,9 +123,9 @@ def load(
     from scripts import plan
     from serving.endpoint import connect
 
-    label = _arm(arm)
-    made = plan.schedule_of(traffic)
+    label = arm_named(arm)
     endpoint = connect(url, model, api_key_env)
+    made = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{made.name}-{stamp}"
     load_script.load_into(folder, made, endpoint, label)

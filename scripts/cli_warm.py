@@ -69,7 +69,7 @@ def warm(
     if not prompts:
         if watch or len(what) != 1:
             raise UsageError("--watch and several files need compiled prompts: aot compile")
-        schedule = plan.schedule_of(what[0])
+        schedule = plan.schedule_of(what[0], endpoints[0].tokenize)
         found = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
         _show(found)
         warm_room.insist(found)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.runs import tokens_file
 from configs.errors import ConfigError, UsageError
 from configs.load import load, load_server, load_workload
 from configs.schema import Arm, ExperimentConfig
@@ -76,7 +77,7 @@ def prepare(path: Path) -> Experiment:
     for target in targets:
         encode = encoders[target.name]
         tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
-        plan.check_context(schedule, tokens[target.name], target.context_tokens)
+        plan.check_context(schedule, tokens[target.name], target.context_tokens, encode)
     return Experiment(path, config, workload, targets, schedule, tokens)
 
 
@@ -132,7 +133,7 @@ def create(experiment: Experiment, runs: Path) -> Path:
     digest = schedule_file.write(experiment.schedule, folder / "schedule.jsonl")
     servers = {}
     for target in experiment.targets:
-        plan.write_tokens(experiment.tokens[target.name], folder, target.name)
+        plan.write_tokens(experiment.tokens[target.name], folder / tokens_file(target.name))
         servers[target.name] = manifest.server(
             target.engine.name,
             target.model_name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from analysis.runs import tokens_file
 from configs.errors import UsageError
 from configs.schema import Arm
 from scripts import manifest, plan
@@ -49,7 +50,7 @@ def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) ->
         plan.write_compiled(compiled, folder, SERVER)
         phase.warm(endpoint, engine, schedule, compiled)
     _register(phase, endpoint)
-    phase.replay(endpoint, engine, schedule, alive=lambda: True)
+    phase.replay(endpoint, engine, schedule, lambda: True, endpoint.tokenize)
 
 
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:
@@ -102,7 +103,7 @@ def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine
     digest = schedule_file.write(schedule, folder / "schedule.jsonl")
     with status("counting the tokens of the planned prompts"):
         tokens = plan.count_tokens(schedule, endpoint.tokenize)
-    plan.write_tokens(tokens, folder, SERVER)
+    plan.write_tokens(tokens, folder / tokens_file(SERVER))
     version = engine.version(endpoint.page(engine))
     versions = {engine.name: version} if version else {}
     server = manifest.server(engine.name, endpoint.model, versions=versions)

@@ -20,6 +20,7 @@ from workloads import traces
 from workloads.blocks import BlockTrace, regroup
 from workloads.corrections import CORRECTIONS
 from workloads.request_log import Logged, as_logged, as_traced
+from workloads.tokens import ChatTokenizer
 from workloads.trace_blocks import Encode, block_trace
 from workloads.trace_file import Rows
 from workloads.traced import Traced
@@ -36,12 +37,16 @@ class Source:
 
     rows: Rows
     format: Format
-    encode: Encode | None
+    tokenizer: ChatTokenizer | None
+
+    @property
+    def encode(self) -> Encode | None:
+        return self.tokenizer.encode_many if self.tokenizer else None
 
     def requests(self) -> Iterator[Traced]:
         if self.format is not SCHEDULE:
             return traces.read(self.rows, self.format)
-        return _planned(self.rows.path)
+        return _planned(self.rows.path, self.tokenizer.encode if self.tokenizer else None)
 
     def blocks(self, block_tokens: int | None) -> BlockTrace:
         return block_trace(self.requests(), self.format, block_tokens, self.encode)
@@ -57,18 +62,21 @@ def source(path: Path, format_name: str | None, model: str | None, skip_bad: boo
         raise UsageError(f"--format: '{format_name}' is none of {', '.join(FORMATS)}")
     if not path.exists():
         raise UsageError(f"{path}: no such file")
-    encode = tokenizer_of(model).encode_many if model else None
+    tokenizer = tokenizer_of(model) if model else None
     rows = Rows(path, skip_bad)
     if format_name:
-        return Source(rows, FORMATS[format_name], encode)
+        return Source(rows, FORMATS[format_name], tokenizer)
     if path.suffix in (".yaml", ".yml") or schedule_file.is_schedule(path):
-        return Source(rows, SCHEDULE, encode)
-    return Source(rows, traces.detect(path), encode)
+        return Source(rows, SCHEDULE, tokenizer)
+    return Source(rows, traces.detect(path), tokenizer)
 
 
-def _planned(path: Path) -> Iterator[Traced]:
-    schedule = plan.schedule_of(path)
-    for number, request in enumerate(schedule.requests, 1):
+def _planned(path: Path, encode: plan.Encode | None) -> Iterator[Traced]:
+    schedule = plan.schedule_of(path, encode)
+    left_out = len(schedule.requests) - len(schedule.planned)
+    if left_out:
+        note(f"{left_out} turns left out: a server's own answers are in them, which are not known")
+    for number, request in enumerate(schedule.planned, 1):
         messages, tools = schedule.chat_of(request)
         yield Traced(number, at_s=request.at_s, messages=tuple(messages), tools=tools)
 

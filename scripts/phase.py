@@ -23,6 +23,7 @@ from serving.endpoint import Endpoint
 from serving.engine import Engine
 from workloads import replay
 from workloads.compiled import Compiled
+from workloads.record import parse_lines
 from workloads.request import Schedule
 
 
@@ -67,8 +68,7 @@ class Phase:
     ) -> None:
         """Fill the cache with the static prefixes that compiling found; CacheStateError unless all
         of them hit."""
-        salt = salts.of("warm") if salts else None
-        prefixes = plan.static_prefixes(schedule, compiled, salt)
+        prefixes = plan.static_prefixes(schedule, compiled, salts)
         if not prefixes:
             note("no static prefix fills a block: the aot arm has nothing to warm")
         with status("compiling static prefixes ahead of time") as line:
@@ -82,6 +82,7 @@ class Phase:
         engine: Engine,
         schedule: Schedule,
         alive: Callable[[], bool],
+        encode: plan.Encode,
         salts: Salts | None = None,
     ) -> None:
         """Replay between two snapshots of the counters, and mark the phase as done.
@@ -107,7 +108,19 @@ class Phase:
         if not alive():
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
         self._snapshot(endpoint, "metrics-after.txt")
+        self._count_answered(schedule, encode)
         self.write("done.json", {"ended_utc": datetime.now(UTC).isoformat()})
+
+    def _count_answered(self, schedule: Schedule, encode: plan.Encode) -> None:
+        """The tokens of prompts that have this phase's own answers in them."""
+        if not any(r.appends for r in schedule.requests):
+            return
+        answers: dict[str, str] = {}
+        for path in (self.folder / "records").glob("requests-*.jsonl"):
+            _, rows, _ = parse_lines(path.read_text(encoding="utf-8"))
+            answers |= {r["id"]: r["answer"] for r in rows if r.get("answer") is not None}
+        tokens = plan.count_answered(schedule, answers, encode)
+        plan.write_tokens(tokens, self.folder / "tokens.parquet")
 
     def _on(self) -> str:
         return f", {self.server}" if self.server else ""

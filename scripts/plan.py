@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.runs import tokens_file
 from configs.errors import UsageError
 from configs.files import replacing
 from configs.load import load_workload
+from configs.salts import Salts
 from serving.warm import StaticPrefix
 from workloads import compiled as compiled_file
 from workloads import scenarios
@@ -69,6 +70,17 @@ def count_probes(schedule: Schedule, encode: Encode) -> Tokens | None:
     return _count(chats, encode)
 
 
+def count_answered(schedule: Schedule, answers: Mapping[str, str], encode: Encode) -> Tokens | None:
+    """Token ids of the prompts that have the server's own answers in them, as far as these are
+    known; None when `encode` cannot tell."""
+    chats = {}
+    for request in schedule.requests:
+        if request.appends:
+            with suppress(KeyError):  # a turn before it failed: it was never sent
+                chats[request.id] = schedule.chat_of(request, answers)
+    return _count(chats, encode)
+
+
 def _count(chats: dict[str, Chat], encode: Encode) -> Tokens | None:
     tokens: Tokens = {}
     for key, chat in chats.items():
@@ -84,7 +96,7 @@ def probe_key(prefix_id: str, which: int) -> str:
 
 
 def static_prefixes(
-    schedule: Schedule, compiled: Mapping[str, Compiled], salt: str | None = None
+    schedule: Schedule, compiled: Mapping[str, Compiled], salts: Salts | None = None
 ) -> list[StaticPrefix]:
     """What to warm: per prefix, two chats that differ only in their dynamic part. A prefix that
     fills no block is left out: nothing of it can be found again."""
@@ -94,6 +106,7 @@ def static_prefixes(
         if made is not None and made.full_blocks == 0:
             continue
         static = made.static_tokens if made else None
+        salt = salts.of("warm", prefix.salt) if salts else prefix.salt
         fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
         found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
     return found
@@ -108,22 +121,36 @@ def write_compiled(compiled: Mapping[str, Compiled], run_folder: Path, server: s
         compiled_file.write(made, folder / f"{name or 'prefix'}.json")
 
 
-def check_context(schedule: Schedule, tokens: Tokens | None, context_tokens: int | None) -> None:
+def check_context(
+    schedule: Schedule, tokens: Tokens | None, context_tokens: int | None, encode: Encode | None
+) -> None:
     """UsageError when a prompt and its output do not fit into the model's context."""
-    if tokens is None or context_tokens is None:
+    if tokens is None or context_tokens is None or encode is None:
         return
-    longest = max(tokens, key=lambda key: len(tokens[key]))
-    needed = len(tokens[longest]) + schedule.max_tokens
-    if needed > context_tokens:
-        raise UsageError(
-            f"{longest} needs {needed} tokens (prompt and output), but context_tokens in the "
-            f"server file is {context_tokens}"
-        )
+    # Answers that are not there yet count as the words that they may have.
+    turns = {r.after for r in schedule.requests if r.appends}
+    longest_answers = {
+        r.id: " the" * schedule.output_tokens(r) for r in schedule.requests if r.id in turns
+    }
+    last = {r.id for r in schedule.requests if r.appends} - turns
+    for request in schedule.requests:
+        if request.id in tokens:
+            prompt = len(tokens[request.id])
+        elif request.id in last:
+            prompt = len(encode(*schedule.chat_of(request, longest_answers)) or ())
+        else:
+            continue
+        needed = prompt + schedule.output_tokens(request)
+        if needed > context_tokens:
+            raise UsageError(
+                f"{request.id} needs {needed} tokens (prompt and output), but context_tokens in "
+                f"the server file is {context_tokens}"
+            )
 
 
-def write_tokens(tokens: Tokens | None, run_folder: Path, server: str) -> None:
-    """tokens-SERVER.parquet: one row per prompt, id and token_ids. Nothing without tokens."""
-    if tokens is None:
+def write_tokens(tokens: Tokens | None, path: Path) -> None:
+    """One row per prompt, id and token_ids. Nothing without tokens."""
+    if not tokens:
         return
     table = pa.table(
         {
@@ -131,5 +158,5 @@ def write_tokens(tokens: Tokens | None, run_folder: Path, server: str) -> None:
             "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
         }
     )
-    with replacing(run_folder / tokens_file(server)) as partial:
+    with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")

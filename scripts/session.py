@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from analysis.runs import tokens_file
 from configs.errors import CacheStateError
 from configs.salts import Salts
 from scripts import plan
@@ -52,7 +53,8 @@ class Session:
         if phase.arm == "aot":
             compiled = self._compile(target, up.endpoint)
             phase.warm(up.endpoint, target.engine, self.schedule, compiled, salts)
-        phase.replay(up.endpoint, target.engine, self.schedule, up.alive, salts)
+        encode = self._encoder(target, up.endpoint)
+        phase.replay(up.endpoint, target.engine, self.schedule, up.alive, encode, salts)
 
     def _prove(
         self, phase: Phase, target: Target, endpoint: Endpoint, reset: str, salts: Salts | None
@@ -62,7 +64,8 @@ class Session:
             # Without a local tokenizer the server's own counts, once, before anything is measured.
             with status(f"counting the tokens of the planned prompts on {target.name}"):
                 self.tokens[target.name] = plan.count_tokens(self.schedule, encode)
-            plan.write_tokens(self.tokens[target.name], self.run_folder, target.name)
+            path = self.run_folder / tokens_file(target.name)
+            plan.write_tokens(self.tokens[target.name], path)
         wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts)
         with status(f"proving the cache state for {phase.name}"):
             nonce = f"{secrets.token_hex(6)} {self.run_folder.name} {phase.name}"

@@ -14,14 +14,13 @@ import gevent
 from geventhttpclient.response import HTTPParseError
 
 from workloads.bodies import Bodies, serialised
+from workloads.exchange import exchange
 from workloads.record import Record
 from workloads.request import Request, Schedule
-from workloads.stream import BrokenStreamError, server_words, take_answer, text_of
-from workloads.wire import Answer, Wire
+from workloads.stream import BrokenStreamError, text_of
+from workloads.wire import Wire
 
 LAG_EVERY_S = 0.05
-SPIN_S = 0.002
-"""The last stretch before a due time is waited for without sleeping: a timer may be late by it."""
 
 
 @dataclass(slots=True)
@@ -98,11 +97,8 @@ class Dispatcher:
         return self.schedule.mode == "open"
 
     def _wait_until(self, due_s: float) -> None:
-        left_s = due_s - self.clock()
-        if left_s > SPIN_S:
-            gevent.sleep(left_s - SPIN_S)
-        while self.clock() < due_s:
-            gevent.sleep(0)
+        while (left_s := due_s - self.clock()) > 0:
+            gevent.sleep(left_s)
 
     def _give_up(self, request: Request, before: Record) -> None:
         """The turns behind a failed one cannot be sent: each is a record that says so."""
@@ -132,20 +128,9 @@ class Dispatcher:
 
     def _exchange(self, request: Request, record: Record) -> None:
         body = self.bodies.of(request, self._answers)
-        record.sent_s = self.clock()
-        connection, record.sent_s = self.wire.send(body)
-        answer = Answer()
-        try:
-            self.wire.read(connection, answer)
-        finally:
-            record.status = answer.status
-        if record.status != 200:
-            words = server_words(b"".join(data for _, data in answer.body))
-            record.error = f"HTTP {record.status}: {words}"
-            return
-        take_answer(answer.body, record)
-        if any(f.appends for f in self._followers.get(request.id, ())):
-            record.answer = text_of(answer.body)
+        answer = exchange(self.wire, body, record)
+        if record.error is None and any(f.appends for f in self._followers.get(request.id, ())):
+            record.answer = text_of(answer.events()[1])
             self._answers[request.id] = serialised(record.answer)
 
     def _record(self, request: Request, due_s: float | None) -> Record:

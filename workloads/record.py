@@ -39,7 +39,8 @@ class Record:
     """What the server said, kept where a later turn has it in its history."""
 
     def to_line(self) -> str:
-        row = asdict(self)
+        # Not asdict(): it copies every chunk's time, and other answers wait for their stamps.
+        row = {name: getattr(self, name) for name in self.__slots__}
         if self.answer is None:
             del row["answer"]
         return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -11,13 +11,6 @@ class EventParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data:` payloads completed by `data`, in order (WHATWG HTML, section 9.2)."""
-        if (
-            not self._rest
-            and data.startswith(b"data: ")
-            and data.find(b"\n") == len(data) - 2
-            and data.endswith(b"\n\n")
-        ):
-            return [data[6:-2]]  # what nearly every piece is: one whole event of one line
         self._rest += data
         if b"\r" in self._rest:
             # A lone \r at the end may be the first half of \r\n: keep it for the next call.
@@ -28,7 +21,14 @@ class EventParser:
         return [payload for event in events if (payload := _payload(event)) is not None]
 
 
+def events(body: bytes) -> list[bytes]:
+    """The payloads of a whole body."""
+    return EventParser().feed(body)
+
+
 def _payload(event: bytes) -> bytes | None:
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]  # what nearly every event is
     parts = [
         line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
     ]

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
@@ -53,18 +54,19 @@ class ChatTokenizer:
     def render(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
         try:
-            return (
-                _jinja(self.clock)
-                .from_string(self.template)
-                .render(
-                    messages=list(messages),
-                    add_generation_prompt=True,
-                    tools=list(tools) or None,
-                    **self.special,
-                )
+            return _compiled(self.template, self.clock).render(
+                messages=list(messages),
+                add_generation_prompt=True,
+                tools=list(tools) or None,
+                **self.special,
             )
         except TemplateError as error:
             raise UsageError(f"the model's chat template refuses the messages: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str, clock: Callable[[], datetime]) -> Template:
+    return _jinja(clock).from_string(template)
 
 
 def from_folder(folder: Path) -> ChatTokenizer | None:

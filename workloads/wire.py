@@ -8,9 +8,12 @@ fills a buffer of 1,024 bytes first: it shows the first of several 200-byte even
 
 from __future__ import annotations
 
+import re
 import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import EINPROGRESS
+from os import strerror
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,40 +23,79 @@ from gevent.ssl import create_default_context
 from gevent.timeout import Timeout
 from geventhttpclient.response import HTTPResponse
 
+from workloads.sse import EventParser, events
+
 READ_BYTES = 65536
 IDLE_LIMIT_S = 4.0
 """uvicorn closes a connection that was idle for 5 s; ours are dropped before that."""
 LAST_CHUNK = b"0\r\n\r\n"
 READABLE = 1
+EMPTY_LINE = re.compile(rb"\n\n")
 
 Reads = list[tuple[float, bytes]]
 """When something arrived, and what."""
 
 
 class Answer(HTTPResponse):
-    """A response, and the pieces of its body as they are fed in."""
+    """A response, and when each piece of it came. `take` is given what arrived, in order."""
 
     def __init__(self) -> None:
         super().__init__("POST")
-        self.body: Reads = []
-        """What of the body came when, in order."""
-        self._fed: list[bytes] = []
+        self.reads: Reads = []
+        self._fed: list[bytes | bytearray] = []
 
     @property
     def status(self) -> int | None:
         """None while no head has arrived."""
         return self.status_code if self.headers_complete else None
 
-    def _on_body(self, data: bytes | bytearray) -> None:
-        self._fed.append(bytes(data))
+    @property
+    def body(self) -> bytes:
+        """All of it that has arrived."""
+        return b"".join(self._fed)
 
-    def take(self, now: float, data: bytes) -> None:
-        """`data` arrived at `now`."""
-        self.feed(data)
-        fed = self._fed
-        if fed:
-            self.body.append((now, fed[0] if len(fed) == 1 else b"".join(fed)))
-            fed.clear()
+    def _on_body(self, data: bytes | bytearray) -> None:
+        self._fed.append(data)
+
+    def take(self, reads: Reads) -> None:
+        """More has arrived; parsed in one go."""
+        self.reads += reads
+        self.feed(b"".join([data for _, data in reads]))
+
+    def events(self) -> tuple[list[float], list[bytes]]:
+        """The events of a streamed body, and when the last byte of each arrived."""
+        payloads = events(self.body)
+        raw = b"".join([data for _, data in self.reads])
+        # HTTP's own lines end with \r\n: an empty line of the body is one of the wire, and only it.
+        ends = [match.end() for match in EMPTY_LINE.finditer(raw)]
+        if len(ends) != len(payloads):
+            return self._piece_by_piece()
+        return self._times_of(ends), payloads
+
+    def _times_of(self, ends: list[int]) -> list[float]:
+        times = []
+        reads = iter(self.reads)
+        now, data = next(reads)
+        arrived = len(data)
+        for end in ends:
+            while end > arrived:
+                now, data = next(reads)
+                arrived += len(data)
+            times.append(now)
+        return times
+
+    def _piece_by_piece(self) -> tuple[list[float], list[bytes]]:
+        """For a server that writes its events in an unusual way: comments, CRLF, split lines."""
+        again, parser = Answer(), EventParser()
+        times: list[float] = []
+        payloads: list[bytes] = []
+        for now, data in self.reads:
+            again.feed(data)
+            found = parser.feed(again.body)
+            again._fed.clear()
+            times += [now] * len(found)
+            payloads += found
+        return times, payloads
 
 
 @dataclass(slots=True)
@@ -69,6 +111,7 @@ class Wire:
     _tls: Any = None
     _head: bytes = b""
     _address: tuple[str, int] = ("", 0)
+    _found: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
@@ -103,10 +146,11 @@ class Wire:
         """
         try:
             while not answer.message_complete:
-                for now, data in self._next(connection, answer.headers_complete):
-                    if not data:
-                        raise ConnectionError("the connection ended before the answer did")
-                    answer.take(now, data)
+                reads = self._next(connection, answer.headers_complete)
+                ended = not reads[-1][1]
+                answer.take(reads[:-1] if ended else reads)
+                if ended and not answer.message_complete:
+                    raise ConnectionError("the connection ended before the answer did")
         finally:
             if answer.message_complete and not answer.should_close():
                 self._idle.append((self.clock(), connection))
@@ -170,11 +214,37 @@ class Wire:
             if fresh and not select.select([connection.fileno()], [], [], 0)[0]:
                 return connection
             connection.close()
-        connection = socket.create_connection(self._address, self.timeout_s)
+        connection = self._connect()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
             return self._tls.wrap_socket(connection, server_hostname=self._address[0])
         return connection
+
+    def _connect(self) -> Any:
+        """Names are looked up once: gevent does it in a thread, for numbers too, and the loop would
+        wait for that thread whenever a stream starts."""
+        if not self._found:
+            host, port = self._address
+            try:
+                self._found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            except socket.gaierror as error:
+                raise OSError(f"{host}: {error.strerror}") from None
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in self._found:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                code = connection._sock.connect_ex(address)
+                if code == EINPROGRESS:
+                    socket.wait_write(connection.fileno(), self.timeout_s, TimeoutError())
+                    code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code == 0:
+                    return connection
+                failure = OSError(code, strerror(code))
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+        raise failure or OSError(f"{self._address[0]}: no address")
 
 
 def _is_chunked(head: bytes) -> bool:

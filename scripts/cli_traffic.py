@@ -1,0 +1,137 @@
+"""The verbs for traffic: draw a schedule, and replay it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs.errors import UsageError
+from configs.schema import ARMS, Arm
+from scripts.terminal import say, status
+
+if TYPE_CHECKING:
+    from workloads.lexicon import Encode
+    from workloads.request import Schedule
+    from workloads.trace_schedule import Options
+
+
+def arm_named(name: str) -> Arm:
+    """The arm; UsageError with the choices."""
+    if name not in ARMS:
+        raise UsageError(f"--arm: '{name}' is no arm; choose {', '.join(ARMS)}")
+    return name
+
+
+def schedule(
+    what: Annotated[
+        Path, typer.Argument(metavar="WORKLOAD|TRACE", help="workload .yaml, or a trace file")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="schedule file to write")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="model folder or recipe: texts of exact length in its tokens"),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="of a trace: mooncake, bailian, coding, ragpulse, azure, burstgpt, sharegpt, "
+            "openai; default: by the file",
+        ),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="of a trace: all lengths times this")] = 1.0,
+    speed: Annotated[float, typer.Option(help="of a trace: this many times as fast")] = 1.0,
+    window: Annotated[
+        str | None, typer.Option(help="of a trace: FROM:TO in its seconds, e.g. 0:600")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="of a trace: so many requests")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Poisson arrivals a second instead of the trace's times")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="of a trace: outputs of at most this")
+    ] = None,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="of a trace: put its requests in order of time")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="of a trace: count malformed lines and go on")
+    ] = False,
+) -> None:
+    """Draw the request schedule of a workload or a trace: the same bytes on any machine."""
+    from scripts import plan
+    from workloads import schedule as schedule_file
+
+    if what.suffix in (".yaml", ".yml"):
+        with status(f"drawing {what}"):
+            made = plan.schedule_of(what, _encoder(model))
+    else:
+        options = _options(scale, speed, window, limit, rate, max_tokens, sort)
+        with status(f"reading {what}"):
+            made = _of_trace(what, format_name, model, options, skip_bad)
+    digest = schedule_file.write(made, output)
+    last_s = made.requests[-1].at_s
+    say(
+        f"{output}: {len(made.requests)} requests over {last_s:.1f} s, "
+        f"{len(made.prefixes)} static prefixes, sha256 {digest}"
+    )
+
+
+def _encoder(model: str | None) -> Encode | None:
+    from scripts.compiling import tokenizer_of
+
+    return tokenizer_of(model).encode if model else None
+
+
+def _options(
+    scale: float,
+    speed: float,
+    window: str | None,
+    limit: int | None,
+    rate: float | None,
+    max_tokens: int | None,
+    sort: bool,
+) -> Options:
+    from configs.workload import PoissonArrivals
+    from workloads.trace_schedule import Options
+
+    for name, number in (("--scale", scale), ("--speed", speed), ("--rate", rate)):
+        if number is not None and not 0 < number < float("inf"):
+            raise UsageError(f"{name} {number}: expected a number above 0")
+    arrivals = PoissonArrivals(kind="poisson", rate_per_s=rate) if rate else None
+    return Options(scale, speed, _window(window), limit, sort, arrivals, max_tokens)
+
+
+def _window(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    low, _, high = text.partition(":")
+    try:
+        found = float(low or 0), float(high or "inf")
+    except ValueError:
+        raise UsageError(f"--window {text}: expected FROM:TO in seconds, e.g. 0:600") from None
+    if not 0 <= found[0] < found[1]:
+        raise UsageError(f"--window {text}: FROM must be 0 or more and below TO")
+    return found
+
+
+def _of_trace(
+    path: Path, format_name: str | None, model: str | None, options: Options, skip_bad: bool
+) -> Schedule:
+    from scripts import oracle
+    from workloads import trace_schedule
+    from workloads.lexicon import Lexicon
+
+    encode = _encoder(model)
+    if encode is None:
+        raise UsageError(
+            "a trace has lengths in tokens: name the model whose tokenizer counts: --model PATH"
+        )
+    source = oracle.source(path, format_name, None, skip_bad)
+    made = trace_schedule.schedule(
+        source.requests(), source.format, path.name, options, Lexicon(encode)
+    )
+    source.say_skipped()
+    return made

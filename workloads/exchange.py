@@ -1,0 +1,33 @@
+"""One request and its answer: sent, read with the times of arrival, and only then taken apart."""
+
+from __future__ import annotations
+
+import gevent
+
+from workloads.record import Record
+from workloads.stream import server_words, take_answer
+from workloads.wire import Answer, Wire
+
+A_MOMENT_S = 1e-5
+"""Lets the event loop look for what has arrived (sleep(0) would only let greenlets run)."""
+
+
+def exchange(wire: Wire, body: bytes, record: Record) -> Answer:
+    """Send `body` and fill `record`; an HTTP error is noted there.
+
+    Raises what `Wire` and `take_answer` raise; what is known by then is in `record`.
+    """
+    answer = Answer()
+    connection, record.sent_s = wire.send(body)
+    try:
+        wire.read(connection, answer)
+    finally:
+        record.status = answer.status
+    if record.status != 200:
+        record.error = f"HTTP {record.status}: {server_words(answer.body)}"
+        return answer
+    # While one answer is taken apart the pieces of all others wait to be stamped: in two halves.
+    gevent.sleep(A_MOMENT_S)
+    take_answer(*answer.events(), record)
+    gevent.sleep(A_MOMENT_S)
+    return answer
