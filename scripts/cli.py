@@ -124,6 +124,7 @@ def load(
     from serving.endpoint import connect
 
     label = arm_named(arm)
+    plan.check_traffic(traffic)
     endpoint = connect(url, model, api_key_env)
     made = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

@@ -65,6 +65,8 @@ def warm(
         return
     if not url:
         raise UsageError("--url is required: where is the server?")
+    if not prompts:
+        plan.check_traffic(what[0])
     endpoints = [connect(u, model, api_key_env) for u in url]
     if not prompts:
         if watch or len(what) != 1:

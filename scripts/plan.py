@@ -42,6 +42,14 @@ def schedule_of(path: Path, encode: Encode | None = None) -> Schedule:
     return schedule_file.read(path)
 
 
+def check_traffic(path: Path) -> None:
+    """UsageError for a workload or schedule file that is none, before a server is asked."""
+    if path.suffix in (".yaml", ".yml"):
+        load_workload(path)
+    else:
+        schedule_file.read(path)
+
+
 def local_encoder(model: str) -> Encode | None:
     """The tokenizer in the model's folder, if `model` is one and has one."""
     tokenizer = local_tokenizer(model)

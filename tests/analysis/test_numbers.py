@@ -26,7 +26,8 @@ def test_one_output_token_has_no_tpot() -> None:
 
 
 def expected(prompts: dict[str, list[int]], warmed: list[list[int]], block: int) -> dict[str, int]:
-    return oracle.expected_cached_tokens(prompts, prompts, warmed, VLLM(), block)
+    order = [oracle.Sent(id_, prompt) for id_, prompt in prompts.items()]
+    return oracle.expected_cached_tokens(order, [(w, None) for w in warmed], VLLM(), block)
 
 
 def test_expectation_counts_whole_blocks_of_the_longest_earlier_prompt() -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError, UsageError
-from configs.load import engine_recipe, load, load_server, recipe_names
+from configs.load import engine_recipe, load, load_server, load_workload, recipe_names
 from configs.places import CONFIGS
 from configs.pricing import PriceTable
-from configs.schema import ExperimentConfig, WorkloadConfig
+from configs.schema import ExperimentConfig
 from configs.server import EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
+from configs.workload import SupportBot
 
 SHAPES = {
     "engines": EngineRecipe,
     "models": ModelRecipe,
     "servers": ServerConfig,
-    "workloads": WorkloadConfig,
     "experiments": ExperimentConfig,
     "pricing": PriceTable,
 }
@@ -33,6 +33,8 @@ def wrong(tmp_path: Path, text: str, shape: type = ServerConfig) -> str:
 
 def test_every_yaml_in_the_repository_loads() -> None:
     files = sorted(f for f in CONFIGS.rglob("*.yaml") if f.parent.name in SHAPES)
+    for file in (CONFIGS / "workloads").glob("*.yaml"):
+        assert load_workload(file).scenario in file.stem or file.stem == "demo"
     assert len(files) >= 7
     for file in files:
         load(file, SHAPES[file.parent.name])
@@ -46,7 +48,7 @@ def test_an_unknown_key_names_line_and_nearest_key(tmp_path: Path) -> None:
 
 def test_an_unknown_key_deep_in_a_union_is_named_as_the_file_has_it(tmp_path: Path) -> None:
     text = "scenario: support-bot\nprompt: p\nrequests: 3\narrivals:\n  kind: poisson\n  rate: 2\n"
-    message = wrong(tmp_path, text, WorkloadConfig)
+    message = wrong(tmp_path, text, SupportBot)
     assert "file.yaml:6: unknown key 'arrivals.rate', did you mean 'rate_per_s'?" in message
 
 

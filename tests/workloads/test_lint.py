@@ -66,7 +66,8 @@ def test_a_clean_log(case: str, tmp_path: Path) -> None:
 
 def test_the_shipped_prompts_are_clean() -> None:
     for folder in (CONFIGS / "prompts").iterdir():
-        assert lint_folder.lint(prompts.read(folder), MEASURE) == []
+        # Short ones are filled up by the scenarios that use them.
+        assert {f.level for f in lint_folder.lint(prompts.read(folder), MEASURE)} <= {"note"}
 
 
 def test_line_and_cost_are_those_of_the_place(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_every_rule_of_a_case_is_documented() -> None:
     [
         ("", "no request in it"),
         ("{\n", ":1: not JSON"),
-        ('{"messages": []}\n[1]\n', ":2: field 'messages' is missing"),
+        ('{"messages": []}\n[1]\n', ":2: expected an object, got list"),
         ('{"messages": "x"}\n', ":1: field 'messages' is missing or no list"),
         (
             '{"messages": [{"role": "user", "content": 5}]}\n',

@@ -12,9 +12,9 @@ from scipy import stats
 
 from configs.errors import UsageError
 from configs.places import CONFIGS
-from configs.schema import ConstantArrivals, PoissonArrivals
+from configs.workload import ConstantArrivals, PoissonArrivals
 from scripts import plan
-from workloads import arrivals, prompts, scenarios
+from workloads import arrivals, draws, prompts, static_texts
 from workloads import schedule as schedule_file
 
 
@@ -23,7 +23,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_machine(workload: Path) -> No
     workload.write_text(workload.read_text().replace("constant", "poisson"))
     text = "".join(schedule_file.lines(plan.schedule_of(workload)))
     assert hashlib.sha256(text.encode()).hexdigest() == (
-        "04eb0ac922210259bc924dceba9d62e9bd320bb312cfa725ce280095c3b5c146"
+        "96f41e3c0e05af7941e720c4468f4f2ab6881301fd9cc23399d35a3e90e8ec01"
     )
 
 
@@ -81,14 +81,17 @@ def test_constant_gaps_are_constant() -> None:
 
 
 def test_popularity_is_zipf() -> None:
-    draws = Counter(scenarios.zipf(3, 1.0, 60_000, random.Random("z")))
+    draw = draws.zipf(3, 1.0, random.Random("z"))
+    drawn = Counter(draw() for _ in range(60_000))
     expected = [60_000 * w / (1 + 1 / 2 + 1 / 3) for w in (1, 1 / 2, 1 / 3)]
-    assert stats.chisquare([draws[k] for k in range(3)], expected).pvalue > 0.01
-    assert set(scenarios.zipf(4, 0.0, 500, random.Random(1))) == {0, 1, 2, 3}
+    assert stats.chisquare([drawn[k] for k in range(3)], expected).pvalue > 0.01
+    even = draws.zipf(4, 0.0, random.Random(1))
+    assert {even() for _ in range(500)} == {0, 1, 2, 3}
+    assert sorted(even.several(4)) == [0, 1, 2, 3]
 
 
 def test_tenant_names_never_repeat() -> None:
-    assert len({scenarios.tenant_name(n) for n in range(35)}) == 35
+    assert len({static_texts.tenant_name(n) for n in range(35)}) == 35
 
 
 def edited(workload: Path, tmp_path: Path, line: int, **fields: object) -> Path:
