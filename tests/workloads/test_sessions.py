@@ -1,0 +1,140 @@
+"""Sessions on the load side: a turn never leaves before the one before is answered, and has the
+server's own answer in it. Arrivals of every kind."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from stub import MODEL, serving
+
+from configs.workload import (
+    BurstArrivals,
+    DiurnalArrivals,
+    GammaArrivals,
+    RampArrivals,
+)
+from workloads import replay
+from workloads import schedule as schedule_file
+from workloads.arrivals import offsets
+from workloads.request import Message, Prefix, Request, Schedule
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text},)
+
+
+def talks(mode: Any = "open", think_s: float = 0.05) -> Schedule:
+    """Two sessions of three turns; the first forks a fourth request behind its second turn."""
+    prefix = Prefix("p", ({"role": "system", "content": "S"},), (user("a"), user("b")), (), "salty")
+    requests = [
+        Request("r0", 0.0, "t", "p", user("one"), 4),
+        Request("r1", 0.0, "t", "p", user("two"), 3, "r0", think_s, True),
+        Request("r2", 0.0, "t", "p", user("three"), 3, "r1", think_s, True),
+        Request("r3", 0.0, "t", "p", user("fork"), 3, "r1", 0.0, True),
+        Request("r4", 0.02, "t", "p", user("other"), 2),
+        Request("r5", 0.02, "t", "p", user("other two"), 2, "r4", 0.0, False),
+    ]
+    return Schedule("s", 1, mode, 2, 5, True, 20.0, {"p": prefix}, tuple(requests))
+
+
+def run(schedule: Schedule, folder: Path, url: str) -> dict[str, dict[str, Any]]:
+    path = folder / "s.jsonl"
+    schedule_file.write(schedule, path)
+    job = replay.Replay(path, url, MODEL, schedule.users, folder / "phase")
+    replay.run(job, lambda _: None)
+    lines = (job.records / "requests-0.jsonl").read_text().splitlines()[1:]
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_turns_wait_for_answers_and_carry_them(tmp_path: Path, mode: str) -> None:
+    with serving(tokens=3, gap_s=0.02) as stub:
+        records = run(talks(mode), tmp_path, stub.base_url)
+    assert set(records) == {f"r{n}" for n in range(6)}
+    for request in talks().requests:
+        if request.after is not None:
+            before = records[request.after]
+            waited = records[request.id]["sent_s"] - before["last_token_s"]
+            assert waited >= request.think_s
+            if mode == "open":
+                assert records[request.id]["planned_s"] >= before["last_token_s"]
+    bodies = {b["messages"][-1]["content"]: b for b in stub.received}
+    said = "t0 t1 t2 "
+    assert [m["content"] for m in bodies["three"]["messages"]] == [
+        "S", "one", said, "two", said, "three",
+    ]  # fmt: skip
+    assert [m["content"] for m in bodies["fork"]["messages"]][-2:] == [said, "fork"]
+    assert [m["content"] for m in bodies["other two"]["messages"]] == ["S", "other two"]
+    assert {b["cache_salt"] for b in stub.received} == {"salty"}
+    assert {k: b["max_tokens"] for k, b in bodies.items() if k in ("one", "two")} == {
+        "one": 4, "two": 3,
+    }  # fmt: skip
+    # Kept only where a later turn needs it.
+    assert {r for r, row in records.items() if "answer" in row} == {"r0", "r1"}
+
+
+def test_turns_behind_a_failed_one_are_records_that_say_so(tmp_path: Path) -> None:
+    with serving(tokens=3, gap_s=0.001, faults=("500", "", "", "", "", "")) as stub:
+        records = run(talks(think_s=0.0), tmp_path, stub.base_url)
+    assert len(records) == 6
+    failed = next(r for r, row in records.items() if row["status"] == 500)
+    behind = {"r0": ("r1", "r2", "r3"), "r4": ("r5",)}[failed]
+    for id_ in behind:
+        assert records[id_]["error"] == f"not sent: the turn before ({failed}) failed"
+        assert records[id_]["status"] is None
+    assert sum(row["error"] is None for row in records.values()) == 6 - 1 - len(behind)
+
+
+def gaps(arrivals: Any, count: int = 6000) -> list[float]:
+    return [b - a for a, b in pairwise(offsets(arrivals, count, random.Random("a")))]
+
+
+@pytest.mark.parametrize("cv", [0.5, 1.0, 3.0])
+def test_gamma_gaps_have_their_mean_and_burstiness(cv: float) -> None:
+    found = gaps(GammaArrivals(kind="gamma", rate_per_s=5, cv=cv))
+    shape = 1 / cv**2
+    theory = stats.gamma(shape, scale=1 / (5 * shape))
+    # Times are whole microseconds: below that there is nothing to compare.
+    for share in (0.5, 0.75, 0.9, 0.99):
+        assert np.quantile(found, share) == pytest.approx(theory.ppf(share), rel=0.2, abs=1e-5)
+    assert np.std(found) / np.mean(found) == pytest.approx(cv, rel=0.15)
+
+
+def test_bursts_are_silent_in_between() -> None:
+    kind = BurstArrivals(kind="bursts", rate_per_s=20, on_s=2, off_s=3)
+    times = offsets(kind, 2000, random.Random("b"))
+    assert all(t % 5 < 2 for t in times)
+    assert len(times) / (times[-1] / 5 * 2) == pytest.approx(20, rel=0.1)
+
+
+def test_a_ramp_speeds_up_and_stays() -> None:
+    kind = RampArrivals(kind="ramp", from_per_s=2, to_per_s=20, ramp_s=50)
+    times = np.array(offsets(kind, 3000, random.Random("r")))
+    first, last = np.sum(times < 10), np.sum((times >= 60) & (times < 70))
+    assert first == pytest.approx(10 * (2 + 3.8) / 2, rel=0.6)
+    assert last == pytest.approx(200, rel=0.2)
+
+
+def test_a_day_has_a_night() -> None:
+    kind = DiurnalArrivals(kind="diurnal", low_per_s=1, high_per_s=9, period_s=100)
+    times = np.array(offsets(kind, 5000, random.Random("d"))) % 100
+    night, noon = np.sum((times < 5) | (times > 95)), np.sum((times > 45) & (times < 55))
+    assert noon > 5 * night
+
+
+def test_arrivals_never_go_back_and_begin_at_once() -> None:
+    for kind in (
+        GammaArrivals(kind="gamma", rate_per_s=50, cv=4),
+        DiurnalArrivals(kind="diurnal", low_per_s=1, high_per_s=9, period_s=10),
+    ):
+        times = offsets(kind, 500, random.Random(1))
+        assert times[0] == 0.0
+        assert all(a <= b for a, b in pairwise(times))
+        assert len(offsets(kind, 1, random.Random(1))) == 1
