@@ -12,15 +12,15 @@ and what happened is written down without being judged.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
+import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import gevent
+from gevent.event import Event
 from locust import User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
@@ -30,12 +30,15 @@ from configs.salts import Salts
 from workloads import schedule as schedule_file
 from workloads.bodies import Bodies
 from workloads.dispatch import Dispatcher
-from workloads.record import Record, RecordHeader
+from workloads.fleet import Master, Worker, share
+from workloads.record import Record
 from workloads.request import Request, Schedule
+from workloads.sink import Sink
 from workloads.wire import Wire
 
 LEAD_S = 0.2
 """Head start before the first planned time, so that spawning users does not make it late."""
+SHOWN_EVERY_S = 0.5
 PR_SET_PDEATHSIG = 1
 
 
@@ -69,16 +72,14 @@ def prepare(environment: Any, **_: Any) -> None:
     missing = [f"--{n}" for n in needed if not getattr(options, n)]
     if missing:
         raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
-    if isinstance(environment.runner, MasterRunner | WorkerRunner):
-        # Each worker would replay the whole schedule: every request sent several times over.
-        raise SystemExit(
-            "aot: a schedule is replayed by one process; leave --processes, --master "
-            "and --worker out"
-        )
     if os.environ.get("AOT_DIE_WITH_PARENT"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     try:
-        environment.replay = Replay(environment)
+        environment.replay = (
+            Head(environment)
+            if isinstance(environment.runner, MasterRunner)
+            else Replay(environment)
+        )
     except ToolkitError as error:
         raise SystemExit(f"aot: {error}") from None
 
@@ -96,11 +97,46 @@ def stop(environment: Any, **_: Any) -> None:
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def quitting(environment: Any, **_: Any) -> None:
     # A failed request is data, not a failed replay.
-    environment.process_exit_code = 0
+    environment.process_exit_code = getattr(environment, "aot_failed", 0)
+
+
+def sink(options: Any, zero: float) -> Sink:
+    """The files of this replay."""
+    digest = schedule_file.digest(Path(options.schedule))
+    return Sink(Path(options.records), options.arm, options.repeat, digest, zero)
+
+
+class Head:
+    """The master of several workers: it sends nothing itself."""
+
+    def __init__(self, environment: Any) -> None:
+        options = environment.parsed_options
+        self.environment = environment
+        self.master = Master(
+            environment.runner,
+            schedule_file.read(Path(options.schedule)),
+            lambda zero: sink(options, zero),
+            options.expect_workers,
+            schedule_file.digest(Path(options.schedule)),
+            self._finish,
+        )
+
+    def start(self) -> None:
+        gevent.spawn(self.master.watch)
+
+    def close(self) -> None:
+        if self.master.files is not None:
+            self.master.files.close()
+
+    def _finish(self, problem: str | None) -> None:
+        if problem:
+            sys.stderr.write(f"aot: {problem}\n")
+            self.environment.process_exit_code = self.environment.aot_failed = 1
+        gevent.spawn(self.environment.runner.quit)
 
 
 class Replay:
-    """One replay of the schedule in this process."""
+    """One replay of the schedule in this process, or of its share of it."""
 
     def __init__(self, environment: Any) -> None:
         options = environment.parsed_options
@@ -114,31 +150,42 @@ class Replay:
             raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
         if options.api_key_env:
             self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
-        self.out: TextIO | None = None
+        runner = environment.runner
+        self.worker = Worker(runner) if isinstance(runner, WorkerRunner) else None
+        self.files: Sink | None = None
+        self.started = Event()
 
     def start(self) -> None:
-        self.folder = _new_folder(Path(self.options.records))
-        self.worker = 0
-        self.out = (self.folder / f"requests-{self.worker}.jsonl").open("w", encoding="utf-8")
+        gevent.spawn(self._start)
+
+    def _start(self) -> None:
+        requests = None
+        if self.worker is not None:
+            self.worker.join(schedule_file.digest(Path(self.options.schedule)))
+            self.zero = self.worker.zero
+            requests = share(self.schedule, *self.worker.share)
+        else:
+            self.zero = time.perf_counter() + (LEAD_S if self.schedule.mode == "open" else 0.0)
+            self.files = sink(self.options, self.zero)
+            self.files.write(0, "")
         self.cpu_before_s = time.process_time()
-        lead_s = LEAD_S if self.schedule.mode == "open" else 0.0
-        self.zero = time.perf_counter() + lead_s
         host = self.environment.host.rstrip("/")
         wire = Wire(host, self.schedule.timeout_s, self.clock, self.headers)
         self.dispatcher = Dispatcher(
-            self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep
-        )
-        header = RecordHeader(
-            arm=self.options.arm,
-            repeat=self.options.repeat,
-            worker=self.worker,
-            clock_zero_utc=datetime.fromtimestamp(time.time() + lead_s, UTC).isoformat(),
-            clock_zero_monotonic_s=self.zero,
-            schedule_sha256=schedule_file.digest(Path(self.options.schedule)),
-        )
-        self.out.write(header.to_line())
-        self.out.flush()
+            self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
+            requests,
+        )  # fmt: skip
         gevent.spawn(self.dispatcher.watch_lag)
+        if self.files is not None:
+            gevent.spawn(self._show_in_flight, self.files.folder / "in-flight")
+        self.started.set()
+
+    def _show_in_flight(self, path: Path) -> None:
+        """For whoever watches the replay from outside."""
+        while self.dispatcher.left:
+            path.write_text(str(self.dispatcher.in_flight))
+            gevent.sleep(SHOWN_EVERY_S)
+        path.unlink(missing_ok=True)
 
     def clock(self) -> float:
         """Seconds since the start of the replay."""
@@ -146,6 +193,7 @@ class Replay:
 
     def next(self) -> Request | None:
         """Claim the next session; whoever claims it sends it."""
+        self.started.wait()
         roots = self.dispatcher.roots
         return roots.popleft() if roots else None
 
@@ -153,56 +201,63 @@ class Replay:
         """Wait for the answers still under way, then end the test."""
         while self.dispatcher.left:
             gevent.sleep(0.02)
+        if self.finished:
+            return
+        self.finished = True
+        if self.worker is not None:
+            self.worker.done(self._load())  # the master ends the test when all are done
+            return
         runner = self.environment.runner
         # With the web UI the process stays, so that its figures can be looked at.
         gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
 
+    finished = False
+
     def close(self) -> None:
-        if self.out is None or self.out.closed:
+        if self.files is None:
             return
-        self.out.close()
-        load = {
+        self.files.close()
+        self.files.load(0, self._load())
+        self.files, self.finished = None, False
+        self.started.clear()
+
+    def _load(self) -> dict[str, Any]:
+        return {
             "cpu_s": time.process_time() - self.cpu_before_s,
             "wall_s": self.clock(),
             "max_in_flight": self.dispatcher.max_in_flight,
             "lags_s": [round(lag, 6) for lag in self.dispatcher.lags_s],
         }
-        (self.folder / f"load-{self.worker}.json").write_text(json.dumps(load), encoding="utf-8")
 
     def _keep(self, record: Record) -> None:
-        # Flushed at once: a crash loses nothing that was answered.
-        if self.out is not None and not self.out.closed:
-            self.out.write(record.to_line())
-            self.out.flush()
+        if self.worker is not None:
+            self.worker.keep(record)
+        elif self.files is not None:
+            self.files.keep(record)
         self._show(record, self.clock())
 
     def _show(self, record: Record, now_s: float) -> None:
-        """Locust's own statistics: the whole request, and TTFT as a row of its own."""
+        """Locust's own statistics: the whole request; TTFT, and hits in percent of the prompt, as
+        rows of their own."""
         failure = RuntimeError(record.error) if record.error else None
-        rows = [("POST", record.last_token_s or now_s), ("TTFT", record.first_token_s)]
-        for kind, end_s in rows:
-            if end_s is None:
-                continue
+        rows = [("POST", _ms(record.last_token_s or now_s, record))]
+        if record.first_token_s is not None:
+            rows.append(("TTFT", _ms(record.first_token_s, record)))
+        if record.cached_tokens is not None and record.prompt_tokens:
+            rows.append(("cache hit %", 100 * record.cached_tokens / record.prompt_tokens))
+        for kind, value in rows:
             self.environment.events.request.fire(
                 request_type=kind,
                 name=record.tenant,
-                response_time=(end_s - record.sent_s) * 1000,
+                response_time=value,
                 response_length=record.output_tokens or 0,
                 exception=failure if kind == "POST" else None,
                 context={},
             )
 
 
-def _new_folder(folder: Path) -> Path:
-    """`folder`, made; beside it one with a number when it holds an earlier replay's records (the
-    web UI can start a test twice), which are never overwritten."""
-    taken = 1
-    chosen = folder
-    while chosen.exists() and any(chosen.iterdir()):
-        taken += 1
-        chosen = folder.with_name(f"{folder.name}-{taken}")
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen
+def _ms(end_s: float, record: Record) -> float:
+    return (end_s - record.sent_s) * 1000
 
 
 class ReplayUser(User):

@@ -6,6 +6,7 @@ Records are on disk line by line, so a crash or Ctrl-C keeps what was answered.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +16,20 @@ from pathlib import Path
 
 from configs.errors import ToolkitError
 from configs.salts import Salts
+from workloads.progress import Progress, Watcher
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 POLL_S = 0.2
 STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Who else takes part: `processes` here, or `workers` that come to `listen` from elsewhere."""
+
+    processes: int = 1
+    workers: int = 0
+    listen: tuple[str, int] = ("0.0.0.0", 5557)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class Replay:
     repeat: int = 1
     api_key_env: str | None = None
     salts: Salts | None = None
+    fleet: Fleet = Fleet()
 
     @property
     def records(self) -> Path:
@@ -44,61 +56,73 @@ class Replay:
         return self.folder / "load.log"
 
 
-def run(replay: Replay, progress: Callable[[int], None]) -> None:
-    """Replay to the end; `progress` gets the number of finished requests.
+def run(replay: Replay, progress: Callable[[Progress], None]) -> None:
+    """Replay to the end; `progress` is told how far it is.
 
     Raises ToolkitError when Locust itself fails (a failed request is a record, not a failure).
     """
     replay.folder.mkdir(parents=True, exist_ok=True)
+    watcher = Watcher(replay.records)
+    code = _locust(_command(replay), replay.log, lambda: progress(watcher.look()))
+    progress(watcher.look())
+    if code != 0:
+        raise ToolkitError(
+            f"the load generator failed with exit code {code}; the end of {replay.log}:\n"
+            + _tail(replay.log)
+        )
+
+
+def work(replay: Replay, master: tuple[str, int]) -> None:
+    """Be a worker of the replay whose master listens at `master`; its records go there.
+
+    Raises ToolkitError when Locust itself fails.
+    """
+    replay.folder.mkdir(parents=True, exist_ok=True)
+    command = [*_command(replay), "--worker"]
+    command += ["--master-host", master[0], "--master-port", str(master[1])]
+    code = _locust(command, replay.log, lambda: None)
+    if code != 0:
+        raise ToolkitError(f"the worker failed with exit code {code}:\n{_tail(replay.log)}")
+
+
+def _locust(command: list[str], log_file: Path, look: Callable[[], None]) -> int:
     env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
-    with replay.log.open("w", encoding="utf-8") as log:
+    with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            _command(replay),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=env,
             start_new_session=True,
         )
-        count = _Progress(replay.records)
         try:
             while process.poll() is None:
-                progress(count.finished())
+                look()
                 time.sleep(POLL_S)
         finally:
             _end(process)
-    progress(count.finished())
-    if process.returncode != 0:
-        tail = "\n".join(replay.log.read_text(encoding="utf-8").splitlines()[-8:])
-        raise ToolkitError(
-            f"the load generator failed with exit code {process.returncode}; the end of "
-            f"{replay.log}:\n{tail}"
-        )
+    return process.returncode
 
 
-class _Progress:
-    """Counts the records as they are written, reading each byte once."""
-
-    def __init__(self, records: Path) -> None:
-        self._records = records
-        self._offsets: dict[Path, int] = {}
-        self._lines = 0
-
-    def finished(self) -> int:
-        """Requests recorded so far."""
-        for file in self._records.glob("requests-*.jsonl"):
-            with file.open("rb") as handle:
-                handle.seek(self._offsets.get(file, 0))
-                data = handle.read()
-            self._offsets[file] = self._offsets.get(file, 0) + len(data)
-            self._lines += data.count(b"\n")
-        headers = len(self._offsets)
-        return max(0, self._lines - headers)
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8").splitlines()[-8:])
 
 
 def _command(replay: Replay) -> list[str]:
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"]
-    command += ["-u", str(replay.users), "-r", str(replay.users), "--host", replay.base_url]
+    fleet = replay.fleet
+    users = max(replay.users, fleet.processes, fleet.workers)
+    command += ["-u", str(users), "-r", str(users), "--host", replay.base_url]
+    if fleet.processes > 1:
+        port = str(_free_port())
+        command += ["--processes", str(fleet.processes), "--expect-workers", str(fleet.processes)]
+        command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        command += ["--master-port", port]
+    elif fleet.workers:
+        host, number = fleet.listen
+        command += ["--master", "--expect-workers", str(fleet.workers)]
+        command += ["--master-bind-host", host, "--master-bind-port", str(number)]
     command += ["--schedule", str(replay.schedule), "--model", replay.model]
     command += ["--records", str(replay.records), "--arm", replay.arm]
     command += ["--repeat", str(replay.repeat), "--loglevel", "WARNING", "--only-summary"]
@@ -108,6 +132,12 @@ def _command(replay: Replay) -> list[str]:
     if replay.api_key_env:
         command += ["--api-key-env", replay.api_key_env]
     return command
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from stub import KEY, MODEL, Stub, serving
 from scripts import plan
 from workloads import replay
 from workloads import schedule as schedule_file
+from workloads.progress import Progress
 
 
 def load(
@@ -26,10 +27,11 @@ def load(
     job = replay.Replay(
         path, stub.base_url, MODEL, schedule.users, folder / "phase", "auto", 1, key_env
     )
-    seen: list[int] = []
+    seen: list[Progress] = []
     replay.run(job, seen.append)
     lines = (job.records / "requests-0.jsonl").read_text().splitlines()
-    assert seen[-1] == len(lines) - 1
+    assert seen[-1].finished == len(lines) - 1
+    assert seen[-1].failed == sum('"error":null' not in line for line in lines[1:])
     return [json.loads(line) for line in lines]
 
 
