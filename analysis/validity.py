@@ -106,7 +106,9 @@ def _output_tokens(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     counts = good.groupby(["id", "repeat"])["output_tokens"].nunique()
     schedule = run.schedule if run.schedule and run.schedule.ignore_eos else None
     limits = {r.id: schedule.output_tokens(r) for r in schedule.requests} if schedule else {}
-    short = int((good["output_tokens"] < good["id"].map(limits)).sum()) if limits else 0
+    # As numbers: an arm without an answer has no column to tell from.
+    planned = good["id"].map(limits).astype("float64")
+    short = int((good["output_tokens"] < planned).sum())
     if (counts > 1).any():
         detail = f"{int((counts > 1).sum())} requests have different output lengths between arms"
         yield Finding("void", check, detail)

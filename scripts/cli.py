@@ -20,12 +20,13 @@ from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
 from scripts.cli_savings import savings
-from scripts.cli_traffic import arm_named, schedule
+from scripts.cli_traffic import arm_named, load, schedule
 from scripts.cli_warm import residency, warm
-from scripts.terminal import err, note, out, say, status
+from scripts.concluding import conclude, write_report
+from scripts.terminal import err, note, out, say
 
 if TYPE_CHECKING:
-    from analysis.report import Evaluation
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +45,7 @@ app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")
 app.command("compile")(compile_command)
 app.command()(schedule)
+app.command()(load)
 app.command()(lint)
 app.command()(oracle)
 app.command()(savings)
@@ -101,39 +103,6 @@ def serve(
 
 
 @app.command()
-def load(
-    traffic: TrafficArgument,
-    url: UrlOption,
-    model: ModelOption = None,
-    arm: ArmOption = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="run directory; one that exists gets another arm"),
-    ] = None,
-    api_key_env: KeyOption = None,
-) -> None:
-    """Replay a schedule on Locust against a running server, into a run directory.
-
-    --arm labels what the server is set to; aot also warms and verifies the static prefixes first.
-    Load twice into one directory (-o) with different arms to compare them: aot report DIR.
-    """
-    from datetime import UTC, datetime
-
-    from scripts import load as load_script
-    from scripts import plan
-    from serving.endpoint import connect
-
-    label = arm_named(arm)
-    plan.check_traffic(traffic)
-    endpoint = connect(url, model, api_key_env)
-    made = plan.schedule_of(traffic, endpoint.tokenize)
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = output or Path("runs") / f"load-{made.name}-{stamp}"
-    load_script.load_into(folder, made, endpoint, label)
-    _conclude(folder)
-
-
-@app.command()
 def run(
     experiment: Annotated[
         Path | None, typer.Argument(help="experiment .yaml (or --resume RUN_DIR)")
@@ -159,16 +128,16 @@ def run(
         root.measure(made, folder)
     except (ToolkitError, SystemExit):
         # What was measured is kept and reported, whatever stopped the rest.
-        _report(folder)
+        write_report(folder)
         note(f"not finished; measure the rest with: aot run --resume {folder}")
         raise
-    _conclude(folder)
+    conclude(folder)
 
 
 @app.command()
 def report(run_dir: Annotated[Path, typer.Argument(help="run directory")]) -> None:
     """Rebuild report.html, report.md, summary.json and figures/ from a run's records."""
-    _report(run_dir)
+    write_report(run_dir)
 
 
 @app.command()
@@ -185,26 +154,6 @@ def doctor() -> None:
     for line in examine():
         table.add_row(signs[line.level], line.what, line.remedy)
     out.print(table)
-
-
-def _conclude(folder: Path) -> None:
-    """Report what was measured just now; requests without an answer are a failure of it."""
-    if _report(folder).unanswered:
-        raise ToolkitError(f"not every request was answered, see {folder}/report.md")
-
-
-def _report(folder: Path) -> Evaluation:
-    from analysis.report import write
-
-    with status("writing the report"):
-        made = write(folder)
-    style = "bold red" if made.void else "bold"
-    say(made.headline, style)
-    for finding in made.findings:
-        if finding.level != "ok":
-            say(f"{finding.level}: {finding.check}: {finding.detail}")
-    say(f"report: {folder / 'report.html'}")
-    return made
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -135,3 +135,73 @@ def _of_trace(
     )
     source.say_skipped()
     return made
+
+
+def load(
+    traffic: Annotated[
+        Path, typer.Argument(metavar="WORKLOAD|SCHEDULE", help="workload .yaml or schedule .jsonl")
+    ],
+    url: Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="model name; default: the one model served")
+    ] = None,
+    arm: Annotated[str, typer.Option("--arm", help="jit, auto or aot")] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="run directory; one that exists gets another arm"),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option("--api-key-env", help="environment variable that holds the API key"),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="load processes here, sharing the schedule by sessions")
+    ] = 1,
+    master: Annotated[
+        int, typer.Option(min=0, help="send nothing here: be the master of so many workers")
+    ] = 0,
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT where --master waits for its workers")
+    ] = "0.0.0.0:5557",
+    worker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="be a worker of the master there; records go to it"),
+    ] = None,
+) -> None:
+    """Replay a schedule on Locust against a running server, into a run directory.
+
+    --arm labels what the server is set to; aot also warms and verifies the static prefixes first.
+    Load twice into one directory (-o) with different arms to compare them: aot report DIR.
+    Over several machines: aot load SCHEDULE --url URL --master 2 on one, and on two others
+    aot load SCHEDULE --url URL --worker MASTER:5557, with the same schedule file (.jsonl).
+    """
+    from datetime import UTC, datetime
+
+    from scripts import load as load_script
+    from scripts import plan
+    from scripts.concluding import conclude
+    from serving.endpoint import connect
+
+    label = arm_named(arm)
+    if sum((processes > 1, master > 0, worker is not None)) > 1:
+        raise UsageError("--processes, --master and --worker: one of them")
+    if (master or worker) and traffic.suffix in (".yaml", ".yml"):
+        raise UsageError("all machines need the same schedule file: make it with aot schedule -o")
+    plan.check_traffic(traffic)
+    endpoint = connect(url, model, api_key_env)
+    if worker is not None:
+        load_script.work(traffic, endpoint, _address("--worker", worker))
+        return
+    made = plan.schedule_of(traffic, endpoint.tokenize)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = output or Path("runs") / f"load-{made.name}-{stamp}"
+    fleet = load_script.Fleet(processes, master, _address("--listen", listen))
+    load_script.load_into(folder, made, endpoint, label, fleet)
+    conclude(folder)
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"{option} {text}: expected HOST:PORT, e.g. 10.0.0.5:5557")
+    return host, int(port)

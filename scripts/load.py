@@ -6,6 +6,7 @@ Loading twice into one directory, with different arms, gives a report that compa
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from analysis.runs import tokens_file
@@ -18,15 +19,21 @@ from scripts.terminal import status
 from serving import engines, warm
 from serving.endpoint import Endpoint
 from serving.engine import Engine
+from workloads import replay
 from workloads import schedule as schedule_file
 from workloads.compiled import Compiled
+from workloads.replay import Fleet as Fleet
+from workloads.replay import Replay
 from workloads.request import Schedule
 
+LOCAL = Fleet()
 SERVER = "server"
 """What the one server of such a run is called."""
 
 
-def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) -> None:
+def load_into(
+    folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm, fleet: Fleet = LOCAL
+) -> None:
     """Replay `schedule` as the next repeat of `arm` in `folder`, making it a run if it is none.
 
     A repeat that was not finished is measured again. The phase joins the run only when the server
@@ -50,7 +57,19 @@ def load_into(folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm) ->
         plan.write_compiled(compiled, folder, SERVER)
         phase.warm(endpoint, engine, schedule, compiled)
     _register(phase, endpoint)
-    phase.replay(endpoint, engine, schedule, lambda: True, endpoint.tokenize)
+    phase.replay(endpoint, engine, schedule, lambda: True, endpoint.tokenize, fleet=fleet)
+
+
+def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
+    """Be a worker of the replay whose master is at `master`, until it is over."""
+    users = schedule_file.read(schedule).users
+    with tempfile.TemporaryDirectory(prefix="aot-worker-") as folder:
+        job = Replay(
+            schedule.resolve(), endpoint.base_url, endpoint.model, users, Path(folder),
+            api_key_env=endpoint.api_key_env,
+        )  # fmt: skip
+        with status(f"working for {master[0]}:{master[1]}"):
+            replay.work(job, master)
 
 
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:

@@ -26,6 +26,8 @@ from workloads.compiled import Compiled
 from workloads.record import parse_lines
 from workloads.request import Schedule
 
+LOCAL = replay.Fleet()
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -84,6 +86,7 @@ class Phase:
         alive: Callable[[], bool],
         encode: plan.Encode,
         salts: Salts | None = None,
+        fleet: replay.Fleet = LOCAL,
     ) -> None:
         """Replay between two snapshots of the counters, and mark the phase as done.
 
@@ -99,6 +102,7 @@ class Phase:
             repeat=self.repeat,
             api_key_env=endpoint.api_key_env,
             salts=salts,
+            fleet=fleet,
         )
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
         self._snapshot(endpoint, "metrics-before.txt")

@@ -60,11 +60,11 @@ class Stub:
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[Stub]:
-    """The stub on a free port of loopback."""
+def serving(host: str = "127.0.0.1", **options: Any) -> Iterator[Stub]:
+    """The stub on a free port of loopback, or of every address."""
     stub = Stub("", Behaviour(**options))
     handler = type("Handler", (_Handler,), {"stub": stub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer((host, 0), handler)
     server.daemon_threads = True
     stub.base_url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -142,6 +142,8 @@ class Replay:
         options = environment.parsed_options
         self.environment = environment
         self.options = options
+        # Kept here: a worker is told its master's, which may be another way to the same server.
+        self.host = environment.host.rstrip("/")
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
         self.bodies = Bodies(self.schedule, options.model, salts)
@@ -169,8 +171,7 @@ class Replay:
             self.files = sink(self.options, self.zero)
             self.files.write(0, "")
         self.cpu_before_s = time.process_time()
-        host = self.environment.host.rstrip("/")
-        wire = Wire(host, self.schedule.timeout_s, self.clock, self.headers)
+        wire = Wire(self.host, self.schedule.timeout_s, self.clock, self.headers)
         self.dispatcher = Dispatcher(
             self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
             requests,
