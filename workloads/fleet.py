@@ -177,11 +177,13 @@ class Master:
     def _on_records(self, environment: Any, msg: Any, **_: Any) -> None:
         del environment
         assert self.files is not None
-        worker, lines = msg.data["worker"], msg.data["lines"]
-        self.files.write(worker, lines)
-        # The id is the first field of a record.
-        ids = {line.split('"', 4)[3] for line in lines.splitlines()}
-        self._recorded.setdefault(worker, set()).update(ids)
+        worker = msg.data["worker"]
+        recorded = self._recorded.setdefault(worker, set())
+        for line in msg.data["lines"].splitlines(keepends=True):
+            id_ = line.split('"', 4)[3]  # the first field of a record
+            if id_ not in recorded:  # one that was given up as lost may still come in
+                recorded.add(id_)
+                self.files.write(worker, line)
 
     def _on_done(self, environment: Any, msg: Any, **_: Any) -> None:
         del environment
@@ -194,7 +196,7 @@ class Master:
         """A worker died: each of its requests without a record becomes one."""
         assert self.files is not None
         order = sorted(self._ready)
-        recorded = self._recorded.get(worker, set())
+        recorded = self._recorded.setdefault(worker, set())
         for request in share(self.schedule, order.index(worker), self.workers):
             if request.id not in recorded:
                 record = Record(
@@ -202,4 +204,5 @@ class Master:
                     request.at_s, request.at_s, error=f"lost: load worker {worker} died",
                 )  # fmt: skip
                 self.files.write(worker, record.to_line())
+                recorded.add(request.id)
         self._done.add(worker)
