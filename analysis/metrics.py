@@ -19,6 +19,8 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     e2e_s         last chunk with text − sent
     tpot_s        (e2e − ttft) / (output tokens − 1); needs at least 2 output tokens
     lateness_s    sent − planned, open loop only
+    planned_ttft_s  first chunk with text − planned, open loop only: what a user waits whose request
+                    the load generator sent late
     """
     frame = records.copy()
     frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
@@ -27,6 +29,7 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)
     later_tokens = (frame["output_tokens"] - 1).where(frame["output_tokens"] > 1)
     frame["tpot_s"] = (frame["e2e_s"] - frame["ttft_s"]) / later_tokens
+    frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
     return frame
 

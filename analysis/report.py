@@ -116,6 +116,17 @@ def write(folder: Path) -> Evaluation:
     return found
 
 
+LOSS_NAMES = (
+    ("cached", "found in the cache"),
+    ("first_touch", "static prefixes, the first time"),
+    ("dynamic", "new in each request"),
+    ("salts", "known under another salt only"),
+    ("rounding", "behind the last full block"),
+    ("concurrency", "sent while the same beginning was being prefilled"),
+    ("eviction", "evicted, or not kept by the engine"),
+)
+
+
 def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
     run = found.run
     return {
@@ -129,6 +140,7 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "figures": drawn,
         "images": {f.file: _embedded(run.folder / "figures" / f.file) for f in drawn},
         "headline": found.headline,
+        "loss_names": LOSS_NAMES,
     }
 
 

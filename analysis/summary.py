@@ -1,8 +1,9 @@
 """summary.json: every number of the report under stable keys. None where nothing is known.
 
-arms.ARM.{ttft_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
+arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
+                achieved_of_reachable,
                 cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
@@ -88,6 +89,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
         "errors": frame["error"].dropna().value_counts().to_dict(),
         "ttft_s": metrics.spread(frame["ttft_s"]),
+        "ttft_from_planned_s": metrics.spread(frame["planned_ttft_s"]),
         "tpot_s": metrics.spread(frame["tpot_s"]),
         "itl_s": metrics.spread(metrics.inter_token_latencies(frame)),
         "e2e_s": metrics.spread(frame["e2e_s"]),
@@ -118,10 +120,13 @@ def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
 
 def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:
     good = frame[frame["ok"]]
+    client = metrics.ratio(good["cached_tokens"], good["prompt_tokens"])
+    expected = expected_hit_ratio(run, phases)
     return {
-        "client_hit_ratio": metrics.ratio(good["cached_tokens"], good["prompt_tokens"]),
+        "client_hit_ratio": client,
         "server_hit_ratio": _server_hit_ratio(phases),
-        "expected_hit_ratio": expected_hit_ratio(run, phases),
+        "expected_hit_ratio": expected,
+        "achieved_of_reachable": client / expected if client is not None and expected else None,
         "predicted_hit_ratio": predicted_hit_ratio(run, phases, good),
         "cached_tokens": metrics.total(good["cached_tokens"]),
         "prompt_tokens": metrics.total(good["prompt_tokens"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import cache_checks
@@ -17,6 +18,8 @@ ANSWERED = "every request answered"
 LATENESS_FLOOR_S = 0.005
 LATENESS_SHARE = 0.10
 GENERATOR_CPU = 0.80
+FEW_LAGS = 100
+"""Fewer samples of the event loop's lag have no 99th percentile."""
 FEW_REQUESTS = 100
 
 
@@ -32,6 +35,7 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _output_tokens(run, frame),
         _lateness(frame),
         _generator(run),
+        _loop_lag(run, frame),
         cache_checks.counters(run),
         cache_checks.second_count(run),
         cache_checks.hit_ratios(summary),
@@ -119,13 +123,30 @@ def _output_tokens(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("ok", check, "equal for every request")
 
 
+def _late_limit_s(frame: pd.DataFrame) -> float:
+    """How late the load generator may be before its lateness is what is measured."""
+    fastest = frame[frame["ok"]].groupby("arm")["ttft_s"].median().min()
+    return max(LATENESS_FLOOR_S, LATENESS_SHARE * (fastest if fastest == fastest else 0.0))
+
+
+def _loop_lag(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
+    check = "load generator's event loop on time"
+    lags = {p.name: p.lags_s for p in run.phases if len(p.lags_s) >= FEW_LAGS}
+    if not lags:
+        return
+    limit_s = _late_limit_s(frame)
+    worst = max(float(np.quantile(values, 0.99)) for values in lags.values())
+    detail = f"p99 lag {worst * 1000:.1f} ms in the worst phase, limit {limit_s * 1000:.1f} ms"
+    # A machine that stalls for a moment is no reason to void a run whose requests left on time.
+    yield Finding("warning" if worst > limit_s else "ok", check, detail)
+
+
 def _lateness(frame: pd.DataFrame) -> Iterator[Finding]:
     check = "requests sent on time"
     late = frame.dropna(subset=["lateness_s"])
     if late.empty:  # a closed loop has no planned times
         return
-    fastest = frame[frame["ok"]].groupby("arm")["ttft_s"].median().min()
-    limit_s = max(LATENESS_FLOOR_S, LATENESS_SHARE * (fastest if fastest == fastest else 0.0))
+    limit_s = _late_limit_s(frame)
     # Per phase: one late phase must not hide among punctual ones.
     worst = float(late.groupby(["arm", "repeat"])["lateness_s"].quantile(0.99).max())
     yield Finding(
