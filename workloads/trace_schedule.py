@@ -17,6 +17,7 @@ from workloads.arrivals import offsets
 from workloads.draws import stream
 from workloads.lexicon import OPENING, Lexicon
 from workloads.request import Message, Prefix, Request, Schedule, Tools
+from workloads.tokens import common_prefix
 from workloads.traced import Traced
 from workloads.traces import Format
 
@@ -124,6 +125,12 @@ class _Writer:
         """Tokens of a chat whose user says one word."""
         return self.lexicon.tokens([_user(OPENING)])
 
+    @cached_property
+    def head_tokens(self) -> int:
+        """Tokens before the words: the opening of the chat, and the user's first word."""
+        one, other = (self.lexicon.encode([_user(word)], ()) or [] for word in (OPENING, "Alpha"))
+        return common_prefix(one, other) + 1
+
     def request(self, id_: str, at_s: float, traced: Traced) -> Request:
         """One request of the trace, under a prefix that only has the tools."""
         output = self._scaled(traced.output_tokens or self.options.max_tokens or 16)
@@ -157,8 +164,8 @@ class _Writer:
         return OPENING + "".join(self._pieces(traced, words)), total
 
     def _pieces(self, traced: Traced, words: int) -> Iterator[str]:
-        """`words` words in the pieces that the trace names; the frame of the chat is taken off the
-        first one, as it stands before it."""
+        """`words` words in the pieces that the trace names. What the chat's frame takes is taken off
+        the first one before it, and off the last one behind it."""
         left = words
         for name, tokens in self._named(traced):
             take = min(left, tokens)
@@ -171,7 +178,7 @@ class _Writer:
         match self.format.knows:
             case "blocks":
                 size = self._scaled(self.format.block_tokens or 1)
-                first = max(0, size - self.base_tokens)
+                first = max(0, size - self.head_tokens)
                 *most, last = traced.blocks
                 # A partial last block is a block of its own: no full one begins like it.
                 return [(b, size if n else first) for n, b in enumerate(most)] + [

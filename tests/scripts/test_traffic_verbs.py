@@ -1,0 +1,206 @@
+"""aot oracle and aot schedule as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Aot, check
+from test_traces import BAILIAN, MOONCAKE, OPENAI, SAMPLES, lines, ragpulse
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from workloads import schedule as schedule_file
+from workloads.lexicon import WORDS
+from workloads.tokens import from_folder
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }} {{ m.content }} end {% endfor %}"
+    "{% if add_generation_prompt %}assistant{% endif %}"
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tokenizer of one token a word."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    words = ["[UNK]", "system", "user", "assistant", "end", "Please", "Alpha", *WORDS]
+    tokenizer = Tokenizer(WordLevel({w: n for n, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    return folder
+
+
+def mooncake(*blocks: list[int], gap_ms: int = 1000) -> str:
+    return lines(
+        *(
+            MOONCAKE | {"timestamp": gap_ms * n, "input_length": 512 * len(b), "hash_ids": b}
+            for n, b in enumerate(blocks)
+        )
+    )
+
+
+def test_oracle_prints_the_agreed_json(aot: Aot, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake([1, 2], [3], [1, 2], [1]))
+    done = aot(
+        "oracle", "t.jsonl", "--format", "mooncake", "--policy", "leaf-lru", "--policy", "lru",
+        "--policy", "opt", "--capacity", "2", "--capacity", "inf", "--json",
+    )  # fmt: skip
+    check(done, 0)
+    found = json.loads(done.stdout)
+    assert [(r["policy"], r["capacity_blocks"]) for r in found] == [
+        ("leaf-lru", 2), ("leaf-lru", None), ("lru", 2), ("lru", None), ("opt", 2), ("opt", None),
+    ]  # fmt: skip
+    by = {(r["policy"], r["capacity_blocks"]): r for r in found}
+    assert by["lru", None] == {
+        "policy": "lru", "capacity_blocks": None, "block_size": 512, "hit_blocks": 3,
+        "hit_tokens": 1536, "total_blocks": 6, "total_tokens": 3072, "hit_ratio": 0.5,
+        "block_hit_ratio": 0.5,
+    }  # fmt: skip
+    assert by["opt", 2]["hit_blocks"] == 3
+    assert by["leaf-lru", 2]["hit_blocks"] == 2
+    assert by["lru", 2]["hit_blocks"] == 1
+
+
+def test_oracle_as_a_table_a_curve_and_a_figure(aot: Aot, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake([1, 2], [3], [1, 2], [1]))
+    done = aot("oracle", "t.jsonl", "--curve", "c.csv", "--figure", "f.svg")
+    check(done, 0)
+    assert "4 requests, 3,072 tokens, 6 blocks of 512; hit ratio by tokens" in done.stdout
+    assert "lost to policy" in done.stdout
+    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    # [1] is used right before; [1, 2] needs room for all three.
+    assert [(r["capacity_blocks"], r["hit_blocks"]) for r in rows] == [("2", "1"), ("3", "3")]
+    assert (tmp_path / "f.svg").read_text().startswith("<?xml")
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_oracle_prices_other_orders(aot: Aot, tmp_path: Path, model: Path) -> None:
+    ragpulse(tmp_path)
+    done = aot("oracle", "data", "--what-if", "--json")
+    check(done, 0)
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert found["canary"]["gain_tokens"] == 0
+    assert found["as logged"]["total_tokens"] == 150
+    shared = " ".join(WORDS[:120])
+    bodies = [
+        {
+            "messages": [
+                {"role": "system", "content": f"{w} {n}\n\n{shared}"},
+                {"role": "user", "content": w},
+            ]
+        }
+        for n, w in enumerate(WORDS[200:240])
+    ]
+    (tmp_path / "log.jsonl").write_text(lines(*bodies))
+    done = aot("oracle", "log.jsonl", "--what-if", "--json", "--model", model, "--block-size", 8)
+    check(done, 0)
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert found["canary"]["gain_tokens"] == 0
+    assert found["dynamic-first"]["gain_tokens"] == 39 * 120
+    text = aot("oracle", "log.jsonl", "--what-if", "--model", model, "--block-size", 8).stdout
+    assert "the order as logged costs 4,680 tokens" in text
+    assert "mended by: dynamic-first" in text
+
+
+def test_oracle_on_a_schedule_and_a_workload(aot: Aot, tmp_path: Path, model: Path) -> None:
+    text = "scenario: unique\nrequests: 9\ndynamic_tokens: 60\n"
+    (tmp_path / "w.yaml").write_text(text)
+    check(aot("schedule", "w.yaml", "-o", "s.jsonl", "--model", model), 0)
+    for what in ("w.yaml", "s.jsonl"):
+        done = aot("oracle", what, "--model", model, "--json", "--capacity", "inf")
+        check(done, 0)
+        assert {r["hit_tokens"] for r in json.loads(done.stdout)} == {0}
+        assert {r["total_tokens"] for r in json.loads(done.stdout)} == {540}
+    check(aot("oracle", "s.jsonl"), 2, "name the model whose tokenizer counts: --model PATH")
+
+
+def test_wrong_ways_to_ask_the_oracle(aot: Aot, tmp_path: Path) -> None:
+    for name, text in SAMPLES.items():
+        (tmp_path / name).write_text(text)
+    check(aot("oracle", "nowhere"), 2, "nowhere: no such file")
+    check(aot("oracle", "mooncake", "--policy", "magic"), 2, "'magic' is none of lru, leaf-lru")
+    check(aot("oracle", "mooncake", "--capacity", "0"), 2, "--capacity 0: expected a number of")
+    check(aot("oracle", "mooncake", "--format", "csv"), 2, "'csv' is none of mooncake, bailian")
+    check(
+        aot("oracle", "mooncake", "--block-size", "100", "--capacity", "3"), 2,
+        "blocks of 100 tokens cannot be told from blocks of 512",
+    )  # fmt: skip
+    check(aot("oracle", "azure"), 2, "lengths and times only")
+    check(aot("oracle", "mooncake", "--what-if"), 2, "names blocks of whole prompts, not their")
+    check(aot("oracle", "mooncake", "--curve", "."), 2, "is a folder; name a file to write")
+    (tmp_path / "bad.jsonl").write_text(SAMPLES["mooncake"] + "{}\n")
+    check(aot("oracle", "bad.jsonl"), 2, "bad.jsonl:3: field 'timestamp' is missing (--skip-bad")
+    done = aot("oracle", "bad.jsonl", "--skip-bad")
+    check(done, 0)
+    assert "1 bad lines left out, the first: bad.jsonl:3" in done.stderr
+
+
+def test_a_trace_becomes_a_schedule_of_exact_lengths(aot: Aot, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake([1, 2], [1, 3], [1, 2, 4], [7]))
+    done = aot(
+        "schedule", "t.jsonl", "-o", "s.jsonl", "--model", model, "--scale", "0.125", "--speed", 4
+    )
+    check(done, 0)
+    made = schedule_file.read(tmp_path / "s.jsonl")
+    assert [r.at_s for r in made.requests] == [0.0, 0.25, 0.5, 0.75]
+    assert [r.prompt_tokens for r in made.requests] == [128, 128, 192, 64]
+    tokenizer = from_folder(model)
+    assert tokenizer is not None
+    ids = [tokenizer.encode(*made.chat_of(r)) for r in made.requests]
+    assert [len(i) for i in ids] == [128, 128, 192, 64]
+    assert ids[0][:64] == ids[1][:64]
+    assert ids[0][64:70] != ids[1][64:70]
+    assert ids[0][:126] == ids[2][:126]  # up to the two tokens that end a chat
+    before = (tmp_path / "s.jsonl").read_bytes()
+    options = ("--model", model, "--scale", "0.125", "--speed", 4)
+    check(aot("schedule", "t.jsonl", "-o", "s.jsonl", *options), 0)
+    assert (tmp_path / "s.jsonl").read_bytes() == before
+
+
+def test_windows_limits_rates_and_turns_of_traces(aot: Aot, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake(*([n] for n in range(9))))
+    options = ("-o", "s.jsonl", "--model", model, "--scale", "0.1")
+
+    def made(*more: object) -> schedule_file.Schedule:
+        check(aot("schedule", *more, *options), 0)
+        return schedule_file.read(tmp_path / "s.jsonl")
+
+    assert [r.at_s for r in made("t.jsonl", "--window", "2:5").requests] == [0.0, 1.0, 2.0]
+    assert len(made("t.jsonl", "--limit", 4).requests) == 4
+    assert made("t.jsonl", "--rate", 100).requests[-1].at_s < 2
+    turns = [BAILIAN, BAILIAN | {"chat_id": 8, "parent_chat_id": 7, "timestamp": 9}]
+    (tmp_path / "b.jsonl").write_text(lines(*turns))
+    assert [r.after for r in made("b.jsonl").requests] == [None, "r000000"]
+    (tmp_path / "g.json").write_text(SAMPLES["sharegpt"])
+    chats = made("g.json", "--rate", 1, "--max-tokens", 7)
+    assert [r.after for r in chats.requests] == [None, "r000000"]
+    assert {r.max_tokens for r in chats.requests} <= {1, 7}
+    (tmp_path / "a.csv").write_text(SAMPLES["azure"])
+    assert made("a.csv").requests[0].prompt_tokens == 37
+
+
+def test_traces_that_cannot_be_scheduled(aot: Aot, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake([1], [2], gap_ms=-5))
+    options = ("-o", "s.jsonl", "--model", model)
+    check(
+        aot("schedule", "t.jsonl", *options), 2,
+        "t.jsonl:2: its time is before that of the request above it (--sort puts them in order)",
+    )  # fmt: skip
+    check(aot("schedule", "t.jsonl", *options, "--sort"), 0)
+    (tmp_path / "s.jsonl").unlink()
+    check(aot("schedule", "t.jsonl", "-o", "s.jsonl"), 2, "name the model whose tokenizer counts")
+    check(aot("schedule", "t.jsonl", *options, "--scale", "0"), 2, "--scale 0.0: expected a number")
+    check(aot("schedule", "t.jsonl", *options, "--window", "9:3"), 2, "FROM must be 0 or more and")
+    check(aot("schedule", "t.jsonl", *options, "--window", "x"), 2, "expected FROM:TO in seconds")
+    check(aot("schedule", "t.jsonl", *options, "--sort", "--window", "50:60"), 2, "in the window")
+    (tmp_path / "o.jsonl").write_text(lines({"messages": OPENAI["body"]["messages"]}))  # type: ignore[index]
+    check(aot("schedule", "o.jsonl", *options), 2, "have no times; say how they arrive: --rate N")
+    (tmp_path / "e.jsonl").write_text("")
+    check(aot("schedule", "e.jsonl", *options), 2, "its first line is empty: no trace")
+    assert not (tmp_path / "s.jsonl").exists()
