@@ -164,8 +164,8 @@ class _Writer:
         return OPENING + "".join(self._pieces(traced, words)), total
 
     def _pieces(self, traced: Traced, words: int) -> Iterator[str]:
-        """`words` words in the pieces that the trace names. What the chat's frame takes is taken off
-        the first one before it, and off the last one behind it."""
+        """`words` words in the pieces that the trace names. What the chat's frame takes is taken
+        off the first one before it, and off the last one behind it."""
         left = words
         for name, tokens in self._named(traced):
             take = min(left, tokens)
