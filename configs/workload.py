@@ -139,6 +139,9 @@ class Tenants(StrictModel):
     count: int = Field(3, ge=1)
     zipf: float = Field(1.0, ge=0, description="popularity of tenant k is proportional to k**-zipf")
     salts: bool = Field(False, description="each tenant's cache apart by a cache salt of its own")
+    shared_tokens: int = Field(
+        0, ge=0, description="leading static tokens that all tenants have in common"
+    )
 
 
 class Output(StrictModel):

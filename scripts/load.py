@@ -9,6 +9,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from analysis.phases import read_tokens
 from analysis.runs import tokens_file
 from configs.errors import UsageError
 from configs.schema import Arm
@@ -48,6 +49,8 @@ def load_into(
             "Choose another folder with -o"
         )
     _same_server(folder, engine)
+    tokens = read_tokens(folder / tokens_file(SERVER))
+    plan.check_context(schedule, tokens, endpoint.context_tokens(), endpoint.tokenize)
     repeat = 1
     while (phase := Phase(folder, arm, repeat)).done:
         repeat += 1

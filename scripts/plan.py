@@ -151,8 +151,8 @@ def check_context(
         needed = prompt + schedule.output_tokens(request)
         if needed > context_tokens:
             raise UsageError(
-                f"{request.id} needs {needed} tokens (prompt and output), but context_tokens in "
-                f"the server file is {context_tokens}"
+                f"{request.id} needs {needed} tokens (prompt and output), but the model's context "
+                f"is {context_tokens} (context_tokens in the server file, --scale for a trace)"
             )
 
 

@@ -8,9 +8,9 @@ from configs.workload import Agent, MultiTurn
 from workloads import draws
 from workloads.draws import stream
 from workloads.lexicon import OPENING
-from workloads.request import Message, Prefix, Request
-from workloads.single_turn import Parts, arrivals, outputs, salt_of
-from workloads.static_texts import StaticTexts, tenant_name, user
+from workloads.request import Message, Request
+from workloads.single_turn import Parts, arrivals, outputs, tenant_prefixes
+from workloads.static_texts import StaticTexts, user
 
 SUB_TASK_STEPS = 3
 """Steps of a branch that an agent forks."""
@@ -74,14 +74,10 @@ class _Writer:
         )
 
 
-def _prefixes(config: MultiTurn | Agent, texts: StaticTexts) -> dict[str, Prefix]:
-    names = [tenant_name(i) for i in range(config.tenants.count)]
-    return {n: texts.prefix(n, config.static_tokens, salt_of(config.tenants, n)) for n in names}
-
-
 def multi_turn(config: MultiTurn, texts: StaticTexts) -> Parts:
     """Chats: each turn has all turns before it in front of it."""
-    prefixes, writer = _prefixes(config, texts), _Writer(config, texts)
+    prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
+    writer = _Writer(config, texts)
     talks = _lengths(config)
     names = list(prefixes)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
@@ -97,7 +93,8 @@ def multi_turn(config: MultiTurn, texts: StaticTexts) -> Parts:
 
 def agent(config: Agent, texts: StaticTexts) -> Parts:
     """Tool loops: a long chain of steps, some of which fork a sub-task of a few."""
-    prefixes, writer = _prefixes(config, texts), _Writer(config, texts)
+    prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
+    writer = _Writer(config, texts)
     forks = stream(config.seed, "branching")
     talks = _lengths(config)
     names = list(prefixes)

@@ -38,6 +38,14 @@ def salt_of(tenants: Tenants, name: str) -> str | None:
     return f"tenant-{name}" if tenants.salts else None
 
 
+def tenant_prefixes(tenants: Tenants, static_tokens: int, texts: StaticTexts) -> dict[str, Prefix]:
+    """A static prefix for each tenant."""
+    names = [tenant_name(i) for i in range(tenants.count)]
+    return {
+        n: texts.prefix(n, static_tokens, salt_of(tenants, n), tenants.shared_tokens) for n in names
+    }
+
+
 # ---------------------------------------------------------------- support-bot on the folder's text
 
 
@@ -123,7 +131,7 @@ def _tenant_traffic(
     config: SupportBot | FewShot | Rag, texts: StaticTexts, static_tokens: int, ask: Ask
 ) -> Parts:
     names = [tenant_name(i) for i in range(config.tenants.count)]
-    prefixes = {n: texts.prefix(n, static_tokens, salt_of(config.tenants, n)) for n in names}
+    prefixes = tenant_prefixes(config.tenants, static_tokens, texts)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
     limits = outputs(config)
     # The user's first word is part of the tail.
@@ -199,7 +207,7 @@ def doc_qa(config: DocQa, texts: StaticTexts) -> Parts:
     for number in range(pool.count):
         name = f"Document {number + 1:04d}"
         base[name] = config.static_tokens + draws.count(pool.tokens, sizes)
-        prefixes[name] = texts.prefix(name, base[name], None)
+        prefixes[name] = texts.prefix(name, base[name])
     names = list(prefixes)
     chosen = draws.zipf(pool.count, pool.zipf, stream(config.seed, "documents"))
     ask, limits = _asking(config, lexicon), outputs(config)
@@ -214,7 +222,7 @@ def doc_qa(config: DocQa, texts: StaticTexts) -> Parts:
 
 def best_of_n(config: BestOfN, texts: StaticTexts) -> Parts:
     """Groups of n equal prompts."""
-    prefix = texts.prefix("instructions", config.static_tokens, None)
+    prefix = texts.prefix("instructions", config.static_tokens)
     groups = -(-config.requests // config.n)
     ask, limits = _asking(config, texts.lexicon), outputs(config)
     requests: list[Request] = []

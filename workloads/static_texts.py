@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from configs.errors import UsageError
 from workloads.draws import stream
 from workloads.lexicon import OPENING, Lexicon, fitted
 from workloads.prompts import PromptFolder
@@ -56,19 +57,44 @@ class StaticTexts:
         )
         return len(one) - common_prefix(one, other)
 
-    def prefix(self, name: str, static_tokens: int, salt: str | None, text: str = "") -> Prefix:
-        """A static prefix of exactly `static_tokens`: the folder's system message for `name`, then
-        `text`, then filling. UsageError where that is more already."""
-        prose = self._named(name)
-        whole = self._cut(static_tokens, text) if text == "" else prose
-        start = whole.replace(MARK, name) if text == "" else prose
+    @cached_property
+    def head_tokens(self) -> int:
+        """Tokens before the first word of a system message."""
+        one, other = (
+            self.lexicon.encode([system(word), user(OPENING)], ()) or []
+            for word in (OPENING, OTHER_OPENING)
+        )
+        return common_prefix(one, other)
+
+    def prefix(
+        self, name: str, static_tokens: int, salt: str | None = None, shared_tokens: int = 0
+    ) -> Prefix:
+        """A static prefix of exactly `static_tokens`: words that all prefixes share, up to
+        `shared_tokens`, the folder's system message for `name`, then filling.
+
+        Raises UsageError where that is more already.
+        """
+        shared = self._shared(shared_tokens)
+        # Behind what all share comes what they do not: the name.
+        start = (f"{shared}{name}.\n" if shared else "") + self._cut(static_tokens, shared).replace(
+            MARK, name
+        )
         rng = stream(self.seed, f"static {name}")
 
         def chat(words: str) -> list[Message]:
-            return [system(start + text + words), user(OPENING)]
+            return [system(start + words), user(OPENING)]
 
         words = fitted(self.lexicon, chat, static_tokens + self.tail_tokens, rng)
-        return self.of_messages(name, (system(start + text + words),), salt)
+        return self.of_messages(name, (system(start + words),), salt)
+
+    def _shared(self, tokens: int) -> str:
+        """The beginning of every prefix, `tokens` long with what the template puts before it."""
+        if tokens == 0:
+            return ""
+        words = tokens - self.head_tokens - 1
+        if words < 0:
+            raise UsageError(f"shared_tokens: the chat template alone has {self.head_tokens}")
+        return OPENING + self.lexicon.words(words, stream(self.seed, "shared")) + " "
 
     def of_messages(self, name: str, messages: tuple[Message, ...], salt: str | None) -> Prefix:
         """A prefix with probes that no request begins like."""
@@ -84,19 +110,17 @@ class StaticTexts:
         # Prefixes of different tenants differ from their first words on.
         return text if name in text else f"{name}.\n{text}"
 
-    def _cut(self, static_tokens: int, text: str) -> str:
+    def _cut(self, static_tokens: int, shared: str) -> str:
         """The prose for any name, at most as long as `static_tokens` allow; cut between words."""
         if static_tokens not in self._cuts:
-            prose = self._named(MARK)
-            words = prose.split(" ")
+            words = self._named(MARK).split(" ")
             low, high = 1, len(words)
             room = static_tokens + self.tail_tokens - SLACK_TOKENS
             while low < high:
                 middle = (low + high + 1) // 2
-                chat = [system(" ".join(words[:middle]) + text), user(OPENING)]
-                low, high = (
-                    (middle, high) if self.lexicon.tokens(chat) <= room else (low, middle - 1)
-                )
+                chat = [system(f"{shared}{MARK} " + " ".join(words[:middle])), user(OPENING)]
+                fits = self.lexicon.tokens(chat) <= room
+                low, high = (middle, high) if fits else (low, middle - 1)
             self._cuts[static_tokens] = " ".join(words[:low])
         return self._cuts[static_tokens]
 

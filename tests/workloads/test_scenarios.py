@@ -151,6 +151,17 @@ def test_tenants_may_have_salts_of_their_own(tmp_path: Path) -> None:
     assert {p.salt for p in made(tmp_path, "rag").prefixes.values()} == {None}
 
 
+def test_tenants_may_share_a_beginning(tmp_path: Path) -> None:
+    text = BODIES["support-bot"].format(p=PROMPTS).replace("salts: true", "shared_tokens: 70")
+    (tmp_path / "s.yaml").write_text(f"scenario: support-bot\nrequests: 9\n{text}")
+    schedule = plan.schedule_of(tmp_path / "s.yaml", encode)
+    first, *others = (encode(*schedule.probe(p, 0)) for p in schedule.prefixes.values())
+    for ids in others:
+        assert next(i for i, (a, b) in enumerate(zip(first, ids, strict=False)) if a != b) == 70
+    for request in schedule.requests:
+        assert request.prompt_tokens == len(encode(*schedule.chat_of(request)))
+
+
 def test_lengths_follow_their_distribution() -> None:
     rng = draws.stream(1, "lengths")
     drawn = [draws.value(LogNormal(median=40, p90=150), rng) for _ in range(20_000)]
