@@ -94,7 +94,7 @@ def _options(
     max_tokens: int | None,
     sort: bool,
 ) -> Options:
-    from configs.workload import PoissonArrivals
+    from configs.draws import PoissonArrivals
     from workloads.trace_schedule import Options
 
     for name, number in (("--scale", scale), ("--speed", speed), ("--rate", rate)):

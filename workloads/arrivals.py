@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from configs.workload import (
+from configs.draws import (
     Arrivals,
     BurstArrivals,
     ConstantArrivals,

@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import exp, log
 from statistics import NormalDist
 
-from configs.workload import Distribution, LogNormal, Uniform
+from configs.draws import Distribution, LogNormal, Uniform
 
 STANDARD = NormalDist()
 P90 = STANDARD.inv_cdf(0.9)

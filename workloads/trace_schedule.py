@@ -11,8 +11,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from configs.draws import Arrivals
 from configs.errors import UsageError
-from configs.workload import Arrivals
 from workloads.arrivals import offsets
 from workloads.draws import stream
 from workloads.lexicon import OPENING, Lexicon

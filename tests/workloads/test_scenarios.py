@@ -13,10 +13,10 @@ from scipy import stats
 from words_model import encode, merging
 
 from analysis.reach import evaluate
+from configs.draws import LogNormal, Uniform
 from configs.errors import ConfigError, UsageError
 from configs.load import load_workload
 from configs.places import CONFIGS
-from configs.workload import LogNormal, Uniform
 from scripts import plan
 from workloads import draws, scenarios
 from workloads import schedule as schedule_file

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from configs.draws import ConstantArrivals, PoissonArrivals
 from configs.errors import UsageError
 from configs.places import CONFIGS
-from configs.workload import ConstantArrivals, PoissonArrivals
 from scripts import plan
 from workloads import arrivals, draws, prompts, static_texts
 from workloads import schedule as schedule_file

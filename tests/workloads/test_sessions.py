@@ -14,12 +14,7 @@ import pytest
 from scipy import stats
 from stub import MODEL, serving
 
-from configs.workload import (
-    BurstArrivals,
-    DiurnalArrivals,
-    GammaArrivals,
-    RampArrivals,
-)
+from configs.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from workloads import replay
 from workloads import schedule as schedule_file
 from workloads.arrivals import offsets
