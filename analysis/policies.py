@@ -39,28 +39,38 @@ def infinite(trace: BlockTrace) -> Leading:
 def lru(trace: BlockTrace, capacity: int) -> Leading:
     """Event order: blocks are touched from the front of the prompt, evicting as they come."""
     cache: OrderedDict[int, None] = OrderedDict()
+    touch, evict = cache.move_to_end, cache.popitem
     for blocks in trace.prompts():
-        yield _leading(blocks, cache)
-        for block in blocks:
+        leading = 0
+        for block in blocks:  # nothing is evicted while all is found
+            if block not in cache:
+                break
+            touch(block)
+            leading += 1
+        yield leading
+        for block in blocks[leading:]:
             if block in cache:
-                cache.move_to_end(block)
+                touch(block)
             else:
-                if len(cache) >= capacity:
-                    cache.popitem(last=False)
                 cache[block] = None
+                if len(cache) > capacity:
+                    evict(False)
 
 
 def leaf_lru(trace: BlockTrace, capacity: int) -> Leading:
     """The deepest block is touched first, so that a parent outlives its children; vLLM frees a
     request's blocks in this order. Of a longer prompt only the first `capacity` blocks stay."""
     cache: OrderedDict[int, None] = OrderedDict()
+    touch, evict = cache.move_to_end, cache.popitem
     for blocks in trace.prompts():
         yield _leading(blocks, cache)
         for block in reversed(blocks[:capacity]):
-            cache[block] = None
-            cache.move_to_end(block)
-        while len(cache) > capacity:
-            cache.popitem(last=False)
+            if block in cache:
+                touch(block)
+            else:
+                cache[block] = None
+        for _ in range(len(cache) - capacity):
+            evict(False)
 
 
 def fifo(trace: BlockTrace, capacity: int) -> Leading:
