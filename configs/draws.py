@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from configs.schema import StrictModel
 
@@ -36,7 +36,18 @@ class Uniform(StrictModel):
         return self
 
 
-Distribution = float | LogNormal | Uniform
+def _kind(value: Any) -> str:
+    if isinstance(value, LogNormal) or (isinstance(value, dict) and "median" in value):
+        return "lognormal"
+    return "uniform" if isinstance(value, Uniform | dict) else "number"
+
+
+Distribution = Annotated[
+    Annotated[float, Field(ge=0), Tag("number")]
+    | Annotated[LogNormal, Tag("lognormal")]
+    | Annotated[Uniform, Tag("uniform")],
+    Discriminator(_kind),
+]
 """A number, or how it is distributed."""
 
 

@@ -19,7 +19,7 @@ ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
 class StrictModel(BaseModel):
     """Unknown keys are errors; instances do not change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ExperimentConfig(StrictModel):

@@ -50,6 +50,12 @@ class Output(StrictModel):
     max_tokens: Distribution = 16
     ignore_eos: bool = True
 
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if isinstance(self.max_tokens, int | float) and self.max_tokens < 1:
+            raise ValueError("max_tokens: at least 1, a request that generates nothing has no TTFT")
+        return self
+
 
 class Documents(StrictModel):
     """A pool of documents that requests draw from."""

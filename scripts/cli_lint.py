@@ -28,11 +28,13 @@ def lint(
     ] = None,
     block_tokens: Annotated[int, typer.Option(min=1, help="block size of the server")] = 16,
     minimum_tokens: Annotated[
-        int | None, typer.Option(help="a provider's smallest prefix that is cached at all")
+        int | None, typer.Option(min=0, help="a provider's smallest prefix that is cached at all")
     ] = None,
     price: Annotated[
         float | None,
-        typer.Option(help="what a million prompt tokens cost that are not found, to show money"),
+        typer.Option(
+            min=0, help="what a million prompt tokens cost that are not found, to show money"
+        ),
     ] = None,
     provider: Annotated[
         str | None,

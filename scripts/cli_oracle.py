@@ -24,7 +24,7 @@ DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 def oracle(
     what: Annotated[
-        Path, typer.Argument(metavar="SCHEDULE|TRACE", help="schedule, workload or trace file")
+        Path, typer.Argument(metavar="SCHEDULE|WORKLOAD|TRACE", help="schedule, workload or trace")
     ],
     format_name: Annotated[
         str | None,
@@ -69,14 +69,19 @@ def oracle(
     """What a prefix cache can find on this traffic: the reachable hit ratio, no engine needed.
 
     Requests are replayed in file order from a cold cache of so many blocks: lru touches blocks from
-    the front of the prompt, leaf-lru deepest first (what vLLM does), opt is the best that any
-    policy could do. What is lost to the policy and to the capacity is shown apart.
+    the front of the prompt, leaf-lru deepest first (what vLLM does), opt finds as many blocks as
+    any policy could. What is lost to the policy and to the capacity is shown apart.
     """
     from analysis import reach
     from scripts import oracle as work
 
     names = _policies(policy)
     capacities = _capacities(capacity)
+    if what_if and (policy or capacity or curve or figure):
+        raise UsageError(
+            "--what-if prices orders in an infinite cache: it goes with --block-size, --model and "
+            "--json only"
+        )
     with status(f"reading {what}"):
         source = work.source(what, format_name, model, skip_bad)
     if what_if:
@@ -89,6 +94,8 @@ def oracle(
         source.say_skipped()
         size = block_tokens or trace.block_tokens
         ranged = capacities or _range(trace, size)
+        if not as_json and None not in ranged:
+            ranged.append(None)  # what is lost is lost against that
         found = reach.evaluate(trace, size, names, ranged, line)
         if curve:
             work.write_curve(trace, size, curve)
@@ -114,15 +121,19 @@ def _capacities(given: list[str] | None) -> list[int | None]:
     for text in given or ():
         if text in ("inf", "infinite"):
             found.append(None)
-        elif text.replace("_", "").isdigit() and int(text) > 0:
-            found.append(int(text))
+        elif (
+            (digits := text.replace(",", "")).isascii()
+            and digits.isdigit()
+            and (int(digits[:18]) > 0 and len(digits) <= 18)
+        ):
+            found.append(int(digits))
         else:
             raise UsageError(f"--capacity {text}: expected a number of blocks, 1 or more, or inf")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
-    distinct = trace.distinct_blocks * max(1, trace.block_tokens // block_tokens)
+    distinct = max(1, round(trace.distinct_blocks * trace.block_tokens / block_tokens))
     return [*sorted({max(1, round(s * distinct)) for s in DEFAULT_SHARES}), None]
 
 

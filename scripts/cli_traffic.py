@@ -65,6 +65,9 @@ def schedule(
     from workloads import schedule as schedule_file
 
     if what.suffix in (".yaml", ".yml"):
+        given = (format_name, window, limit, rate, max_tokens, sort or None, skip_bad or None)
+        if any(g is not None for g in given) or (scale, speed) != (1.0, 1.0):
+            raise UsageError(f"{what} is a workload: what is for traces goes into the file there")
         with status(f"drawing {what}"):
             made = plan.schedule_of(what, _encoder(model))
     else:
@@ -130,8 +133,10 @@ def _of_trace(
             "a trace has lengths in tokens: name the model whose tokenizer counts: --model PATH"
         )
     source = oracle.source(path, format_name, None, skip_bad)
+    if source.format is oracle.SCHEDULE:
+        raise UsageError(f"{path}: is a schedule already")
     made = trace_schedule.schedule(
-        source.requests(), source.format, path.name, options, Lexicon(encode)
+        source.requests(), source.format, str(path), options, Lexicon(encode)
     )
     source.say_skipped()
     return made
@@ -187,21 +192,23 @@ def load(
         raise UsageError("--processes, --master and --worker: one of them")
     if (master or worker) and traffic.suffix in (".yaml", ".yml"):
         raise UsageError("all machines need the same schedule file: make it with aot schedule -o")
+    head = _address("--worker", worker) if worker else None
+    fleet = load_script.Fleet(processes, master, _address("--listen", listen))
     plan.check_traffic(traffic)
     endpoint = connect(url, model, api_key_env)
-    if worker is not None:
-        load_script.work(traffic, endpoint, _address("--worker", worker))
+    if head is not None:
+        load_script.work(traffic, endpoint, head)
         return
     made = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{made.name}-{stamp}"
-    fleet = load_script.Fleet(processes, master, _address("--listen", listen))
     load_script.load_into(folder, made, endpoint, label, fleet)
     conclude(folder)
 
 
 def _address(option: str, text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    good = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
+    if not host or not good:
         raise UsageError(f"{option} {text}: expected HOST:PORT, e.g. 10.0.0.5:5557")
     return host, int(port)

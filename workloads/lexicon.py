@@ -68,13 +68,17 @@ class Lexicon:
 def fitted(
     lexicon: Lexicon, build: Callable[[str], list[Message]], target: int, rng: random.Random
 ) -> str:
-    """Words such that the chat `build(words)` has exactly `target` tokens.
+    """Words such that the chat `build(words)` has exactly `target` tokens (a static part, and what
+    stands behind it).
 
     Raises UsageError where it has more without any, or where words do not add up.
     """
     base = lexicon.tokens(build(""))
     if base > target:
-        raise UsageError(f"{target} tokens are wanted, but the text has {base} without filling")
+        raise UsageError(
+            f"static_tokens: a chat of {target} tokens is wanted, and the frame with a single word "
+            f"of text has {base} already: {base - target} more at least"
+        )
     words = lexicon.words(target - base, rng)
     made = lexicon.tokens(build(words))
     if made != target:

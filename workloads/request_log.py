@@ -90,19 +90,31 @@ def request(body: dict[str, Any], number: int) -> Logged:
         body = next((body[k] for k in WRAPPERS if isinstance(body.get(k), dict)), body)
     if isinstance(body.get("prompt"), str):
         body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
-    messages = body.get("messages")
+    messages, tools = _messages(body.get("messages")), _tools(body.get("tools") or [])
+    if body.get("system"):  # as the Anthropic API has it
+        messages = [{"role": "system", "content": body["system"]}, *messages]
+    key = "/".join(str(body.get(k, "")) for k in KEYS)
+    dumped = tuple(sys.intern(_dump(tool)) for tool in tools)
+    return Logged(number, key, dumped, tuple(messages))
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise ValueError(
             "field 'messages' is missing or no list of messages; expected a chat request a line"
         )
     for n, message in enumerate(messages):
+        if not isinstance(message.get("role"), str | None):
+            raise ValueError(f"messages[{n}].role is no text")
         if not isinstance(message.get("content"), str | list | None):
             raise ValueError(f"messages[{n}].content is no text and no list of parts")
-    if body.get("system"):  # as the Anthropic API has it
-        messages = [{"role": "system", "content": body["system"]}, *messages]
-    key = "/".join(str(body.get(k, "")) for k in KEYS)
-    tools = tuple(sys.intern(_dump(tool)) for tool in body.get("tools") or ())
-    return Logged(number, key, tools, tuple(messages))
+    return messages
+
+
+def _tools(tools: Any) -> list[dict[str, Any]]:
+    if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):
+        raise ValueError("field 'tools' is no list of tool schemas")
+    return tools
 
 
 def as_logged(traced: Traced) -> Logged:

@@ -158,7 +158,7 @@ def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:
 def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> None:
     at_s = float(row["at_s"])
     latest = next(reversed(requests.values())).at_s if requests else 0.0
-    if not at_s >= latest:
+    if not latest <= at_s < float("inf"):
         raise ValueError(f"at_s is {at_s}, before the request above it ({latest})")
     if row["prefix"] not in prefixes:
         raise ValueError(f"prefix {row['prefix']!r} is not defined above")
@@ -173,6 +173,8 @@ def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
     if not own:
         raise ValueError("messages is empty: a prompt of no length cannot be sent")
     given = {k: row[k] for k in OPTIONAL if k in row}
+    if given.get("max_tokens", 1) < 1:
+        raise ValueError(f"max_tokens is {given['max_tokens']}, expected 1 or more")
     requests[row["id"]] = Request(row["id"], at_s, row["tenant"], row["prefix"], own, **given)
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Rows:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self.bad(number, f"not JSON: {error}")
                 continue
             if isinstance(row, dict):
@@ -63,7 +64,14 @@ class Rows:
             raise UsageError(
                 f"{self.path}:1: no column '{missing[0]}'; expected {', '.join(columns)}"
             )
-        for row in reader:
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self.bad(reader.line_num, str(error))
+                continue
             yield reader.line_num, row
 
     def json_array(self) -> Iterator[tuple[int, Row]]:
@@ -106,14 +114,15 @@ class Rows:
         try:
             with (
                 self._binary(member) as raw,
-                io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
+                io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
             ):
                 yield text
         except FileNotFoundError as error:
             raise UsageError(f"{error.filename or self.path}: no such file") from None
         except UnicodeDecodeError as error:
-            raise UsageError(f"{self.path}: byte {error.start} of a piece is not UTF-8") from None
-        except (OSError, EOFError, tarfile.TarError) as error:
+            words = f"{self.path}: not UTF-8 ({error.reason}): save it as UTF-8"
+            raise UsageError(words) from None
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             raise UsageError(f"{self.path}: cannot be read: {error}") from None
 
     @contextmanager
@@ -136,9 +145,8 @@ class Rows:
         return self.path if self.path.is_dir() else self.path.parent
 
 
-def _unpacked(raw: IO[bytes]) -> Any:
-    start = raw.read(4)
-    raw.seek(0)
+def _unpacked(raw: io.BufferedReader) -> Any:
+    start = raw.peek(4)[:4]
     if start.startswith(b"\x1f\x8b"):
         return gzip.open(raw)
     if start == b"\x28\xb5\x2f\xfd":

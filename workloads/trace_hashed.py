@@ -46,11 +46,16 @@ def coding(number: int, row: dict[str, Any]) -> Traced:
     runs = row["hash_runs"]
     if not isinstance(runs, list) or not all(isinstance(r, list) and len(r) == 2 for r in runs):
         raise ValueError("field 'hash_runs' is no list of [start, count]")
+    tokens = count(row, "input_length", 1)
+    if not all(type(x) is int and x >= 0 for run in runs for x in run):
+        raise ValueError("field 'hash_runs' has something else than starts and counts in it")
+    if sum(length for _, length in runs) > 2 * tokens / CODING_BLOCK_TOKENS + 2:
+        raise ValueError(f"field 'hash_runs' has more blocks than {tokens} tokens can have")
     blocks = [(session, start + n) for start, length in runs for n in range(length)]
     return Traced(
         number,
         at_s=seconds(row, "t"),
-        input_tokens=count(row, "input_length", 1),
+        input_tokens=tokens,
         output_tokens=count(row, "output_length"),
         session=session,
         blocks=blocks,

@@ -23,6 +23,10 @@ from workloads.traces import Format
 
 SEED = 1
 PROBE_TOKENS = 8
+UNKNOWN_OUTPUT_TOKENS = 16
+"""Where neither the trace nor the user says."""
+MOST_TOKENS = 4_000_000
+"""Of one prompt: more is a scale that was not meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,10 @@ def schedule(
 ) -> Schedule:
     """The schedule of a trace. Raises UsageError for times that go backwards, for a trace without
     times and no `arrivals`, and where nothing is left of it."""
+    if format_.knows == "messages" and options.scale != 1:
+        raise UsageError(
+            f"{name}: --scale: a trace of format {format_.name} has texts, whose length is theirs"
+        )
     kept = _timed(list(_window(requests, options)), name, options)
     writer = _Writer(format_, options, lexicon)
     made: list[Request] = []
@@ -72,6 +80,8 @@ def schedule(
 
 
 def _window(requests: Iterator[Traced], options: Options) -> Iterator[Traced]:
+    if options.sort:
+        requests = iter(sorted(requests, key=lambda t: t.at_s or 0.0))
     begin: float | None = None
     count = 0
     for traced in requests:
@@ -80,9 +90,9 @@ def _window(requests: Iterator[Traced], options: Options) -> Iterator[Traced]:
         if options.window_s is not None and traced.at_s is not None:
             begin = traced.at_s if begin is None else begin
             low, high = options.window_s
-            if traced.at_s - begin >= high and not options.sort:
+            if traced.at_s - begin >= high:
                 return  # what follows is later still
-            if not low <= traced.at_s - begin < high:
+            if traced.at_s - begin < low:
                 continue
         count += 1
         yield traced
@@ -96,8 +106,6 @@ def _timed(kept: list[Traced], name: str, options: Options) -> list[tuple[float,
         return list(zip(times, kept, strict=True))
     if any(t.at_s is None for t in kept):
         raise UsageError(f"{name}: its requests have no times; say how they arrive: --rate N")
-    if options.sort:
-        kept = sorted(kept, key=lambda t: t.at_s or 0.0)
     begin = kept[0].at_s or 0.0
     found, latest = [], 0.0
     for traced in kept:
@@ -133,9 +141,7 @@ class _Writer:
 
     def request(self, id_: str, at_s: float, traced: Traced) -> Request:
         """One request of the trace, under a prefix that only has the tools."""
-        output = self._scaled(traced.output_tokens or self.options.max_tokens or 16)
-        if self.options.max_tokens is not None:
-            output = min(output, self.options.max_tokens)
+        output = self._output(traced)
         prefix = self._prefix(traced.tools)
         if traced.messages:
             return Request(id_, at_s, prefix, prefix, traced.messages, output)
@@ -154,12 +160,24 @@ class _Writer:
         self.prefixes[name] = Prefix(name, (), (first, second), tools)
         return name
 
+    def _output(self, traced: Traced) -> int:
+        """At least one token: a request that generates nothing cannot be sent."""
+        most = self.options.max_tokens
+        if traced.output_tokens is None:
+            return most or UNKNOWN_OUTPUT_TOKENS
+        output = self._scaled(traced.output_tokens)
+        return output if most is None else min(output, most)
+
     def _scaled(self, tokens: int) -> int:
         return max(1, round(tokens * self.options.scale))
 
     def _text(self, traced: Traced) -> tuple[str, int]:
         """A user message, and the tokens of the whole prompt."""
         total = max(self.base_tokens, self._scaled(traced.input_tokens or 1))
+        if total > MOST_TOKENS:
+            raise UsageError(
+                f"line {traced.line}: a prompt of {total:,} tokens; make them shorter with --scale"
+            )
         words = total - self.base_tokens
         return OPENING + "".join(self._pieces(traced, words)), total
 
@@ -177,13 +195,13 @@ class _Writer:
     def _named(self, traced: Traced) -> Sequence[tuple[Hashable, int]]:
         match self.format.knows:
             case "blocks":
-                size = self._scaled(self.format.block_tokens or 1)
-                first = max(0, size - self.head_tokens)
-                *most, last = traced.blocks
-                # A partial last block is a block of its own: no full one begins like it.
-                return [(b, size if n else first) for n, b in enumerate(most)] + [
-                    (last, size if most else first)
-                ]
+                # Blocks end where their scaled ends round to, so that rounding does not add up.
+                size = (self.format.block_tokens or 1) * self.options.scale
+                ends = [round((n + 1) * size) for n in range(len(traced.blocks))]
+                # What the chat's frame takes before the words is taken off the first blocks.
+                starts = [self.head_tokens, *(max(e, self.head_tokens) for e in ends[:-1])]
+                sizes = [max(0, e - s) for s, e in zip(starts, ends, strict=True)]
+                return list(zip(traced.blocks, sizes, strict=True))
             case "parts":
                 return [((kind, name), self._scaled(n)) for kind, name, n in traced.parts]
         return []

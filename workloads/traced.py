@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,22 +31,40 @@ class Traced:
     tools: tuple[dict[str, Any], ...] = ()
 
 
+MOST_TOKENS = 1 << 31
+"""A length above is no length of a prompt."""
+
+
 def count(row: dict[str, Any], field: str, least: int = 0) -> int:
     """A number of tokens in `row`; ValueError naming the field."""
     value = row[field]
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"field '{field}' is {value!r}, expected a number of tokens") from None
-    if not number.is_integer() or number < least:
-        raise ValueError(f"field '{field}' is {value!r}, expected an integer of {least} or more")
+    number = _finite(value)
+    if number is None:
+        raise ValueError(f"field '{field}' is {_short(value)}, expected a number of tokens")
+    if not number.is_integer() or not least <= number < MOST_TOKENS:
+        raise ValueError(
+            f"field '{field}' is {_short(value)}, expected an integer of {least} or more"
+        )
     return int(number)
 
 
 def seconds(row: dict[str, Any], field: str, per_second: float = 1.0) -> float:
     """A time in `row`, in seconds; ValueError naming the field."""
-    value = row[field]
+    number = _finite(row[field])
+    if number is None:
+        raise ValueError(f"field '{field}' is {_short(row[field])}, expected a number")
+    return number / per_second
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
     try:
-        return float(value) / per_second
-    except (TypeError, ValueError):
-        raise ValueError(f"field '{field}' is {value!r}, expected a number") from None
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:60]

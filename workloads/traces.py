@@ -81,6 +81,10 @@ def read(rows: Rows, format_: Format) -> Iterator[Traced]:
 
 def detect(path: Path) -> Format:
     """The format of a file by its first line. UsageError where it is none that is known."""
+    if path.is_dir() and not (path / trace_ragpulse.TRACE).exists():
+        raise UsageError(
+            f"{path}: is a folder without a {trace_ragpulse.TRACE} (RAGPulse); name a file"
+        )
     if path.is_dir() or path.name.endswith((".tgz", ".tar.gz", ".tar")):
         return FORMATS["ragpulse"]
     with Rows(path).opened() as handle:

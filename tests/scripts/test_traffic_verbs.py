@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -165,10 +167,11 @@ def test_a_trace_becomes_a_schedule_of_exact_lengths(aot: Aot, tmp_path: Path, m
 
 def test_windows_limits_rates_and_turns_of_traces(aot: Aot, tmp_path: Path, model: Path) -> None:
     (tmp_path / "t.jsonl").write_text(mooncake(*([n] for n in range(9))))
-    options = ("-o", "s.jsonl", "--model", model, "--scale", "0.1")
+    options = ("-o", "s.jsonl", "--model", model)
 
-    def made(*more: object) -> schedule_file.Schedule:
-        check(aot("schedule", *more, *options), 0)
+    def made(name: str, *more: object) -> schedule_file.Schedule:
+        scale = () if name == "g.json" else ("--scale", "0.1")
+        check(aot("schedule", name, *more, *options, *scale), 0)
         return schedule_file.read(tmp_path / "s.jsonl")
 
     assert [r.at_s for r in made("t.jsonl", "--window", "2:5").requests] == [0.0, 1.0, 2.0]
@@ -204,3 +207,75 @@ def test_traces_that_cannot_be_scheduled(aot: Aot, tmp_path: Path, model: Path) 
     (tmp_path / "e.jsonl").write_text("")
     check(aot("schedule", "e.jsonl", *options), 2, "its first line is empty: no trace")
     assert not (tmp_path / "s.jsonl").exists()
+
+
+def test_rounding_of_scaled_blocks_does_not_add_up(aot: Aot, tmp_path: Path, model: Path) -> None:
+    """Blocks of 1.5 words: what two prompts share in the trace they share in the schedule."""
+    ids = list(range(40))
+    rows = [BAILIAN | {"input_length": 640, "hash_ids": [*ids, 100 + n][:40]} for n in range(2)]
+    rows.append(BAILIAN | {"input_length": 640, "hash_ids": [*ids[:30], *range(200, 210)]})
+    (tmp_path / "b.jsonl").write_text(lines(*rows))
+    scale = 1.5 / 16
+    check(aot("schedule", "b.jsonl", "-o", "s.jsonl", "--model", model, "--scale", scale), 0)
+    made = schedule_file.read(tmp_path / "s.jsonl")
+    assert [r.prompt_tokens for r in made.requests] == [60, 60, 60]
+    words = [r.messages[0]["content"].split() for r in made.requests]
+    assert words[0] == words[1]
+    shared = next(i for i, (a, b) in enumerate(zip(words[0], words[2], strict=True)) if a != b)
+    assert shared + 1 == 45  # <user> before them: 30 blocks of 1.5
+
+
+WRONG_LINES = [
+    (MOONCAKE | {"input_length": 10**400}, "'input_length' is 1000"),
+    (MOONCAKE | {"input_length": 1e300}, "expected an integer of 1 or more"),
+    (MOONCAKE | {"input_length": True}, "'input_length' is True"),
+    (MOONCAKE | {"timestamp": float("nan")}, "'timestamp' is nan, expected a number"),
+    (MOONCAKE | {"timestamp": float("inf")}, "'timestamp' is inf, expected a number"),
+    (MOONCAKE | {"hash_ids": []}, "'hash_ids' is no list of block ids"),
+    (MOONCAKE | {"hash_ids": [1.5]}, "'hash_ids' has something else than numbers"),
+]
+
+
+@pytest.mark.parametrize(("row", "words"), WRONG_LINES)
+def test_wrong_values_name_line_and_field(
+    aot: Aot, tmp_path: Path, row: dict[str, object], words: str
+) -> None:
+    (tmp_path / "t.jsonl").write_text(lines(MOONCAKE, row))
+    check(aot("oracle", "t.jsonl"), 2, "t.jsonl:2: field", words)
+    done = aot("oracle", "t.jsonl", "--skip-bad", "--capacity", "9", "--json")
+    check(done, 0)
+    assert json.loads(done.stdout)[0]["total_blocks"] == 2
+
+
+def test_broken_archives_depths_and_marks(aot: Aot, tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(random.Random(1).randbytes(20_000).hex().encode()))
+    packed[9000:9200] = b"\xff" * 200
+    (tmp_path / "g").write_bytes(packed)
+    check(aot("oracle", "g", "--format", "mooncake"), 2, "g: cannot be read")
+    (tmp_path / "deep").write_text("[" * 100_000 + "\n")
+    check(aot("oracle", "deep", "--format", "mooncake"), 2, "deep:1: not JSON")
+    (tmp_path / "bom").write_text("\ufeff" + SAMPLES["mooncake"])
+    done = aot("oracle", "bom", "--json", "--capacity", "9")
+    check(done, 0)
+    assert json.loads(done.stdout)[0]["total_blocks"] == 4
+    check(aot("oracle", "."), 2, "is a folder without a 0_trace.jsonl (RAGPulse)")
+
+
+def test_options_that_would_do_nothing_are_refused(aot: Aot, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(mooncake([1]))
+    (tmp_path / "w.yaml").write_text("scenario: unique\nrequests: 2\n")
+    check(aot("oracle", "t.jsonl", "--what-if", "--capacity", "3"), 2, "goes with --block-size")
+    check(
+        aot("schedule", "w.yaml", "-o", "s", "--model", model, "--limit", 2), 2,
+        "w.yaml is a workload: what is for traces goes into the file there",
+    )  # fmt: skip
+    check(aot("schedule", "w.yaml", "-o", "s.jsonl", "--model", model), 0)
+    check(aot("schedule", "s.jsonl", "-o", "x", "--model", model), 2, "is a schedule already")
+    url = ("--url", "http://127.0.0.1:9")
+    check(aot("load", "s.jsonl", *url, "--worker", "x"), 2, "--worker x: expected HOST:PORT")
+    check(aot("load", "s.jsonl", *url, "--listen", "h:0"), 2, "--listen h:0: expected HOST:PORT")
+    check(
+        aot("load", "s.jsonl", *url, "--master", 2, "--processes", 2), 2,
+        "--processes, --master and --worker: one of them",
+    )  # fmt: skip
+    check(aot("load", "w.yaml", *url, "--master", 2), 2, "all machines need the same schedule")

@@ -195,7 +195,7 @@ def test_bad_rows_of_tables_and_arrays(tmp_path: Path) -> None:
     [
         (b"", "its first line is empty"),
         (b'{"a": 1}\n', "no known trace format by its first line; say which: --format mooncake"),
-        (b"\xff\xfe\n", "is not UTF-8"),
+        (b"\xff\xfe\n", "not UTF-8 .*save it as UTF-8"),
         (b"\x1f\x8bnot really gzip", "cannot be read"),
     ],
 )
