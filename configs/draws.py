@@ -36,6 +36,10 @@ class Uniform(StrictModel):
         return self
 
 
+TAGS = ("number", "lognormal", "uniform")
+"""What pydantic calls the shapes of a distribution; no file has these words."""
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, LogNormal) or (isinstance(value, dict) and "median" in value):
         return "lognormal"

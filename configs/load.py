@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from configs.draws import TAGS
 from configs.errors import ConfigError, UsageError
 from configs.places import CONFIGS
 from configs.server import AnyServer, EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
@@ -122,7 +123,7 @@ def _keys_on(loc: tuple[int | str, ...], data: Any) -> list[str]:
     keys = []
     for part in loc:
         known = isinstance(data, list) or (isinstance(data, dict) and part in data)
-        if known or part == loc[-1]:
+        if known or (part == loc[-1] and part not in TAGS):
             keys.append(str(part))
         data = data[part] if known else data
     return keys

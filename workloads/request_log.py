@@ -108,7 +108,16 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
             raise ValueError(f"messages[{n}].role is no text")
         if not isinstance(message.get("content"), str | list | None):
             raise ValueError(f"messages[{n}].content is no text and no list of parts")
+        if isinstance(content := message.get("content"), str) and not content.isascii():
+            _check_text(content, f"messages[{n}].content")
     return messages
+
+
+def _check_text(text: str, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{field} has half a character in it: {error.reason}") from None
 
 
 def _tools(tools: Any) -> list[dict[str, Any]]:

@@ -93,6 +93,12 @@ def test_every_rule_of_a_case_is_documented() -> None:
         ("{\n", ":1: not JSON"),
         ('{"messages": []}\n[1]\n', ":2: expected an object, got list"),
         ('{"messages": "x"}\n', ":1: field 'messages' is missing or no list"),
+        ('{"messages": [{"role": 5, "content": "x"}]}\n', r":1: messages\[0\].role is no text"),
+        ('{"messages": [], "tools": 5}\n', ":1: field 'tools' is no list of tool schemas"),
+        (
+            '{"messages": [{"role": "user", "content": "\\ud800"}]}\n',
+            r":1: messages\[0\].content has half a character in it",
+        ),
         (
             '{"messages": [{"role": "user", "content": 5}]}\n',
             r":1: messages\[0\].content is no text",

@@ -183,6 +183,18 @@ def test_words_are_distinct() -> None:
     [
         ("scenario: chess\n", "w.yaml:1: scenario: 'chess' is none of support-bot, rag"),
         ("requests: 3\n", "key 'scenario' is required"),
+        (
+            "scenario: unique\nrequests: 3\ndynamic_tokens: {median: 9, p90: 5}\n",
+            "w.yaml:3: key 'dynamic_tokens': median, p90 and max must ascend",
+        ),
+        (
+            "scenario: unique\nrequests: 3\ndynamic_tokens: .nan\n",
+            "w.yaml:3: key 'dynamic_tokens': input should be a finite number",
+        ),
+        (
+            "scenario: unique\nrequests: 3\noutput: {max_tokens: 0}\n",
+            "w.yaml:3: key 'output': max_tokens: at least 1",
+        ),
         ("scenario: rag\nprompt: p\nrequests: 3\nturns: {}\n", "w.yaml:4: unknown key 'turns'"),
         (
             "scenario: rag\nprompt: p\nrequests: 3\ndocuments: {count: 2, per_request: 3}\n",
