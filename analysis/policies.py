@@ -11,17 +11,27 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from workloads.blocks import BlockTrace
+
+
+class Replayable(Protocol):
+    """A trace, in memory or not."""
+
+    def prompts(self) -> Iterator[list[Any]]:
+        """The names of each prompt's blocks."""
+        ...
+
 
 Leading = Iterator[int]
 """Leading resident blocks of each request, in order."""
 NEVER = 1 << 60
 
 
-def _leading(blocks: list[int], resident: Container[int]) -> int:
+def _leading(blocks: list[Any], resident: Container[Any]) -> int:
     for n, block in enumerate(blocks):
         if block not in resident:
             return n
@@ -36,9 +46,9 @@ def infinite(trace: BlockTrace) -> Leading:
         seen.update(blocks)
 
 
-def lru(trace: BlockTrace, capacity: int) -> Leading:
+def lru(trace: Replayable, capacity: int) -> Leading:
     """Event order: blocks are touched from the front of the prompt, evicting as they come."""
-    cache: OrderedDict[int, None] = OrderedDict()
+    cache: OrderedDict[Any, None] = OrderedDict()
     touch, evict = cache.move_to_end, cache.popitem
     for blocks in trace.prompts():
         leading = 0
@@ -57,10 +67,10 @@ def lru(trace: BlockTrace, capacity: int) -> Leading:
                     evict(False)
 
 
-def leaf_lru(trace: BlockTrace, capacity: int) -> Leading:
+def leaf_lru(trace: Replayable, capacity: int) -> Leading:
     """The deepest block is touched first, so that a parent outlives its children; vLLM frees a
     request's blocks in this order. Of a longer prompt only the first `capacity` blocks stay."""
-    cache: OrderedDict[int, None] = OrderedDict()
+    cache: OrderedDict[Any, None] = OrderedDict()
     touch, evict = cache.move_to_end, cache.popitem
     for blocks in trace.prompts():
         yield _leading(blocks, cache)
@@ -73,9 +83,9 @@ def leaf_lru(trace: BlockTrace, capacity: int) -> Leading:
             evict(False)
 
 
-def fifo(trace: BlockTrace, capacity: int) -> Leading:
+def fifo(trace: Replayable, capacity: int) -> Leading:
     """What came first goes first, used or not."""
-    cache: OrderedDict[int, None] = OrderedDict()
+    cache: OrderedDict[Any, None] = OrderedDict()
     for blocks in trace.prompts():
         yield _leading(blocks, cache)
         for block in blocks:
@@ -85,10 +95,10 @@ def fifo(trace: BlockTrace, capacity: int) -> Leading:
                 cache[block] = None
 
 
-def lfu(trace: BlockTrace, capacity: int) -> Leading:
+def lfu(trace: Replayable, capacity: int) -> Leading:
     """The least used since it was inserted goes first; of equals the one unused for longest."""
-    uses: dict[int, tuple[int, int]] = {}
-    heap: list[tuple[int, int, int]] = []
+    uses: dict[Any, tuple[int, int]] = {}
+    heap: list[tuple[int, int, Any]] = []
     clock = 0
     for blocks in trace.prompts():
         yield _leading(blocks, uses)
@@ -101,7 +111,7 @@ def lfu(trace: BlockTrace, capacity: int) -> Leading:
             heapq.heappush(heap, (count, clock, block))
 
 
-def _evict_least(uses: dict[int, tuple[int, int]], heap: list[tuple[int, int, int]]) -> None:
+def _evict_least(uses: dict[Any, tuple[int, int]], heap: list[tuple[int, int, Any]]) -> None:
     while True:
         count, clock, block = heapq.heappop(heap)
         if uses.get(block) == (count, clock):  # else it was used again since

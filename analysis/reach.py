@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from analysis import policies
-from workloads.blocks import BlockTrace, regroup
+from workloads.blocks import BlockTrace, StreamedTrace, regroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,15 @@ def evaluate(
     # An infinite cache needs no finer blocks than the trace has: what is found is the same.
     own = regroup(trace, block_tokens) if coarser else trace
     fine = own if coarser or not any(capacities) else regroup(trace, block_tokens)
-    endless = _tally("", None, own, block_tokens, policies.infinite(own))
+    endless = None
+    if None in capacities:
+        endless = _tally("", None, own, block_tokens, policies.infinite(own))
     uses = policies.next_uses(fine) if "opt" in names and any(capacities) else None
     found = []
     for name in names:
         for capacity in capacities:
             report(f"{name} at {capacity or 'infinite'} blocks")
-            if capacity is None:
+            if endless is not None and capacity is None:
                 found.append(replace(endless, policy=name))
                 continue
             known = {"uses": uses} if name == "opt" else {}
@@ -88,6 +90,38 @@ def _tally(
         total_blocks = len(trace.ids)
     total = int(trace.input_tokens.sum())
     return Reach(name, capacity, block_tokens, hit_blocks, hit_tokens, total_blocks, total)
+
+
+def streamed(
+    trace: StreamedTrace,
+    names: Sequence[str],
+    capacities: Sequence[int],
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Reach]:
+    """The same for a trace that is larger than memory: it is read once for each policy and
+    capacity. Not for the optimum, which has to know the future."""
+    found = []
+    for name in names:
+        for capacity in capacities:
+            report(f"{name} at {capacity} blocks")
+            hit_blocks = hit_tokens = total = 0
+            for number, blocks in enumerate(policies.POLICIES[name](trace, capacity)):
+                tokens = trace.tokens[number]
+                hit_blocks += blocks
+                hit_tokens += min(blocks * trace.block_tokens, tokens)
+                total += tokens
+            found.append(
+                Reach(
+                    name,
+                    capacity,
+                    trace.block_tokens,
+                    hit_blocks,
+                    hit_tokens,
+                    trace.references,
+                    total,
+                )
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,21 @@ def oracle(
             layouts = work.what_if(source, block_tokens)
         _show_layouts(layouts, as_json)
         return
+    finite = [c for c in capacities if c is not None]
+    own = source.format.block_tokens
+    if (
+        source.is_large
+        and block_tokens in (None, own)
+        and "opt" not in names
+        and finite
+        and len(finite) == len(capacities)
+        and not (curve or figure)
+    ):
+        with status(f"replaying {what}, which is read once for each policy and capacity") as line:
+            large = reach.streamed(source.streamed(), names, finite, line)
+        source.say_skipped()
+        _print(large, None, as_json)
+        return
     with status(f"replaying {what}") as line:
         trace = source.blocks(block_tokens)
         source.say_skipped()
@@ -101,10 +116,14 @@ def oracle(
             work.write_curve(trace, size, curve)
         if figure:
             work.draw(trace, size, found, figure)
+    _print(found, len(trace), as_json)
+
+
+def _print(found: list[Reach], requests: int | None, as_json: bool) -> None:
     if as_json:
         say(json.dumps([r.as_json() for r in found], indent=1))
     else:
-        _show(found, trace)
+        _show(found, requests)
 
 
 def _policies(given: list[str] | None) -> list[str]:
@@ -137,13 +156,14 @@ def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
     return [*sorted({max(1, round(s * distinct)) for s in DEFAULT_SHARES}), None]
 
 
-def _show(found: list[Reach], trace: BlockTrace) -> None:
+def _show(found: list[Reach], requests: int | None) -> None:
     from analysis.reach import gaps
 
     names = list(dict.fromkeys(r.policy for r in found))
     first = found[0]
     say(
-        f"{len(trace):,} requests, {first.total_tokens:,} tokens, {first.total_blocks:,} blocks of "
+        ("" if requests is None else f"{requests:,} requests, ")
+        + f"{first.total_tokens:,} tokens, {first.total_blocks:,} blocks of "
         f"{first.block_size}; hit ratio by tokens"
     )
     lost = {g.capacity_blocks: g for g in gaps(found)}

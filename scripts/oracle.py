@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scripts.compiling import tokenizer_of
 from scripts.terminal import note
 from workloads import schedule as schedule_file
 from workloads import traces
-from workloads.blocks import BlockTrace, regroup
+from workloads.blocks import BlockTrace, StreamedTrace, regroup
 from workloads.corrections import CORRECTIONS
 from workloads.request_log import Logged, as_logged, as_traced
 from workloads.tokens import ChatTokenizer
@@ -29,6 +29,10 @@ from workloads.traces import FORMATS, Format
 SCHEDULE = Format("schedule", "messages", lambda _: iter(()))
 ORDERS = ("dynamic-first", "document-order", "example-order")
 """Corrections that only put the same text into another order."""
+
+
+LARGE_BYTES = 200_000_000
+"""A file of blocks above this is read again and again rather than held."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,20 @@ class Source:
 
     def blocks(self, block_tokens: int | None) -> BlockTrace:
         return block_trace(self.requests(), self.format, block_tokens, self.encode)
+
+    def streamed(self) -> StreamedTrace:
+        """For a file with blocks of its own that is too large to hold."""
+
+        def read() -> Iterator[tuple[Sequence[Hashable], int]]:
+            self.rows.skipped = 0
+            for traced in self.requests():
+                yield traced.blocks, traced.input_tokens or 0
+
+        return StreamedTrace(self.format.block_tokens or 1, read)
+
+    @property
+    def is_large(self) -> bool:
+        return self.format.knows == "blocks" and self.rows.path.stat().st_size > LARGE_BYTES
 
     def say_skipped(self) -> None:
         if self.rows.skipped:

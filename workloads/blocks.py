@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -47,6 +47,28 @@ class BlockTrace:
     def hit_tokens(self, request: int, blocks: int) -> int:
         """Tokens of the first `blocks` blocks of a request."""
         return min(blocks * self.block_tokens, int(self.input_tokens[request]))
+
+
+@dataclass(slots=True)
+class StreamedTrace:
+    """A trace that is read anew each time it is replayed: for files that are larger than memory.
+    Names of blocks are whatever the file has."""
+
+    block_tokens: int
+    read: Callable[[], Iterator[tuple[Sequence[Hashable], int]]]
+    """Blocks and input tokens of each request."""
+    full_only: bool = False
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    """Input tokens of the requests that were read so far this time."""
+    references: int = 0
+
+    def prompts(self) -> Iterator[list[Hashable]]:
+        """The blocks of each request."""
+        self.tokens, self.references = array("q"), 0
+        for blocks, tokens in self.read():
+            self.tokens.append(tokens)
+            self.references += len(blocks)
+            yield list(blocks)
 
 
 @dataclass(slots=True)

@@ -279,3 +279,22 @@ def test_options_that_would_do_nothing_are_refused(aot: Aot, tmp_path: Path, mod
         "--processes, --master and --worker: one of them",
     )  # fmt: skip
     check(aot("load", "w.yaml", *url, "--master", 2), 2, "all machines need the same schedule")
+
+
+def test_a_large_file_is_read_again_rather_than_held(
+    aot: Aot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(4)
+    prompts = [[1, 2, 3][: rng.randint(1, 3)] + [rng.randint(4, 20)] for _ in range(60)]
+    (tmp_path / "t.jsonl").write_text(mooncake(*prompts) + "{}\n")
+    options = ["oracle", "t.jsonl", "--json", "--skip-bad", "--capacity", "5", "--capacity", "9"]
+    for policy in ("lru", "leaf-lru", "fifo", "lfu"):
+        options += ["--policy", policy]
+    held = aot(*options)
+    check(held, 0)
+    monkeypatch.setattr("scripts.oracle.LARGE_BYTES", 100)
+    streamed = aot(*options)
+    check(streamed, 0)
+    assert json.loads(streamed.stdout) == json.loads(held.stdout)
+    assert "read once for each policy and capacity" in streamed.stderr
+    assert "1 bad lines left out" in streamed.stderr
