@@ -285,7 +285,7 @@ def test_a_large_file_is_read_again_rather_than_held(
     aot: Aot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(4)
-    prompts = [[1, 2, 3][: rng.randint(1, 3)] + [rng.randint(4, 20)] for _ in range(60)]
+    prompts = [[*range(1, rng.randint(2, 4)), rng.randint(5, 20)] for _ in range(60)]
     (tmp_path / "t.jsonl").write_text(mooncake(*prompts) + "{}\n")
     options = ["oracle", "t.jsonl", "--json", "--skip-bad", "--capacity", "5", "--capacity", "9"]
     for policy in ("lru", "leaf-lru", "fifo", "lfu"):
