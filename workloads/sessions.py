@@ -18,7 +18,7 @@ SUB_TASK_STEPS = 3
 
 @dataclass(slots=True)
 class _Talk:
-    """The requests of one session, in order. `depth` is where each stands in its chain."""
+    """The requests of one session, in order."""
 
     prefix: str
     requests: list[Request] = field(default_factory=list)
@@ -76,28 +76,18 @@ class _Writer:
 
 def multi_turn(config: MultiTurn, texts: StaticTexts) -> Parts:
     """Chats: each turn has all turns before it in front of it."""
-    prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
-    writer = _Writer(config, texts)
-    talks = _lengths(config)
-    names = list(prefixes)
-    owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
-    found = []
-    for at_s, length in zip(arrivals(config, len(talks)), talks, strict=True):
-        talk = _Talk(names[owner()])
-        last: Request | None = None
-        for _ in range(length):
-            last = writer.turn(talk, at_s, last)
-        found.append(talk)
-    return prefixes, _numbered(found)
+    return _drawn(config, texts, 0.0)
 
 
 def agent(config: Agent, texts: StaticTexts) -> Parts:
     """Tool loops: a long chain of steps, some of which fork a sub-task of a few."""
+    return _drawn(config, texts, config.branching)
+
+
+def _drawn(config: MultiTurn | Agent, texts: StaticTexts, branching: float) -> Parts:
     prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
-    writer = _Writer(config, texts)
-    forks = stream(config.seed, "branching")
-    talks = _lengths(config)
-    names = list(prefixes)
+    writer, forks = _Writer(config, texts), stream(config.seed, "branching")
+    talks, names = _lengths(config), list(prefixes)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
     found = []
     for at_s, length in zip(arrivals(config, len(talks)), talks, strict=True):
@@ -105,7 +95,7 @@ def agent(config: Agent, texts: StaticTexts) -> Parts:
         last: Request | None = None
         while len(talk.requests) < length:
             last = writer.turn(talk, at_s, last)
-            if forks.random() < config.branching:
+            if forks.random() < branching:
                 branch = last
                 for _ in range(min(SUB_TASK_STEPS, length - len(talk.requests))):
                     branch = writer.turn(talk, at_s, branch)
