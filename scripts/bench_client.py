@@ -180,6 +180,7 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
     import gevent
     from gevent.pool import Pool
 
+    from workloads.dispatch import calm
     from workloads.exchange import exchange
     from workloads.record import Record
     from workloads.wire import Wire
@@ -194,6 +195,7 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
         records[key] = record
 
     pool, rng = Pool(job["at_once"]), random.Random(1)
+    calm()
     cpu_s = time.process_time()
     for key in bodies:
         pool.spawn(one, key)

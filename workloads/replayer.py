@@ -15,7 +15,7 @@ from configs.errors import UsageError
 from configs.salts import Salts
 from workloads import schedule as schedule_file
 from workloads.bodies import Bodies
-from workloads.dispatch import Dispatcher
+from workloads.dispatch import Dispatcher, calm
 from workloads.fleet import Master, Worker, share
 from workloads.record import Record
 from workloads.request import Request, Schedule
@@ -102,6 +102,7 @@ class Replay:
             self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
             requests,
         )  # fmt: skip
+        calm()
         gevent.spawn(self.dispatcher.watch_lag)
         if self.files is not None:
             gevent.spawn(self._show_in_flight, self.files.folder / "in-flight")
