@@ -82,7 +82,7 @@ class ServerRun:
     def sent(self, phase: Phase) -> list[Sent] | None:
         """The prompts of a phase in the order of sending (a request that failed may still have
         filled the cache; one that was never sent has not). None where their tokens are unknown."""
-        records = phase.records[phase.records["status"].notna()].sort_values("sent_s")
+        records = phase.records[phase.records["sent_s"].notna()].sort_values("sent_s")
         tokens = self.prompts(phase)
         if self.tokens is None or not set(records["id"]) <= tokens.keys():
             return None

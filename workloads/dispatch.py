@@ -113,7 +113,7 @@ class Dispatcher:
     def _give_up(self, request: Request, before: Record) -> None:
         """The turns behind a failed one cannot be sent: each is a record that says so."""
         record = self._record(request, None)
-        record.sent_s = self.clock()
+        record.sent_s = None
         record.error = f"not sent: the turn before ({before.id}) failed"
         self._done(record)
         for follower in self._followers.get(request.id, ()):

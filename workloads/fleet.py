@@ -201,7 +201,7 @@ class Master:
             if request.id not in recorded:
                 record = Record(
                     request.id, self.files.arm, self.files.repeat, request.tenant, request.prefix,
-                    request.at_s, request.at_s, error=f"lost: load worker {worker} died",
+                    request.at_s, None, error=f"lost: load worker {worker} died",
                 )  # fmt: skip
                 self.files.write(worker, record.to_line())
                 recorded.add(request.id)

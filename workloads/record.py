@@ -24,7 +24,8 @@ class Record:
     prefix: str
     planned_s: float | None
     """When it was due; None in a closed loop, where nothing is planned."""
-    sent_s: float
+    sent_s: float | None
+    """None: never sent, or not known (the load process that had it died)."""
     first_token_s: float | None = None
     last_token_s: float | None = None
     chunk_s: list[float] = field(default_factory=list)

@@ -82,6 +82,7 @@ class Replay:
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()
+        self.finished = False
 
     def start(self) -> None:
         gevent.spawn(self._start)
@@ -139,13 +140,12 @@ class Replay:
         # With the web UI the process stays, so that its figures can be looked at.
         gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
 
-    finished = False
-
     def close(self) -> None:
         if self.files is None:
             return
         self.files.close()
         self.files.load(0, self._load())
+        (self.files.folder / "in-flight").unlink(missing_ok=True)
         self.files, self.finished = None, False
         self.started.clear()
 
@@ -167,10 +167,12 @@ class Replay:
     def _show(self, record: Record, now_s: float) -> None:
         """Locust's own statistics: the whole request; TTFT, and hits in percent of the prompt, as
         rows of their own."""
+        if record.sent_s is None:
+            return
         failure = RuntimeError(record.error) if record.error else None
-        rows = [("POST", _ms(record.last_token_s or now_s, record))]
+        rows = [("POST", ((record.last_token_s or now_s) - record.sent_s) * 1000)]
         if record.first_token_s is not None:
-            rows.append(("TTFT", _ms(record.first_token_s, record)))
+            rows.append(("TTFT", (record.first_token_s - record.sent_s) * 1000))
         if record.cached_tokens is not None and record.prompt_tokens:
             rows.append(("cache hit %", 100 * record.cached_tokens / record.prompt_tokens))
         for kind, value in rows:
@@ -182,7 +184,3 @@ class Replay:
                 exception=failure if kind == "POST" else None,
                 context={},
             )
-
-
-def _ms(end_s: float, record: Record) -> float:
-    return (end_s - record.sent_s) * 1000

@@ -16,13 +16,13 @@ from configs.errors import UsageError
 from workloads.arrivals import offsets
 from workloads.draws import stream
 from workloads.lexicon import OPENING, Lexicon
-from workloads.request import Message, Prefix, Request, Schedule, Tools
+from workloads.request import Prefix, Request, Schedule, Tools
+from workloads.static_texts import OTHER_OPENING, PROBE_TOKENS, user
 from workloads.tokens import common_prefix
 from workloads.traced import Traced
 from workloads.traces import Format
 
 SEED = 1
-PROBE_TOKENS = 8
 UNKNOWN_OUTPUT_TOKENS = 16
 """Where neither the trace nor the user says."""
 MOST_TOKENS = 4_000_000
@@ -131,12 +131,14 @@ class _Writer:
     @cached_property
     def base_tokens(self) -> int:
         """Tokens of a chat whose user says one word."""
-        return self.lexicon.tokens([_user(OPENING)])
+        return self.lexicon.tokens([user(OPENING)])
 
     @cached_property
     def head_tokens(self) -> int:
         """Tokens before the words: the opening of the chat, and the user's first word."""
-        one, other = (self.lexicon.encode([_user(word)], ()) or [] for word in (OPENING, "Alpha"))
+        one, other = (
+            self.lexicon.encode([user(word)], ()) or [] for word in (OPENING, OTHER_OPENING)
+        )
         return common_prefix(one, other) + 1
 
     def request(self, id_: str, at_s: float, traced: Traced) -> Request:
@@ -146,7 +148,7 @@ class _Writer:
         if traced.messages:
             return Request(id_, at_s, prefix, prefix, traced.messages, output)
         text, tokens = self._text(traced)
-        return Request(id_, at_s, prefix, prefix, (_user(text),), output, prompt_tokens=tokens)
+        return Request(id_, at_s, prefix, prefix, (user(text),), output, prompt_tokens=tokens)
 
     def _prefix(self, tools: Tools) -> str:
         for prefix in self.prefixes.values():
@@ -155,7 +157,8 @@ class _Writer:
         name = f"trace{len(self.prefixes) or ''}"
         rng = stream(SEED, f"probes {name}")
         first, second = (
-            (_user(word + self.lexicon.words(PROBE_TOKENS, rng)),) for word in ("Alpha", OPENING)
+            (user(word + self.lexicon.words(PROBE_TOKENS, rng)),)
+            for word in (OTHER_OPENING, OPENING)
         )
         self.prefixes[name] = Prefix(name, (), (first, second), tools)
         return name
@@ -190,7 +193,7 @@ class _Writer:
             yield self._words(name, take)
             left -= take
         if left:
-            yield self._words(("rest", traced.line), left)
+            yield self.lexicon.words(left, stream(SEED, f"piece {('rest', traced.line)}"))
 
     def _named(self, traced: Traced) -> Sequence[tuple[Hashable, int]]:
         match self.format.knows:
@@ -210,10 +213,6 @@ class _Writer:
         text = self._texts.get((name, count))
         if text is None:
             text = self.lexicon.words(count, stream(SEED, f"piece {name}"))
-            if name not in ("rest",) and count < 4096:
+            if count < 4096:
                 self._texts[name, count] = text
         return text
-
-
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}

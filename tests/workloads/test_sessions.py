@@ -84,6 +84,7 @@ def test_turns_behind_a_failed_one_are_records_that_say_so(tmp_path: Path) -> No
     for id_ in behind:
         assert records[id_]["error"] == f"not sent: the turn before ({failed}) failed"
         assert records[id_]["status"] is None
+        assert records[id_]["sent_s"] is None
     assert sum(row["error"] is None for row in records.values()) == 6 - 1 - len(behind)
 
 
