@@ -26,8 +26,10 @@ def exchange(wire: Wire, body: bytes, record: Record) -> Answer:
     if record.status != 200:
         record.error = f"HTTP {record.status}: {server_words(answer.body)}"
         return answer
-    # While one answer is taken apart the pieces of all others wait to be stamped: in two halves.
+    # While one answer is taken apart the pieces of all others wait to be stamped: step by step.
     gevent.sleep(A_MOMENT_S)
-    take_answer(*answer.events(), record)
+    events = answer.events()
+    gevent.sleep(A_MOMENT_S)
+    take_answer(*events, record)
     gevent.sleep(A_MOMENT_S)
     return answer

@@ -23,6 +23,11 @@ class EventParser:
 
 def events(body: bytes) -> list[bytes]:
     """The payloads of a whole body."""
+    if body.startswith(b"data: ") and body.endswith(b"\n\n") and b"\r" not in body:
+        # One line of data in each event, as engines write them: told by counting, split at once.
+        payloads = body[6:-2].split(b"\n\ndata: ")
+        if body.count(b"\n") == 2 * len(payloads):
+            return payloads
     return EventParser().feed(body)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EINPROGRESS
 from os import strerror
@@ -122,6 +123,8 @@ class Wire:
         path = url.path.rstrip("/") + "/v1/chat/completions"
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._head = f"POST {path} HTTP/1.1\r\n{text}Content-Length: ".encode()
+        with suppress(OSError):  # unknown now: looked up again, and told, when it is needed
+            self._look_up()
 
     def send(self, body: bytes) -> tuple[Any, float]:
         """Write a request; the connection to read from, and when writing began.
@@ -220,15 +223,18 @@ class Wire:
             return self._tls.wrap_socket(connection, server_hostname=self._address[0])
         return connection
 
+    def _look_up(self) -> None:
+        """Once, and before the clock: gevent does it in a thread, for numbers too, and the loop
+        would wait some 10 ms for that thread to start, and again whenever a stream starts."""
+        host, port = self._address
+        try:
+            self._found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise OSError(f"{host}: {error.strerror}") from None
+
     def _connect(self) -> Any:
-        """Names are looked up once: gevent does it in a thread, for numbers too, and the loop would
-        wait for that thread whenever a stream starts."""
         if not self._found:
-            host, port = self._address
-            try:
-                self._found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-            except socket.gaierror as error:
-                raise OSError(f"{host}: {error.strerror}") from None
+            self._look_up()
         failure: OSError | None = None
         for family, kind, protocol, _, address in self._found:
             connection = socket.socket(family, kind, protocol)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from workloads.record import Record, RecordHeader, parse_lines
-from workloads.sse import EventParser
+from workloads.sse import EventParser, events
 
 STREAM = (
     b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\n'
@@ -18,6 +18,25 @@ def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
     for start in range(0, len(STREAM), size):
         found += parser.feed(STREAM[start : start + size])
     assert found == EVENTS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        STREAM,
+        b"data: a\n\ndata: b\n\n",
+        b"data: a\ndata: b\n\ndata: c\n\n",
+        b"data: a\n: a comment\n\n",
+        b"data: a\n\n\ndata: b\n\n",
+        b"data: a\n\nevent: x\ndata: b\n\n",
+        b"data: a\n\ndata:b\n\n",
+        b"data: a\n\ndata: cut",
+        b"data: \n\n",
+        b"",
+    ],
+)
+def test_a_whole_body_has_the_events_of_its_pieces(body: bytes) -> None:
+    assert events(body) == EventParser().feed(body)
 
 
 def test_an_event_is_complete_only_with_its_empty_line() -> None:
