@@ -1,7 +1,16 @@
-"""Compare two arms over the same requests: a ratio with a bootstrap confidence interval.
+"""Compare two arms over the same requests: a ratio of quantiles with a 95 % confidence interval.
 
-Arms replay the same schedule, so request r of one arm pairs with request r of the other, and pairs
-are resampled together (Efron & Tibshirani 1993, percentile interval).
+Arms replay the same schedule, so request r of one arm pairs with request r of the other. Where the
+interval comes from:
+
+one repeat        order statistics (Woodruff 1952; for medians Price & Bonett 2002), with the pairs'
+                  dependence: how often both are below their quantiles. It knows how requests
+                  differ, and nothing of how two repeats of the same arm would.
+several repeats   Student's t over the repeats' own log ratios: a repeat is the unit that varies
+                  independently (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time").
+
+Both cover a known truth in 93-97 % of 1,000 draws (tests/analysis/test_intervals.py). A percentile
+bootstrap does not: over 40 to 400 pairs it covers it in 97-99 %, over five repeats in some 85 %.
 """
 
 from __future__ import annotations
@@ -12,21 +21,28 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-RESAMPLES = 5_000
-SEED = 20240101  # any constant: the same records give the same interval
-MIN_PAIRS = 5
-BATCH_VALUES = 2_000_000  # resampled at a time: bounds the memory
+MIN_PAIRS = 6
+"""The smallest and the largest of fewer do not hold the median in 95 %."""
+BEYOND = 20
+"""Pairs that a quantile needs beyond it: with fewer its interval is one of the largest values."""
+REACH = 1.2
+"""Deviations of rank on either side in which the quantile's neighbourhood is looked at: nearer is
+noisier, further meets other parts of the distribution (cold starts). Tried: 1.2, 1.5, 1.75, 1.96."""
+Z = float(stats.norm.ppf(0.975))
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """How many times lower the median of `after` is than that of `before`, over the same requests.
-    `ci95` is None below MIN_PAIRS pairs."""
+    """How many times lower a quantile of `after` is than that of `before`, over the same requests.
+    `ci95` is None where there are too few pairs for one."""
 
     before: float | None
     after: float | None
     ci95: tuple[float, float] | None
     pairs: int
+    repeats: int = 1
+    log_sd: float | None = None
+    """Of the log ratio from repeat to repeat; None for one repeat."""
 
     @property
     def ratio(self) -> float | None:
@@ -34,35 +50,51 @@ class Speedup:
 
 
 def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns `before` and `after`: the requests that both arms answered, by id and repeat."""
+    """Columns `before`, `after` and `repeat`: the requests that both arms answered, by id and
+    repeat."""
     keys = ["id", "repeat"]
     left = before.loc[before["ok"], [*keys, column]].rename(columns={column: "before"})
     right = after.loc[after["ok"], [*keys, column]].rename(columns={column: "after"})
     return left.merge(right, on=keys).dropna()
 
 
-def median_speedup(pairs: pd.DataFrame) -> Speedup:
-    """median(before) / median(after) over the pairs."""
+def speedup(pairs: pd.DataFrame, q: float = 0.5) -> Speedup:
+    """The q-quantile of `before` over that of `after`, over all pairs (linear interpolation)."""
     if pairs.empty:
         return Speedup(None, None, None, 0)
-    before, after = pairs["before"].to_numpy(), pairs["after"].to_numpy()
-    medians = float(np.median(before)), float(np.median(after))
-    if len(pairs) < MIN_PAIRS:
-        return Speedup(*medians, None, len(pairs))
-    result = stats.bootstrap(
-        (before, after),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, BATCH_VALUES // len(pairs)),
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    )
-    interval = result.confidence_interval
-    return Speedup(*medians, (float(interval.low), float(interval.high)), len(pairs))
+    both = pairs[["before", "after"]].to_numpy(dtype=float)
+    before, after = (float(v) for v in np.quantile(both, q, axis=0))
+    repeats = pairs["repeat"].nunique()
+    enough = len(pairs) >= MIN_PAIRS and (q == 0.5 or round(len(pairs) * (1 - q)) >= BEYOND)
+    if not enough or both.min() <= 0:
+        return Speedup(before, after, None, len(pairs), repeats)
+    center, log_sd = float(np.log(before / after)), None
+    if repeats == 1:
+        half = Z * _deviation(np.log(both), q)
+    else:
+        log_sd = _between(pairs, q)
+        half = float(stats.t.ppf(0.975, repeats - 1)) * log_sd / float(np.sqrt(repeats))
+    interval = float(np.exp(center - half)), float(np.exp(center + half))
+    return Speedup(before, after, interval, len(pairs), repeats, log_sd)
 
 
-def _ratio(before: np.ndarray, after: np.ndarray, axis: int = -1) -> np.ndarray:
-    ratio: np.ndarray = np.median(before, axis=axis) / np.median(after, axis=axis)
-    return ratio
+def _between(pairs: pd.DataFrame, q: float) -> float:
+    """Standard deviation of the log ratio from repeat to repeat."""
+    found = pairs.groupby("repeat")[["before", "after"]].quantile(q)
+    return float(np.std(np.log(found["before"] / found["after"]), ddof=1))
+
+
+def _deviation(logs: np.ndarray, q: float) -> float:
+    """Standard deviation of the difference of two q-quantiles of paired columns."""
+    count, order = len(logs), np.sort(logs, axis=0)
+    reach = REACH * np.sqrt(count * q * (1 - q))
+    low = max(int(np.floor(count * q - reach)), 0)
+    high = min(int(np.ceil(count * q + reach)), count - 1)
+    # The exact chance that the quantile is outside of these two, as so many deviations.
+    outside = float(stats.binom.cdf(low, count, q) + stats.binom.sf(high, count, q))
+    one, other = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
+    below = logs <= np.quantile(logs, q, axis=0)
+    varies = below.any(axis=0) & ~below.all(axis=0)  # not where all values are equal
+    together = float(np.corrcoef(below.T.astype(float))[0, 1]) if varies.all() else 0.0
+    variance: float = one**2 + other**2 - 2 * together * one * other
+    return float(np.sqrt(max(variance, 0.0)))

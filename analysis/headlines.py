@@ -20,14 +20,19 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
     # The medians of the paired requests, so that the sentence agrees with itself.
     before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
     sure = _interval(interval)
-    return (
-        f"With the static prompts compiled ahead of time, the median time to first token is "
-        f"{ratio:.1f} times lower{sure}: {seconds(before)} in jit, {seconds(after)} in aot."
-        if ratio >= 1
-        else f"With the static prompts compiled ahead of time, the median time to first token is "
-        f"not lower: jit ÷ aot is {ratio:.2f}{sure}, {seconds(before)} in jit, "
-        f"{seconds(after)} in aot."
-    )
+    values = f"{seconds(before)} in jit, {seconds(after)} in aot"
+    start = "With the static prompts compiled ahead of time, the median time to first token is "
+    if compared["verdict"] == "none":
+        return f"{start}the same: jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}."
+    if compared["verdict"] == "inconclusive":
+        words = compared["verdict_words"].removeprefix("inconclusive: ")
+        return (
+            "Whether compiling ahead of time lowers the median time to first token is not settled: "
+            f"jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}; {words}."
+        )
+    if ratio >= 1:
+        return f"{start}{ratio:.1f} times lower{sure}: {values}."
+    return f"{start}not lower: jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}."
 
 
 def of_run(parts: list[tuple[str, str]], between: list[dict[str, Any]]) -> str:

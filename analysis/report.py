@@ -18,7 +18,7 @@ import pandas as pd
 from analysis import figures, headlines, metrics
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
-from analysis.formats import number, ratio_text, seconds
+from analysis.formats import metric_text, number, ratio_text, seconds
 from analysis.phases import RECORD_COLUMNS
 from analysis.runs import Run, ServerRun, load
 from analysis.summary import summarize
@@ -152,7 +152,9 @@ def _environment(name: str) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    env.filters.update(seconds=seconds, ratio=ratio_text, number=number, yaml=_yaml)
+    env.filters.update(
+        seconds=seconds, ratio=ratio_text, number=number, yaml=_yaml, metric=metric_text
+    )
     return env
 
 

@@ -6,7 +6,9 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
                 achieved_of_reachable,
                 cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
-comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,...}      aot against jit
+comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
+comparison.ratios[]: before, after, metric, quantile, ratio, ci95, pairs, repeats, verdict
+                     (effect, none, inconclusive; None: too few pairs), repeats_needed
 
 With one server those are at the top; servers.NAME has the same, with engine and version, for each.
 between_servers: the first server against each other one, per arm, over the same requests.
@@ -19,9 +21,10 @@ from typing import Any
 import pandas as pd
 
 from analysis import losses, metrics, oracle
-from analysis.compare import Speedup, median_speedup, pair
+from analysis.compare import pair, speedup
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
+from analysis.verdict import judge
 from configs.schema import ARMS
 from serving.counters import sum_up
 
@@ -66,7 +69,7 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
         for arm in ARMS:
             rows = frame[frame["arm"] == arm]
             one, other = (rows[rows["server"] == n] for n in (names[0], name))
-            faster = median_speedup(pair(one, other, "ttft_s"))
+            faster = speedup(pair(one, other, "ttft_s"))
             if faster.pairs:
                 found.append(
                     {
@@ -207,21 +210,59 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
     return total or None
 
 
-def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
-    def against_jit(arm: str, column: str) -> Speedup:
-        pairs = pair(frame[frame["arm"] == "jit"], frame[frame["arm"] == arm], column)
-        return median_speedup(pairs)
+COMPARED = (("jit", "aot"), ("jit", "auto"), ("auto", "aot"))
 
-    ttft = against_jit("aot", "ttft_s")
-    e2e = against_jit("aot", "e2e_s")
-    auto = against_jit("auto", "ttft_s")
+
+def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
+    ratios = [
+        ratio
+        for before, after in COMPARED
+        for column in ("ttft_s", "tpot_s", "e2e_s")
+        for ratio in _ratios(frame, before, after, column)
+    ]
+    at = {(r["before"], r["after"], r["metric"], r["quantile"]): r for r in ratios}
+
+    def short(name: str, arm: str, column: str) -> dict[str, Any]:
+        found = at.get(("jit", arm, column, "p50"), {})
+        return {name: found.get("ratio"), f"{name}_ci95": found.get("ci95")}
+
+    ttft = at.get(("jit", "aot", "ttft_s", "p50"), {})
     return {
-        "ttft_p50_speedup": ttft.ratio,
-        "ttft_p50_speedup_ci95": ttft.ci95,
-        "paired_ttft_p50_s": {"jit": ttft.before, "aot": ttft.after},
-        "e2e_p50_speedup": e2e.ratio,
-        "e2e_p50_speedup_ci95": e2e.ci95,
-        "auto_ttft_p50_speedup": auto.ratio,
-        "auto_ttft_p50_speedup_ci95": auto.ci95,
-        "pairs": ttft.pairs,
+        **short("ttft_p50_speedup", "aot", "ttft_s"),
+        **short("e2e_p50_speedup", "aot", "e2e_s"),
+        **short("auto_ttft_p50_speedup", "auto", "ttft_s"),
+        "paired_ttft_p50_s": {
+            "jit": ttft.get("before_value"),
+            "aot": ttft.get("after_value"),
+        },
+        "pairs": ttft.get("pairs", 0),
+        "verdict": ttft.get("verdict"),
+        "verdict_words": ttft.get("verdict_words"),
+        "ratios": ratios,
     }
+
+
+def _ratios(frame: pd.DataFrame, before: str, after: str, column: str) -> list[dict[str, Any]]:
+    pairs = pair(frame[frame["arm"] == before], frame[frame["arm"] == after], column)
+    found = []
+    for name, q in metrics.QUANTILES.items() if len(pairs) else ():
+        faster = speedup(pairs, q)
+        verdict = judge(faster)
+        found.append(
+            {
+                "before": before,
+                "after": after,
+                "metric": column,
+                "quantile": name,
+                "before_value": faster.before,
+                "after_value": faster.after,
+                "ratio": faster.ratio,
+                "ci95": faster.ci95,
+                "pairs": faster.pairs,
+                "repeats": faster.repeats,
+                "verdict": verdict.kind if faster.ci95 else None,
+                "verdict_words": verdict.words if faster.ci95 else "too few pairs to tell",
+                "repeats_needed": verdict.repeats_needed,
+            }
+        )
+    return found

@@ -45,6 +45,7 @@ RUNS = {"bare": 3, "ours": 3, "openai_sdk": 1, "locust_openai_user": 1}
 PER_S = 50
 PACED_STREAMS = 768
 IN_FLIGHT = 256
+GAP_S = TOKENS / PER_S / IN_FLIGHT  # on average; at random, so that streams are not in step
 
 
 def main(
@@ -91,17 +92,14 @@ def _measure(name: str) -> dict[str, float]:
         fast = {"streams": COST_STREAMS[name], "at_once": COST_AT_ONCE, "per_s": 0, "gap_s": 0}
         # The machine's noise only ever adds to CPU time: the best of some runs.
         cost = min((_client(name, url, fast) for _ in range(RUNS[name])), key=lambda r: r["cpu_s"])
-        # Streams start at random moments, so that they are not in step; on average as many as
-        # wanted are in flight.
-        gap_s = TOKENS / PER_S / IN_FLIGHT
-        job = {"streams": PACED_STREAMS, "at_once": 4096, "per_s": PER_S, "gap_s": gap_s}
+        job = {"streams": PACED_STREAMS, "at_once": 4096, "per_s": PER_S, "gap_s": GAP_S}
         paced = [_paced(name, url, job) for _ in range(RUNS[name])]
     finally:
         stub.kill()
         stub.wait()
-    found = {key: median(run[key] for run in paced) for key in paced[0]}
     us_per_chunk = cost["cpu_s"] / cost["chunks"] * 1e6
-    return {"us_per_chunk": us_per_chunk, "chunks": cost["chunks"], **found}
+    found = {key: median(run[key] for run in paced) for key in paced[0]}
+    return {"us_per_chunk": us_per_chunk, "chunks": cost["chunks"]} | found
 
 
 def _paced(name: str, url: str, job: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import metrics, oracle
-from analysis.compare import median_speedup, pair
+from analysis.compare import pair, speedup
 from serving.vllm import VLLM
 
 
@@ -64,24 +64,12 @@ def test_only_requests_that_both_arms_answered_are_paired() -> None:
 
 
 def test_few_pairs_get_no_interval_and_none_get_no_ratio() -> None:
-    few = median_speedup(frames([4.0, 4.0], [2.0, 2.0]))
+    few = speedup(frames([4.0, 4.0], [2.0, 2.0]))
     assert (few.ratio, few.ci95, few.pairs) == (2.0, None, 2)
-    assert median_speedup(frames([], [])).ratio is None
-
-
-def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
-    """60 draws with a true ratio of 3; a percentile bootstrap of medians is a little wide."""
-    rng = np.random.default_rng(5)
-    covered = 0
-    for _ in range(60):
-        scale = rng.lognormal(0, 0.2, 40)
-        speedup = median_speedup(frames(list(3 * scale * rng.lognormal(0, 0.1, 40)), list(scale)))
-        assert speedup.ci95 is not None
-        covered += speedup.ci95[0] <= 3 <= speedup.ci95[1]
-    assert 52 <= covered <= 60
+    assert speedup(frames([], [])).ratio is None
 
 
 def test_the_same_records_give_the_same_interval() -> None:
     values = list(np.random.default_rng(1).lognormal(0, 0.3, 40))
-    one, two = (median_speedup(frames(values, values[::-1])) for _ in range(2))
+    one, two = (speedup(frames(values, values[::-1])) for _ in range(2))
     assert one == two
