@@ -26,8 +26,8 @@ MIN_PAIRS = 6
 BEYOND = 20
 """Pairs that a quantile needs beyond it: with fewer its interval is one of the largest values."""
 REACH = 1.2
-"""Deviations of rank on either side in which the quantile's neighbourhood is looked at: nearer is
-noisier, further meets other parts of the distribution (cold starts). Tried: 1.2, 1.5, 1.75, 1.96."""
+"""Deviations of rank on either side in which the neighbourhood of the quantile is looked at: nearer
+is noisier, further meets other parts of the distribution (cold starts). Tried: 1.2 to 1.96."""
 Z = float(stats.norm.ppf(0.975))
 
 

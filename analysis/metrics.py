@@ -5,6 +5,8 @@ Input and output are data frames: the columns of workloads.record plus, on the w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -32,6 +34,16 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
     return frame
+
+
+def good(frame: pd.DataFrame, slo: Mapping[str, float | None]) -> pd.Series:
+    """Which requests were answered within every limit of `slo` (ttft_s, tpot_s, e2e_s). An answer
+    of one token has no TPOT and keeps any limit of it."""
+    kept = frame["ok"].copy()
+    for metric, limit in slo.items():
+        if limit is not None:
+            kept &= frame[metric].isna() | (frame[metric] <= limit)
+    return kept
 
 
 def inter_token_latencies(frame: pd.DataFrame) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from analysis import figures, headlines, metrics
+from analysis import figures, headlines, metrics, steady
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
 from analysis.formats import metric_text, number, ratio_text, seconds
@@ -78,6 +78,10 @@ def evaluate(folder: Path) -> Evaluation:
     frame = metrics.derive(
         pd.concat(records, ignore_index=True) if records else pd.DataFrame(columns=RECORD_COLUMNS)
     )
+    frame["measured"] = True
+    for server in run.servers:
+        rows = frame["server"] == server.name
+        frame.loc[rows, "measured"] = steady.measured(frame[rows], server, *server.skip)
     summary = summarize(run, frame)
     parts = [_part(server, frame, summary, alone=len(run.servers) == 1) for server in run.servers]
     found = Evaluation(run, frame, summary, parts)

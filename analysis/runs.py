@@ -17,15 +17,15 @@ runs/NAME-TIMESTAMP/
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis import run_manifest
 from analysis.oracle import Sent
-from analysis.phases import RECORD_COLUMNS, Phase, read_json, read_phase, read_tokens
+from analysis.phases import RECORD_COLUMNS, Phase, read_phase, read_tokens
 from configs.errors import UsageError
 from configs.schema import ARMS
 from serving.engine import Engine
@@ -48,6 +48,10 @@ class ServerRun:
     tokens: dict[str, list[int]] | None
     missing: list[str]
     """What should be there and is not, in words."""
+    slo: dict[str, float | None] | None = None
+    """The workload's limits for goodput."""
+    skip: tuple[int, int] = (0, 0)
+    """Requests at either end of the schedule that count for no latency."""
 
     @property
     def engine(self) -> Engine:
@@ -172,14 +176,18 @@ def tokens_file(server: str) -> str:
 def load(folder: Path) -> Run:
     """The run in `folder`, as far as it is there. UsageError when it is no run directory."""
     missing: list[str] = []
-    manifest = read_json(folder / "manifest.json")
+    manifest = run_manifest.read(folder / "manifest.json")
     if manifest is None and not (folder / "phases").is_dir():
         raise UsageError(f"{folder}: no run directory (no readable manifest.json, no phases/)")
     if manifest is None:
-        manifest = _manifest_from_folders(folder)
+        manifest = run_manifest.from_folders(folder)
         missing.append("manifest.json: which machine, versions and engine this was is unknown")
     schedule, digest = _schedule(folder / "schedule.jsonl", missing)
     servers = []
+    configs = manifest.get("configs") or {}
+    slo = (configs.get("workload") or {}).get("slo")
+    experiment = configs.get("experiment") or {}
+    skip = int(experiment.get("skip_first", 0)), int(experiment.get("skip_last", 0))
     for name, facts in manifest["servers"].items():
         engine = ENGINES.get(facts["engine"] or "", OPENAI)
         lacking = list(missing)
@@ -192,7 +200,7 @@ def load(folder: Path) -> Run:
         tokens = read_tokens(folder / tokens_file(name))
         if tokens is None:
             lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
-        servers.append(ServerRun(name, facts, schedule, digest, phases, tokens, lacking))
+        servers.append(ServerRun(name, facts, schedule, digest, phases, tokens, lacking, slo, skip))
     return Run(folder, manifest, schedule, digest, servers)
 
 
@@ -215,23 +223,3 @@ def _schedule(path: Path, missing: list[str]) -> tuple[Schedule | None, str | No
     except UsageError as error:
         missing.append(f"the schedule ({error}): what was planned is unknown")
         return None, None
-
-
-def _manifest_from_folders(folder: Path) -> dict[str, Any]:
-    """What the names of the phase folders tell, where the manifest is lost."""
-    names = [p.name for p in sorted((folder / "phases").iterdir())]
-    found = [m for n in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)(?:@(.+))?", n))]
-    phases = [
-        {"repeat": int(m[1]), "arm": m[2], "server": m[3] or "server", "folder": m[0]}
-        for m in found
-    ]
-    unknown: dict[str, Any] = {"engine": None, "model": "unknown model", "versions": {}}
-    return {
-        "name": folder.name,
-        "started_utc": "unknown time",
-        "servers": {p["server"]: unknown for p in phases},
-        "versions": {},
-        "machine": {"cpu": "unknown machine", "gpus": []},
-        "command": "unknown",
-        "phases": phases,
-    }

@@ -2,6 +2,7 @@
 
 arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
+arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the workload file
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
                 achieved_of_reachable,
                 cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
@@ -56,7 +57,7 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
 def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
     """arms and comparison of one server; `frame` has its records only."""
     arms = {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms}
-    return {"arms": arms, "comparison": _comparison(frame)}
+    return {"arms": arms, "comparison": _comparison(frame[frame["measured"]])}
 
 
 def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
     found = []
     for name in names[1:]:
         for arm in ARMS:
-            rows = frame[frame["arm"] == arm]
+            rows = frame[frame["measured"] & (frame["arm"] == arm)]
             one, other = (rows[rows["server"] == n] for n in (names[0], name))
             faster = speedup(pair(one, other, "ttft_s"))
             if faster.pairs:
@@ -88,15 +89,17 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     phases = run.of_arm(arm)
     ok = int(frame["ok"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
+    timed = frame[frame["measured"]]
     return {
         "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
         "errors": frame["error"].dropna().value_counts().to_dict(),
-        "ttft_s": metrics.spread(frame["ttft_s"]),
-        "ttft_from_planned_s": metrics.spread(frame["planned_ttft_s"]),
-        "tpot_s": metrics.spread(frame["tpot_s"]),
-        "itl_s": metrics.spread(metrics.inter_token_latencies(frame)),
-        "e2e_s": metrics.spread(frame["e2e_s"]),
+        "ttft_s": metrics.spread(timed["ttft_s"]),
+        "ttft_from_planned_s": metrics.spread(timed["planned_ttft_s"]),
+        "tpot_s": metrics.spread(timed["tpot_s"]),
+        "itl_s": metrics.spread(metrics.inter_token_latencies(timed)),
+        "e2e_s": metrics.spread(timed["e2e_s"]),
         "throughput": _throughput(frame),
+        "goodput": _goodput(run, frame, timed),
         "cache": _cache(run, phases, frame),
     }
 
@@ -119,6 +122,17 @@ def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
         "prompt_tokens_per_s": tokens("prompt_tokens"),
         "duration_s": total_s or None,
     }
+
+
+def _goodput(run: ServerRun, frame: pd.DataFrame, timed: pd.DataFrame) -> dict[str, Any] | None:
+    """Requests that kept the workload's SLO; None where it has none. A failed request kept none."""
+    if not run.slo or timed.empty:
+        return None
+    share = float(metrics.good(timed, run.slo).mean())
+    all_per_s = _throughput(frame)["requests_per_s"]
+    answered = float(frame["ok"].mean())
+    per_s = all_per_s / answered * share if all_per_s is not None and answered else None
+    return {"slo": run.slo, "share": share, "requests_per_s": per_s}
 
 
 def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import cache_checks
+from analysis import cache_checks, steady
 from analysis.finding import LEVELS, Finding
 from analysis.phases import Phase
 from analysis.runs import ServerRun
@@ -36,6 +36,9 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _lateness(frame),
         _generator(run),
         _loop_lag(run, frame),
+        steady.saturation(frame),
+        steady.left_out(run, *run.skip),
+        steady.control(summary),
         cache_checks.counters(run),
         cache_checks.second_count(run),
         cache_checks.hit_ratios(summary),

@@ -33,6 +33,13 @@ class ExperimentConfig(StrictModel):
     workload: Path = Field(description="workload file, relative to this file")
     arms: list[Arm] = Field(list(ARMS), min_length=1)
     repeats: int = Field(1, ge=1)
+    skip_first: int = Field(
+        0,
+        ge=0,
+        description="requests at the start of the schedule, and at its end, that count "
+        "for hit ratios and throughput only: warm-up and cool-down, the same ones in every arm",
+    )
+    skip_last: int = Field(0, ge=0)
     cache_reset: Literal["restart", "endpoint"] | None = Field(
         None,
         description="empty the cache by a fresh process per arm (default), or by the engine's "

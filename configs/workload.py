@@ -75,6 +75,20 @@ class Documents(StrictModel):
         return self
 
 
+class Slo(StrictModel):
+    """What an answer must keep to be good: goodput counts those that keep all limits given."""
+
+    ttft_s: float | None = Field(None, gt=0)
+    tpot_s: float | None = Field(None, gt=0)
+    e2e_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.ttft_s is self.tpot_s is self.e2e_s is None:
+            raise ValueError("give at least one limit: ttft_s, tpot_s or e2e_s")
+        return self
+
+
 class Traffic(StrictModel):
     """What every scenario has."""
 
@@ -84,6 +98,7 @@ class Traffic(StrictModel):
     load: Load = OpenLoop(mode="open")
     output: Output = Output()
     request_timeout_s: float = Field(300, gt=0)
+    slo: Slo | None = Field(None, description="limits for goodput; changes no request")
 
 
 class Prompted(Traffic):

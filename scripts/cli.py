@@ -15,6 +15,7 @@ from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
 from scripts.cli_ask import ask
+from scripts.cli_compare import compare, gate, history
 from scripts.cli_install import engine_app, model_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
@@ -48,6 +49,9 @@ app.command()(schedule)
 app.command()(load)
 app.command()(lint)
 app.command()(oracle)
+app.command()(compare)
+app.command()(gate)
+app.command()(history)
 app.command()(savings)
 app.command()(ask)
 app.command()(warm)

@@ -113,12 +113,15 @@ def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
 
 
 def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
-    """(repeat, server, arm) in the order of measuring: reversed every other repeat, so that a
-    drift of the machine hits all alike."""
+    """(repeat, server, arm) in the order of measuring. Every second repeat has the order of the one
+    before reversed (ABBA), and every other pair of repeats begins with the next (Latin square), so
+    that a drift of the machine hits all alike."""
     config = experiment.config
     pairs = [(target, arm) for target in experiment.targets for arm in config.arms]
     for repeat in range(1, config.repeats + 1):
-        for target, arm in pairs if repeat % 2 else reversed(pairs):
+        turn = (repeat - 1) // 2 % len(pairs)
+        turned = pairs[turn:] + pairs[:turn]
+        for target, arm in turned if repeat % 2 else reversed(turned):
             yield repeat, target, arm
 
 

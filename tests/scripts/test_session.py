@@ -38,3 +38,21 @@ def test_a_flush_refused_while_requests_run_says_what_to_do() -> None:
 def test_vllm_that_holds_blocks_says_so() -> None:
     with pytest.raises(CacheStateError, match="blocks are held while requests run"):
         reset(200, '{"success": false}', "vllm", "/reset_prefix_cache")
+
+
+def test_the_order_of_arms_turns_so_that_no_arm_keeps_its_place() -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from scripts.experiment import order
+
+    config = SimpleNamespace(arms=["jit", "auto", "aot"], repeats=6)
+    experiment: Any = SimpleNamespace(config=config, targets=["here"])
+    repeats: dict[int, list[str]] = {}
+    for repeat, _, arm in order(experiment):
+        repeats.setdefault(repeat, []).append(arm)
+    assert repeats[1] == ["jit", "auto", "aot"]
+    assert repeats[2] == ["aot", "auto", "jit"]
+    # Over six repeats every arm was twice in every place.
+    for place in range(3):
+        assert sorted(r[place] for r in repeats.values()) == sorted(config.arms * 2)

@@ -1,0 +1,120 @@
+"""Several runs side by side: what each measured, and how they differ over the same requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis import report
+from analysis.compare import Speedup, pair, speedup
+from analysis.metrics import QUANTILES
+from analysis.report import Evaluation
+from analysis.verdict import Verdict, judge
+from configs.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm of one server of one run. None where a number is not known."""
+
+    run: str
+    started_utc: str
+    server: str
+    engine: str
+    model: str
+    machine: str
+    arm: str
+    ok: int
+    failed: int
+    ttft_p50_s: float | None
+    ttft_p99_s: float | None
+    tpot_p50_s: float | None
+    requests_per_s: float | None
+    hit_ratio: float | None
+    schedule_sha256: str | None
+    void: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first run against another one, over the requests that both answered."""
+
+    runs: tuple[str, str]
+    server: str
+    arm: str
+    metric: str
+    quantile: str
+    found: Speedup
+    verdict: Verdict
+
+
+def read(folders: Sequence[Path]) -> list[Evaluation]:
+    """The runs in `folders`, in that order. Raises UsageError where one is none."""
+    return [report.evaluate(folder) for folder in folders]
+
+
+def rows(made: Evaluation) -> list[Row]:
+    """Every server and arm of a run."""
+    manifest, found = made.run.manifest, []
+    for part in made.parts:
+        server = part.server
+        machine = ", ".join(manifest["machine"].get("gpus") or [manifest["machine"]["cpu"]])
+        for arm, numbers in part.numbers["arms"].items():
+            found.append(
+                Row(
+                    made.run.folder.name, manifest["started_utc"], server.name,
+                    f"{server.facts['engine'] or 'unknown engine'} {server.version}".strip(),
+                    str(server.facts["model"]), machine, arm,
+                    numbers["requests"]["ok"], numbers["requests"]["failed"],
+                    numbers["ttft_s"]["p50"], numbers["ttft_s"]["p99"], numbers["tpot_s"]["p50"],
+                    numbers["throughput"]["requests_per_s"], numbers["cache"]["client_hit_ratio"],
+                    made.run.schedule_sha256, made.void,
+                )
+            )  # fmt: skip
+    return found
+
+
+def insist_on_one_schedule(made: Sequence[Evaluation]) -> None:
+    """UsageError where runs replayed different schedules: their requests are not the same."""
+    shown = {m.run.folder.name: (m.run.schedule_sha256 or "unknown")[:12] for m in made}
+    if len(set(shown.values())) > 1 or "unknown" in shown.values():
+        which = ", ".join(f"{name} {digest}" for name, digest in shown.items())
+        raise UsageError(
+            f"the runs replayed different schedules ({which}), so their requests do not pair; "
+            "--different-schedules shows them side by side without ratios"
+        )
+
+
+def differences(
+    one: Evaluation, other: Evaluation, metrics: Sequence[str] = ("ttft_s", "tpot_s", "e2e_s")
+) -> list[Difference]:
+    """`one` ÷ `other` for every arm that both have; above 1 the other is the faster one. Servers
+    pair by name, or as they are where each run has one."""
+    found = []
+    for mine, its in _servers(one, other):
+        for arm in [a for a in mine.arms if a in its.arms]:
+            before, after = (
+                m.frame[
+                    m.frame["measured"] & (m.frame["server"] == s.name) & (m.frame["arm"] == arm)
+                ]
+                for m, s in ((one, mine), (other, its))
+            )
+            for metric in metrics:
+                pairs = pair(before, after, metric)
+                for quantile, q in QUANTILES.items():
+                    ratio = speedup(pairs, q)
+                    if ratio.ratio is not None:
+                        names = (one.run.folder.name, other.run.folder.name)
+                        found.append(
+                            Difference(names, mine.name, arm, metric, quantile, ratio, judge(ratio))
+                        )
+    return found
+
+
+def _servers(one: Evaluation, other: Evaluation) -> list[tuple[Any, Any]]:
+    mine, its = one.run.servers, other.run.servers
+    if len(mine) == len(its) == 1:
+        return [(mine[0], its[0])]
+    return [(m, i) for m in mine for i in its if m.name == i.name]

@@ -1,0 +1,122 @@
+"""Several runs: side by side, against a baseline, over time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Aot, check
+from made_run import make, phase, record
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """one and two: the same run, the second 30 % slower in aot."""
+    (tmp_path / "runs").mkdir()
+    for name in ("one", "two"):
+        make(tmp_path / "runs" / name)
+    slower(tmp_path / "runs" / "two", 1.3)
+    return tmp_path / "runs"
+
+
+def slower(run: Path, factor: float) -> None:
+    shutil.rmtree(run / "phases" / "r1-aot")
+    phase(run, [record("aot", n, (0.1 + n / 100) * factor, 8) for n in range(6)], hits=48)
+
+
+def manifest(run: Path, **changes: Any) -> None:
+    path = run / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_runs_are_compared_over_the_same_requests(aot: Aot, runs: Path) -> None:
+    done = aot("compare", "runs/one", "runs/two")
+    check(done, 0)
+    assert "aot TTFT p50: one ÷ two = 0.77" in done.stdout
+    assert "6 pairs: effect" in done.stdout
+    assert "jit TTFT p50: one ÷ two = 1.00 (1.00–1.00), 6 pairs: no effect" in done.stdout
+    found = json.loads(aot("compare", "runs/one", "runs/two", "--json").stdout)
+    assert len(found["runs"]) == 6
+    assert {d["verdict"]["kind"] for d in found["differences"] if d["found"]["ci95"]} >= {"effect"}
+
+
+def test_runs_of_other_traffic_are_refused_until_told(aot: Aot, runs: Path) -> None:
+    path = runs / "two" / "schedule.jsonl"
+    path.write_text(path.read_text().replace('"seed":1', '"seed":2'))
+    done = aot("compare", "runs/one", "runs/two")
+    check(done, 2, "replayed different schedules", "--different-schedules")
+    done = aot("compare", "runs/one", "runs/two", "--different-schedules")
+    check(done, 0)
+    assert "÷" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "words"),
+    [
+        (["ttft_p50=50%"], 0, "pass: ttft_p50 in aot: 0.125 → 0.1625, 30.0% worse"),
+        (["ttft_p50=5%"], 1, "regression: ttft_p50 in aot"),
+        (["hit_ratio=0%", "requests_per_s=5%"], 0, "pass: hit_ratio in aot: 0.5333 → 0.5333"),
+        (["ttft_p99=5%"], 3, "not settled: ttft_p99 in aot"),
+    ],
+)
+def test_the_gate(aot: Aot, runs: Path, limits: list[str], code: int, words: str) -> None:
+    options = [x for text in limits for x in ("--max-regression", text)]
+    done = aot("gate", "runs/two", "--against", "runs/one", *options)
+    assert done.returncode == code
+    assert words in done.stdout
+
+
+def test_the_gate_lets_better_runs_pass(aot: Aot, runs: Path) -> None:
+    done = aot("gate", "runs/one", "--against", "runs/two", "--max-regression", "ttft_p50=0%")
+    check(done, 0)
+    assert "23.1% better" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("ttft_p50", "write METRIC=PERCENT%"),
+        ("ttft_p50=5", "write METRIC=PERCENT%"),
+        ("ttft_p75=5%", "not a metric; there are ttft_p50"),
+    ],
+)
+def test_a_wrong_limit_is_named(aot: Aot, runs: Path, limit: str, words: str) -> None:
+    del runs
+    done = aot("gate", "runs/two", "--against", "runs/one", "--max-regression", limit)
+    check(done, 2, words)
+
+
+def test_the_gate_refuses_void_runs_and_missing_arms(aot: Aot, runs: Path) -> None:
+    options = ("--against", "runs/one", "--max-regression", "ttft_p50=5%")
+    shutil.rmtree(runs / "two" / "phases" / "r1-auto")
+    check(aot("gate", "runs/two", *options, "--arm", "auto"), 2, "no arm 'auto'", "jit, aot")
+    (runs / "two" / "phases" / "r1-aot" / "warm.json").unlink()
+    check(aot("gate", "runs/two", *options), 2, "the run is void")
+
+
+def test_history_is_in_order_of_time_and_leaves_out_what_is_no_run(aot: Aot, runs: Path) -> None:
+    manifest(runs / "one", started_utc="2026-02-01 00:00:00 UTC")
+    (runs / "old").mkdir()
+    (runs / "old" / "manifest.json").write_text('{"name": "x", "engine": "vllm"}')
+    (runs / "empty").mkdir()
+    done = aot("history", "runs", "--arm", "aot", "--json")
+    check(done, 0, "old/manifest.json: written by another version", "empty: no run directory")
+    assert [r["run"] for r in json.loads(done.stdout)] == ["two", "one"]
+    assert "two" in aot("history", "runs").stdout
+
+
+def test_history_of_nothing_is_an_error(aot: Aot, tmp_path: Path) -> None:
+    check(aot("history", "nowhere"), 2, "no such folder")
+    (tmp_path / "runs").mkdir()
+    check(aot("history", "runs"), 2, "no run in it")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"name": "x"}', '{"servers": {"a": {}}}'])
+def test_a_foreign_manifest_is_an_error_that_says_so(aot: Aot, runs: Path, text: str) -> None:
+    (runs / "one" / "manifest.json").write_text(text)
+    before = sorted((runs / "one").iterdir())
+    check(aot("report", "runs/one"), 2, "manifest.json: written by another version", "lacks")
+    assert sorted((runs / "one").iterdir()) == before
