@@ -10,7 +10,7 @@ several repeats   Student's t over the repeats' own log ratios: a repeat is the 
                   independently (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time").
 
 Both cover a known truth in 93-97 % of 1,000 draws (tests/analysis/test_intervals.py). A percentile
-bootstrap does not: over 40 to 400 pairs it covers it in 97-99 %, over five repeats in some 85 %.
+bootstrap does not: over 40 to 400 pairs it covers it in 97-99 %, over five repeats in 84 %.
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ def _against_length(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
     _scatter(ax, frame["prompt_tokens"], frame["ttft_s"], arm)
 
 
+def _against_uncached(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
+    _scatter(ax, frame["prompt_tokens"] - frame["cached_tokens"], frame["ttft_s"], arm)
+
+
 def _over_time(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
     _scatter(ax, frame["sent_s"], frame["ttft_s"], arm)
 
@@ -82,6 +86,17 @@ PLOTS = (
         "prompt tokens, as served",
         "time to first token, s (log scale)",
         log_y=True,
+    ),
+    _Plot(
+        Figure(
+            "ttft_by_uncached_tokens.png",
+            "Time to first token by uncached tokens",
+            "Each point is one request, at the prompt tokens that were not in the cache. If only "
+            "these are paid for, the arms lie on one line.",
+        ),
+        _against_uncached,
+        "prompt tokens not in the cache",
+        "time to first token, s",
     ),
     _Plot(
         Figure(

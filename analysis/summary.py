@@ -7,6 +7,8 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
                 achieved_of_reachable,
                 cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
+arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
+prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
 comparison.ratios[]: before, after, metric, quantile, ratio, ci95, pairs, repeats, verdict
                      (effect, none, inconclusive; None: too few pairs), repeats_needed
@@ -21,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import losses, metrics, oracle
+from analysis import losses, metrics, oracle, prefill
 from analysis.compare import pair, speedup
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
@@ -48,7 +50,7 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
         "format": FORMAT,
         "name": run.manifest["name"],
         "schedule_sha256": run.schedule_sha256,
-        **{key: only[key] for key in ("arms", "comparison") if key in only},
+        **{key: only[key] for key in ("arms", "comparison", "prefill") if key in only},
         "servers": servers,
         "between_servers": between_servers([s.name for s in run.servers], frame),
     }
@@ -57,7 +59,8 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
 def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
     """arms and comparison of one server; `frame` has its records only."""
     arms = {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms}
-    return {"arms": arms, "comparison": _comparison(frame[frame["measured"]])}
+    timed = frame[frame["measured"]]
+    return {"arms": arms, "comparison": _comparison(timed), "prefill": prefill.fit(timed)}
 
 
 def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -100,6 +103,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "e2e_s": metrics.spread(timed["e2e_s"]),
         "throughput": _throughput(frame),
         "goodput": _goodput(run, frame, timed),
+        "by_hit": prefill.split(timed, static_blocks(run, phases)),
         "cache": _cache(run, phases, frame),
     }
 
@@ -149,6 +153,13 @@ def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str
         "prompt_tokens": metrics.total(good["prompt_tokens"]),
         "losses": losses_of(run, phases),
     }
+
+
+def static_blocks(run: ServerRun, phases: list[Phase]) -> dict[str, int]:
+    """Tokens in full blocks of each static prefix; empty where they are not known."""
+    block = next((p.facts.block_tokens for p in phases if p.facts), None)
+    prefixes = run.static_prefixes()
+    return {p: len(ids) // block * block for p, ids in prefixes.items()} if block else {}
 
 
 def _server_hit_ratio(phases: list[Phase]) -> float | None:

@@ -247,10 +247,11 @@ def test_a_run_without_any_record_is_a_page_that_says_so(run: Path) -> None:
 def test_the_page_is_self_contained_and_complete(written: Path) -> None:
     html = (written / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
-    assert html.count('src="data:image/png;base64,') == 3
+    assert html.count('src="data:image/png;base64,') == 4
     assert sorted(p.name for p in (written / "figures").iterdir()) == [
         "requests_over_time.png",
         "ttft_by_prompt_length.png",
+        "ttft_by_uncached_tokens.png",
         "ttft_cdf.png",
     ]
     assert report.evaluate(written).summary["schedule_sha256"] in html
