@@ -16,6 +16,7 @@ from rich.table import Table
 from configs.errors import ToolkitError, UsageError
 from scripts.cli_ask import ask
 from scripts.cli_compare import compare, gate, history
+from scripts.cli_cost import cost
 from scripts.cli_install import engine_app, model_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
@@ -52,6 +53,7 @@ app.command()(oracle)
 app.command()(compare)
 app.command()(gate)
 app.command()(history)
+app.command()(cost)
 app.command()(savings)
 app.command()(ask)
 app.command()(warm)
