@@ -15,10 +15,15 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from analysis import metrics
+
 COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
 MARKER = {"jit": "s", "auto": "^", "aot": "o"}
 SIZE = (7.2, 3.6)
 DPI = 130
+EXPORTS = (".svg", ".png", ".pdf")
+RASTER_FROM = 2_000
+mpl.rcParams["svg.hashsalt"] = "aot"  # the same records give the same bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ def _against_length(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
 
 
 def _against_uncached(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
-    _scatter(ax, frame["prompt_tokens"] - frame["cached_tokens"], frame["ttft_s"], arm)
+    _scatter(ax, metrics.uncached(frame), frame["ttft_s"], arm)
 
 
 def _over_time(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
@@ -59,13 +64,17 @@ def _over_time(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
 
 
 def _scatter(ax: Axes, x: pd.Series, y: pd.Series, arm: str) -> None:
-    ax.scatter(x, y, label=arm, s=22, alpha=0.8, color=COLOR[arm], marker=MARKER[arm])
+    # Thousands of points are a picture within the drawing: each of them would weigh 100 bytes.
+    many = len(x) > RASTER_FROM
+    ax.scatter(
+        x, y, label=arm, s=22, alpha=0.8, color=COLOR[arm], marker=MARKER[arm], rasterized=many
+    )
 
 
 PLOTS = (
     _Plot(
         Figure(
-            "ttft_cdf.png",
+            "ttft_cdf.svg",
             "Time to first token",
             "Share of requests whose first token had arrived by then. Further left is faster; a "
             "step in auto is the cold first request of each static prefix.",
@@ -77,7 +86,7 @@ PLOTS = (
     ),
     _Plot(
         Figure(
-            "ttft_by_prompt_length.png",
+            "ttft_by_prompt_length.svg",
             "Time to first token by prompt length",
             "Each point is one request. In jit its whole length is paid for; in aot only what "
             "comes after the static prefix.",
@@ -89,7 +98,7 @@ PLOTS = (
     ),
     _Plot(
         Figure(
-            "ttft_by_uncached_tokens.png",
+            "ttft_by_uncached_tokens.svg",
             "Time to first token by uncached tokens",
             "Each point is one request, at the prompt tokens that were not in the cache. If only "
             "these are paid for, the arms lie on one line.",
@@ -100,7 +109,7 @@ PLOTS = (
     ),
     _Plot(
         Figure(
-            "requests_over_time.png",
+            "requests_over_time.svg",
             "Requests over time",
             "Each point is one request at the time it was sent. A rising trend within an arm "
             "means a queue; a drift between repeats means that the machine changed.",
@@ -141,7 +150,10 @@ def _draw(plot: _Plot, frame: pd.DataFrame, arms: dict[str, list[str]], folder: 
             if len(rows):
                 plot.draw(ax, rows, arm)
         _dress(ax, plot, f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title)
-    figure.savefig(folder / plot.figure.file, dpi=DPI)
+    for suffix in EXPORTS:
+        made = (folder / plot.figure.file).with_suffix(suffix)
+        no_date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+        figure.savefig(made, dpi=DPI, metadata=no_date)
     plt.close(figure)
     return plot.figure
 

@@ -13,6 +13,14 @@ import pandas as pd
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 
+REQUEST_COLUMNS = [
+    "server", "arm", "repeat", "id", "tenant", "prefix", "ok", "measured", "planned_s", "sent_s",
+    "first_token_s", "last_token_s", "lateness_s", "ttft_s", "planned_ttft_s", "tpot_s", "e2e_s",
+    "prompt_tokens", "cached_tokens", "uncached_tokens", "output_tokens", "status", "error",
+]  # fmt: skip
+"""What a request is for a reader: as in requests.csv and `analysis.load(run).requests`."""
+
+
 def derive(records: pd.DataFrame) -> pd.DataFrame:
     """`records` with these columns added; NaN where a request did not get that far.
 
@@ -44,6 +52,16 @@ def good(frame: pd.DataFrame, slo: Mapping[str, float | None]) -> pd.Series:
         if limit is not None:
             kept &= frame[metric].isna() | (frame[metric] <= limit)
     return kept
+
+
+def uncached(frame: pd.DataFrame) -> pd.Series:
+    """Prompt tokens that had to be computed; NaN where the server does not report them."""
+    return frame["prompt_tokens"] - frame["cached_tokens"]
+
+
+def requests(frame: pd.DataFrame) -> pd.DataFrame:
+    """REQUEST_COLUMNS of what `derive` returned."""
+    return frame.assign(uncached_tokens=uncached(frame))[REQUEST_COLUMNS]
 
 
 def inter_token_latencies(frame: pd.DataFrame) -> np.ndarray:

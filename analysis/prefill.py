@@ -18,11 +18,6 @@ SEED = 20240101
 KINDS = ("hit", "partial", "miss")
 
 
-def uncached(frame: pd.DataFrame) -> pd.Series:
-    """Prompt tokens that had to be computed; NaN where the server does not report them."""
-    return frame["prompt_tokens"] - frame["cached_tokens"]
-
-
 def fit(frame: pd.DataFrame) -> dict[str, Any] | None:
     """TTFT = fixed_s + s_per_token * uncached tokens, over the answered requests of all arms.
 
@@ -30,7 +25,9 @@ def fit(frame: pd.DataFrame) -> dict[str, Any] | None:
     over 1,000 requests at most, drawn with a fixed seed. None where there are too few points, or
     where all have about as many uncached tokens.
     """
-    points = pd.DataFrame({"x": uncached(frame), "y": frame["ttft_s"]})[frame["ok"]].dropna()
+    points = pd.DataFrame({"x": metrics.uncached(frame), "y": frame["ttft_s"]})[
+        frame["ok"]
+    ].dropna()
     if len(points) < MIN_POINTS or points["x"].max() < MIN_SPREAD * max(points["x"].min(), 1):
         return None
     if len(points) > MOST_POINTS:
@@ -68,7 +65,7 @@ def split(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, An
         name: {
             "requests": int((kind == name).sum()),
             "ttft_s": metrics.spread(good.loc[kind == name, "ttft_s"]),
-            "uncached_tokens_p50": metrics.spread(uncached(good[kind == name]))["p50"],
+            "uncached_tokens_p50": metrics.spread(metrics.uncached(good[kind == name]))["p50"],
         }
         for name in KINDS
     }

@@ -109,6 +109,8 @@ def write(folder: Path) -> Evaluation:
     if len(found.frame):
         facts = found.frame[RECORD_COLUMNS]
         _write(folder / "records.parquet", lambda p: facts.to_parquet(p, index=False))
+        rows = metrics.requests(found.frame)
+        _write(folder / "requests.csv", lambda p: rows.to_csv(p, index=False))
     arms = {s.name: s.arms for s in found.run.servers}
     drawn = figures.draw_all(found.frame, arms, folder / "figures")
     context = _context(found, drawn)
@@ -167,7 +169,7 @@ def _yaml(value: Any) -> str:
 
 
 def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _write(path: Path, writer: Any) -> None:

@@ -247,13 +247,11 @@ def test_a_run_without_any_record_is_a_page_that_says_so(run: Path) -> None:
 def test_the_page_is_self_contained_and_complete(written: Path) -> None:
     html = (written / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
-    assert html.count('src="data:image/png;base64,') == 4
-    assert sorted(p.name for p in (written / "figures").iterdir()) == [
-        "requests_over_time.png",
-        "ttft_by_prompt_length.png",
-        "ttft_by_uncached_tokens.png",
-        "ttft_cdf.png",
-    ]
+    assert html.count('src="data:image/svg+xml;base64,') == 4
+    figures = ("requests_over_time", "ttft_by_prompt_length", "ttft_by_uncached_tokens", "ttft_cdf")
+    assert sorted(p.name for p in (written / "figures").iterdir()) == sorted(
+        f"{name}.{kind}" for name in figures for kind in ("pdf", "png", "svg")
+    )
     assert report.evaluate(written).summary["schedule_sha256"] in html
 
 
@@ -265,10 +263,11 @@ def test_the_parquet_copy_holds_every_record(written: Path) -> None:
     assert list(frame.chunk_s.iloc[0]) == pytest.approx([1.001, 1.101, 1.201])
 
 
-def test_rebuilding_gives_the_same_numbers(written: Path) -> None:
-    first = (written / "summary.json").read_bytes()
+def test_rebuilding_gives_the_same_numbers_and_pages(written: Path) -> None:
+    names = ("summary.json", "report.html", "requests.csv", "figures/ttft_cdf.svg")
+    first = [(written / name).read_bytes() for name in names]
     report.write(written)
-    assert (written / "summary.json").read_bytes() == first
+    assert [(written / name).read_bytes() for name in names] == first
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
