@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
 MARKER = {"jit": "s", "auto": "^", "aot": "o"}
 SIZE = (7.2, 3.6)
 DPI = 130
-EXPORTS = (".svg", ".png", ".pdf")
+EXPORTS = ("png", "pdf")
+"""Formats besides SVG."""
 RASTER_FROM = 2_000
 mpl.rcParams["svg.hashsalt"] = "aot"  # the same records give the same bytes
 
@@ -122,18 +123,26 @@ PLOTS = (
 )
 
 
-def draw_all(frame: pd.DataFrame, arms: dict[str, list[str]], folder: Path) -> list[Figure]:
+def draw_all(
+    frame: pd.DataFrame, arms: dict[str, list[str]], folder: Path, exports: Sequence[str] = ()
+) -> list[Figure]:
     """Write the figures that `frame` (metrics.derive) has data for; returns them in order.
 
-    `arms` by server: each server gets a panel of its own, on common axes.
+    `arms` by server: each server gets a panel of its own, on common axes. `exports`: of EXPORTS.
     """
     if not frame["ok"].any():
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    return [_draw(plot, frame[frame["ok"]], arms, folder) for plot in PLOTS]
+    return [_draw(plot, frame[frame["ok"]], arms, folder, exports) for plot in PLOTS]
 
 
-def _draw(plot: _Plot, frame: pd.DataFrame, arms: dict[str, list[str]], folder: Path) -> Figure:
+def _draw(
+    plot: _Plot,
+    frame: pd.DataFrame,
+    arms: dict[str, list[str]],
+    folder: Path,
+    exports: Sequence[str],
+) -> Figure:
     width, height = SIZE
     figure, panels = plt.subplots(
         1,
@@ -150,10 +159,10 @@ def _draw(plot: _Plot, frame: pd.DataFrame, arms: dict[str, list[str]], folder: 
             if len(rows):
                 plot.draw(ax, rows, arm)
         _dress(ax, plot, f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title)
-    for suffix in EXPORTS:
-        made = (folder / plot.figure.file).with_suffix(suffix)
-        no_date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-        figure.savefig(made, dpi=DPI, metadata=no_date)
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    for kind in ("svg", *exports):
+        made = (folder / plot.figure.file).with_suffix(f".{kind}")
+        figure.savefig(made, dpi=DPI, metadata=dates.get(kind))
     plt.close(figure)
     return plot.figure
 
@@ -163,8 +172,10 @@ def _dress(ax: Axes, plot: _Plot, title: str) -> None:
     ax.set_yscale("log" if plot.log_y else "linear")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-    ax.set(xlabel=plot.x_label, ylabel=plot.y_label, title=title)
+    ax.set(xlabel=plot.x_label, ylabel=plot.y_label)
+    ax.set_title(title, loc="left")
     ax.grid(visible=True, which="both", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+        # Above the axes: looking for the emptiest corner takes a second with thousands of points.
+        ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)

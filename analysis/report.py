@@ -1,4 +1,5 @@
-"""A run directory → summary.json, report.html, report.md, figures/ and records.parquet.
+"""A run directory → summary.json, report.html, report.md, figures/, requests.csv and
+records.parquet.
 
 Reads files only, so it can be run again at any time: on an interrupted run it reports what is
 there and says what is not.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +102,9 @@ def _part(server: ServerRun, frame: pd.DataFrame, summary: dict[str, Any], alone
     return Part(server, numbers, findings, headlines.of_server(numbers, findings))
 
 
-def write(folder: Path) -> Evaluation:
+def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     """Rebuild everything that is derived from the facts in `folder`: see the module's first line.
+    `exports`: formats of the figures besides SVG (figures.EXPORTS).
 
     Raises UsageError when it is no run directory.
     """
@@ -112,7 +115,7 @@ def write(folder: Path) -> Evaluation:
         rows = metrics.requests(found.frame)
         _write(folder / "requests.csv", lambda p: rows.to_csv(p, index=False))
     arms = {s.name: s.arms for s in found.run.servers}
-    drawn = figures.draw_all(found.frame, arms, folder / "figures")
+    drawn = figures.draw_all(found.frame, arms, folder / "figures", exports)
     context = _context(found, drawn)
     for name in ("report.html", "report.md"):
         text = _environment(name).get_template(f"{name}.jinja2").render(context)

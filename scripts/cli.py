@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,13 @@ KeyOption = Annotated[
 TrafficArgument = Annotated[
     Path, typer.Argument(metavar="WORKLOAD|SCHEDULE", help="workload .yaml or schedule .jsonl")
 ]
+
+
+class FigureKind(StrEnum):
+    """What figures can be exported as besides SVG (analysis.figures.EXPORTS)."""
+
+    PNG = "png"
+    PDF = "pdf"
 
 
 @app.command()
@@ -141,9 +149,16 @@ def run(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="run directory")]) -> None:
-    """Rebuild report.html, report.md, summary.json and figures/ from a run's records."""
-    write_report(run_dir)
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="run directory")],
+    figures: Annotated[
+        list[FigureKind] | None,
+        typer.Option(help="write the figures in this format, too; can be given again"),
+    ] = None,
+) -> None:
+    """Rebuild report.html, report.md, summary.json, requests.csv and figures/ from a run's
+    records."""
+    write_report(run_dir, [kind.value for kind in figures or ()])
 
 
 @app.command()

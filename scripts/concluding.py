@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,11 @@ def conclude(folder: Path) -> None:
         raise ToolkitError(f"not every request was answered, see {folder}/report.md")
 
 
-def write_report(folder: Path) -> Evaluation:
+def write_report(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     from analysis.report import write
 
     with status("writing the report"):
-        made = write(folder)
+        made = write(folder, exports)
     style = "bold red" if made.void else "bold"
     say(made.headline, style)
     for finding in made.findings:
