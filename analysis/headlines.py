@@ -22,6 +22,11 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
     sure = _interval(interval)
     values = f"{seconds(before)} in jit, {seconds(after)} in aot"
     start = "With the static prompts compiled ahead of time, the median time to first token is "
+    if compared["verdict"] is None:
+        return (
+            f"Too few answered requests to tell: over {compared['pairs']} of them the median time "
+            f"to first token of jit ÷ aot is {ratio:.1f}, {values}."
+        )
     if compared["verdict"] == "none":
         return f"{start}the same: jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}."
     if compared["verdict"] == "inconclusive":

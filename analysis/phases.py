@@ -11,21 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis import records
 from serving.counters import CacheCounters, CacheFacts, Metrics, parse
 from serving.engine import Engine
-from workloads.record import Record, parse_lines
-
-RECORD_COLUMNS = ["server", *Record.__dataclass_fields__]
-NUMBERS = [
-    "planned_s",
-    "sent_s",
-    "first_token_s",
-    "last_token_s",
-    "prompt_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "status",
-]
 
 MIN_LOAD_WALL_S = 2.0
 """Below this, the start of the load generator would be all that its CPU share shows."""
@@ -41,6 +29,8 @@ class Phase:
     complete: bool
     records: pd.DataFrame
     broken_lines: int
+    foreign: list[str]
+    """Record files of another format."""
     facts: CacheFacts | None
     counters: CacheCounters | None
     proof: dict[str, Any] | None
@@ -72,25 +62,25 @@ def read_phase(folder: Path, arm: str, repeat: int, server: str, engine: Engine)
     """The phase in `folder`; None when there is no such folder."""
     if not folder.is_dir():
         return None
-    records, broken, hashes = _records(folder / "records", server)
+    found = records.read(folder / "records", arm, repeat, server)
     before, after = _metrics(folder / "metrics-before.txt"), _metrics(folder / "metrics-after.txt")
     counters = None
     if before and after:
         counters = engine.counters(after) - engine.counters(before)
-    facts = read_json(folder / "facts.json")
     return Phase(
         name=folder.name,
         arm=arm,
         repeat=repeat,
         complete=(folder / "done.json").exists(),
-        records=records,
-        broken_lines=broken,
-        facts=CacheFacts(**facts) if facts else None,
+        records=found.frame,
+        broken_lines=found.broken_lines,
+        foreign=found.foreign,
+        facts=_facts(read_json(folder / "facts.json")),
         counters=counters,
-        proof=read_json(folder / "proof.json"),
-        warmed=read_json(folder / "warm.json"),
-        schedule_hashes=hashes,
-        command=(read_json(folder / "command.json") or {}).get("command"),
+        proof=_object(folder / "proof.json"),
+        warmed=_warmed(read_json(folder / "warm.json")),
+        schedule_hashes=found.schedule_hashes,
+        command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
         tokens=read_tokens(folder / "tokens.parquet"),
@@ -100,15 +90,44 @@ def read_phase(folder: Path, arm: str, repeat: int, server: str, engine: Engine)
 def read_tokens(path: Path) -> dict[str, list[int]] | None:
     """Token ids by prompt; None where there is no such file that can be read."""
     try:
-        table = pq.read_table(path).to_pydict()
-    except (OSError, pa.ArrowInvalid):
+        table = pq.read_table(path, columns=["id", "token_ids"]).to_pydict()
+    except (OSError, pa.ArrowException):  # none, cut off, or written by something else
+        return None
+    if not {"id", "token_ids"} <= table.keys():
         return None
     return dict(zip(table["id"], table["token_ids"], strict=True))
 
 
+def _facts(value: Any) -> CacheFacts | None:
+    """None for a file of another shape: what the engine said is unknown then."""
+    try:
+        return CacheFacts(**value) if value else None
+    except TypeError:
+        return None
+
+
+WARMED = ("id", "static_tokens", "cached_tokens", "prefill_s", "verified")
+
+
+def _warmed(value: Any) -> list[dict[str, Any]] | None:
+    rows = value if isinstance(value, list) else []
+    whole = all(isinstance(row, dict) and set(WARMED) <= row.keys() for row in rows)
+    return rows if whole and isinstance(value, list) else None
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    value = read_json(path)
+    return value if isinstance(value, dict) else None
+
+
+def _loads(folder: Path) -> list[dict[str, Any]]:
+    """What each load process said of itself."""
+    found = [_object(path) for path in sorted(folder.glob("load-*.json"))]
+    return [load for load in found if load and {"cpu_s", "wall_s"} <= load.keys()]
+
+
 def _lags(folder: Path) -> list[float]:
-    found = (read_json(path) for path in folder.glob("load-*.json"))
-    return [lag for load in found if load for lag in load.get("lags_s", ())]
+    return [lag for load in _loads(folder) for lag in load.get("lags_s", ())]
 
 
 def read_json(path: Path) -> Any:
@@ -119,27 +138,11 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _records(folder: Path, server: str) -> tuple[pd.DataFrame, int, set[str]]:
-    rows: list[dict[str, Any]] = []
-    hashes: set[str] = set()
-    broken = 0
-    for path in sorted(folder.glob("requests-*.jsonl")):
-        header, found, bad = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
-        hashes |= {header["schedule_sha256"]} if header else set()
-        rows += found
-        broken += bad
-    frame = pd.DataFrame(rows, columns=RECORD_COLUMNS)
-    frame["server"] = server
-    # None and absent become NaN: unknown stays unknown, and never turns into 0.
-    frame[NUMBERS] = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype("float64")
-    return frame, broken, hashes
-
-
 def _generator_cpu(folder: Path) -> float | None:
     shares = [
         load["cpu_s"] / load["wall_s"]
-        for path in folder.glob("load-*.json")
-        if (load := read_json(path)) and load["wall_s"] >= MIN_LOAD_WALL_S
+        for load in _loads(folder)
+        if load["wall_s"] >= MIN_LOAD_WALL_S
     ]
     return max(shares) if shares else None
 

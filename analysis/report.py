@@ -21,7 +21,7 @@ from analysis import figures, headlines, metrics, steady
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
 from analysis.formats import metric_text, number, ratio_text, seconds
-from analysis.phases import RECORD_COLUMNS
+from analysis.records import RECORD_COLUMNS
 from analysis.runs import Run, ServerRun, load
 from analysis.summary import summarize
 from analysis.validity import ANSWERED, judge

@@ -25,7 +25,8 @@ import pandas as pd
 
 from analysis import run_manifest
 from analysis.oracle import Sent
-from analysis.phases import RECORD_COLUMNS, Phase, read_phase, read_tokens
+from analysis.phases import Phase, read_phase, read_tokens
+from analysis.records import RECORD_COLUMNS
 from configs.errors import UsageError
 from configs.schema import ARMS
 from serving.engine import Engine
@@ -212,6 +213,7 @@ def _shortcomings(phase: Phase | None, name: str, schedule: Schedule | None) -> 
         planned = len(schedule.requests) if schedule else "an unknown number of"
         count = len(phase.records)
         found.append(f"{name}: interrupted, {count} of {planned} requests were recorded")
+    found += [f"{name}: {words}; nothing of it was read" for words in phase.foreign]
     if phase.broken_lines:
         found.append(f"{name}: {phase.broken_lines} unreadable record(s)")
     return found

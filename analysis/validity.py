@@ -30,6 +30,8 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _schedule(run),
         cache_checks.jit_hits(run, frame),
         _failures(run, summary),
+        _once(frame),
+        _clock(frame),
         _usage(frame),
         _planned_tokens(run, frame),
         _output_tokens(run, frame),
@@ -68,6 +70,26 @@ def _lost(run: ServerRun, phase: Phase) -> int:
     if run.schedule is None:
         return 0
     return len({r.id for r in run.schedule.requests} - set(phase.records["id"]))
+
+
+def _once(frame: pd.DataFrame) -> Iterator[Finding]:
+    twice = int(frame.duplicated(["arm", "repeat", "id"]).sum())
+    if twice:
+        detail = f"{twice} records name a request that has one already in the same phase"
+        yield Finding("void", "one record for each request", detail)
+
+
+def _clock(frame: pd.DataFrame) -> Iterator[Finding]:
+    """Times of one request are of one monotonic clock: they cannot run backwards."""
+    check = "clock runs forwards"
+    good = frame[frame["ok"]]
+    wrong = (good["first_token_s"] < good["sent_s"]) | (
+        good["last_token_s"] < good["first_token_s"]
+    )
+    if wrong.any():
+        ids = ", ".join(good.loc[wrong, "id"].head(3))
+        detail = f"{int(wrong.sum())} answers have a time before the one it follows ({ids})"
+        yield Finding("void", check, f"{detail}: records of different clocks, or edited")
 
 
 def _usage(frame: pd.DataFrame) -> Iterator[Finding]:
