@@ -42,8 +42,8 @@ app = typer.Typer(
 
     The whole job:  [bold]aot run configs/experiments/demo.yaml[/bold]
 
-    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 3 not settled
-    (aot gate), 130 interrupted.""",
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 3 not settled (gate),
+    130 interrupted.""",
 )
 app.add_typer(engine_app, name="engine")
 app.add_typer(model_app, name="model")

@@ -79,6 +79,7 @@ def gate(
     with status("reading the runs"):
         now, then = across.read([run, against])
     judged = gates.judge(now, then, limits, arm)
+    _note_conditions(*(across.rows(m)[0] for m in (then, now)))
     if as_json:
         print_json([asdict(j) for j in judged])
     else:
@@ -89,6 +90,14 @@ def gate(
         raise typer.Exit(1)
     if "not settled" in outcomes:
         raise typer.Exit(NOT_SETTLED)
+
+
+def _note_conditions(then: Row, now: Row) -> None:
+    """What differs besides the code that a gate is meant to judge."""
+    for what in ("engine", "model", "machine"):
+        before, after = getattr(then, what), getattr(now, what)
+        if before != after:
+            note(f"note: {what} {before} in the baseline, {after} now")
 
 
 def _words(judged: Judged) -> str:

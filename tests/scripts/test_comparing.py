@@ -75,6 +75,12 @@ def test_the_gate_lets_better_runs_pass(aot: Aot, runs: Path) -> None:
     assert "23.1% better" in done.stdout
 
 
+def test_the_gate_says_what_else_differs(aot: Aot, runs: Path) -> None:
+    manifest(runs / "one", machine={"cpu": "another CPU", "gpus": []})
+    done = aot("gate", "runs/one", "--against", "runs/two", "--max-regression", "ttft_p50=0%")
+    check(done, 0, "note: machine a CPU in the baseline, another CPU now")
+
+
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
