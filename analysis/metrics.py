@@ -64,20 +64,25 @@ def requests(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(uncached_tokens=uncached(frame))[REQUEST_COLUMNS]
 
 
-def inter_token_latencies(frame: pd.DataFrame) -> np.ndarray:
-    """ITL: all gaps between consecutive text chunks of the answered requests, seconds."""
-    gaps = [np.diff(chunks) for chunks in frame.loc[frame["ok"], "chunk_s"] if len(chunks) > 1]
-    return np.concatenate(gaps) if gaps else np.array([])
+def inter_token_latencies(frame: pd.DataFrame, gaps_s: np.ndarray, rows: pd.Series) -> np.ndarray:
+    """ITL: all gaps between consecutive text chunks of the answered requests among `rows`, seconds.
+    `gaps_s`: the gaps of every request of `frame`, in its order."""
+    chosen = (frame["ok"] & rows).to_numpy()
+    if chosen.all():
+        return gaps_s
+    kept: np.ndarray = gaps_s[np.repeat(chosen, frame["gaps"].to_numpy())]
+    return kept
 
 
 def spread(values: pd.Series | np.ndarray) -> dict[str, float | None]:
     """p50, p90, p99 and mean; linear interpolation; None for each when there is no value."""
-    clean = np.asarray(values, dtype=float)
+    clean = np.asarray(values)
     clean = clean[~np.isnan(clean)]
     if not clean.size:
         return {**dict.fromkeys(QUANTILES), "mean": None}
-    found = {name: float(np.quantile(clean, q)) for name, q in QUANTILES.items()}
-    return {**found, "mean": float(clean.mean())}
+    found = np.quantile(clean, list(QUANTILES.values()))
+    named = {name: float(value) for name, value in zip(QUANTILES, found, strict=True)}
+    return {**named, "mean": float(clean.mean(dtype=np.float64))}
 
 
 def duration_s(frame: pd.DataFrame) -> float | None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis import records
+from analysis.records import Keep
 from serving.counters import CacheCounters, CacheFacts, Metrics, parse
 from serving.engine import Engine
 
@@ -28,6 +30,8 @@ class Phase:
     repeat: int
     complete: bool
     records: pd.DataFrame
+    gaps_s: np.ndarray
+    """Between chunks with text, of all records: analysis.records."""
     broken_lines: int
     foreign: list[str]
     """Record files of another format."""
@@ -58,11 +62,13 @@ class Phase:
         return (self.proof or {}).get("salts")
 
 
-def read_phase(folder: Path, arm: str, repeat: int, server: str, engine: Engine) -> Phase | None:
+def read_phase(
+    folder: Path, arm: str, repeat: int, server: str, engine: Engine, keep: Keep | None = None
+) -> Phase | None:
     """The phase in `folder`; None when there is no such folder."""
     if not folder.is_dir():
         return None
-    found = records.read(folder / "records", arm, repeat, server)
+    found = records.read(folder / "records", arm, repeat, server, keep)
     before, after = _metrics(folder / "metrics-before.txt"), _metrics(folder / "metrics-after.txt")
     counters = None
     if before and after:
@@ -73,6 +79,7 @@ def read_phase(folder: Path, arm: str, repeat: int, server: str, engine: Engine)
         repeat=repeat,
         complete=(folder / "done.json").exists(),
         records=found.frame,
+        gaps_s=found.gaps_s,
         broken_lines=found.broken_lines,
         foreign=found.foreign,
         facts=_facts(read_json(folder / "facts.json")),

@@ -16,12 +16,14 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
-from analysis import figures, headlines, metrics, steady
+from analysis import figures, headlines, metrics, record_store, steady
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
 from analysis.formats import metric_text, number, ratio_text, seconds
-from analysis.records import RECORD_COLUMNS
+from analysis.records import Keep, empty
 from analysis.runs import Run, ServerRun, load
 from analysis.summary import summarize
 from analysis.validity import ANSWERED, judge
@@ -70,16 +72,14 @@ class Evaluation:
         return str(self.summary["headline"])
 
 
-def evaluate(folder: Path) -> Evaluation:
-    """All numbers and verdicts of the run in `folder`; writes nothing.
+def evaluate(folder: Path, keep: Keep | None = None) -> Evaluation:
+    """All numbers and verdicts of the run in `folder`; writes nothing. `keep` is given all records.
 
     Raises UsageError when it is no run directory.
     """
-    run = load(folder)
+    run = load(folder, keep)
     records = [s.records for s in run.servers if len(s.records)]
-    frame = metrics.derive(
-        pd.concat(records, ignore_index=True) if records else pd.DataFrame(columns=RECORD_COLUMNS)
-    )
+    frame = metrics.derive(pd.concat(records, ignore_index=True) if records else empty())
     frame["measured"] = True
     for server in run.servers:
         rows = frame["server"] == server.name
@@ -108,12 +108,11 @@ def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
 
     Raises UsageError when it is no run directory.
     """
-    found = evaluate(folder)
+    with record_store.writing(folder / "records.parquet") as keep:
+        found = evaluate(folder, keep)
     if len(found.frame):
-        facts = found.frame[RECORD_COLUMNS]
-        _write(folder / "records.parquet", lambda p: facts.to_parquet(p, index=False))
         rows = metrics.requests(found.frame)
-        _write(folder / "requests.csv", lambda p: rows.to_csv(p, index=False))
+        _write(folder / "requests.csv", lambda p: csv.write_csv(pa.Table.from_pandas(rows), p))
     arms = {s.name: s.arms for s in found.run.servers}
     drawn = figures.draw_all(found.frame, arms, folder / "figures", exports)
     context = _context(found, drawn)

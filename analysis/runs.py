@@ -26,7 +26,7 @@ import pandas as pd
 from analysis import run_manifest
 from analysis.oracle import Sent
 from analysis.phases import Phase, read_phase, read_tokens
-from analysis.records import RECORD_COLUMNS
+from analysis.records import Keep, empty
 from configs.errors import UsageError
 from configs.schema import ARMS
 from serving.engine import Engine
@@ -77,7 +77,7 @@ class ServerRun:
         """All records of all phases, one row a request."""
         frames = [p.records for p in self.phases if len(p.records)]
         if not frames:
-            return pd.DataFrame(columns=RECORD_COLUMNS)
+            return empty()
         return pd.concat(frames, ignore_index=True)
 
     def prompts(self, phase: Phase) -> dict[str, list[int]]:
@@ -174,8 +174,11 @@ def tokens_file(server: str) -> str:
     return f"tokens-{server}.parquet"
 
 
-def load(folder: Path) -> Run:
-    """The run in `folder`, as far as it is there. UsageError when it is no run directory."""
+def load(folder: Path, keep: Keep | None = None) -> Run:
+    """The run in `folder`, as far as it is there; `keep` is given all its records.
+
+    Raises UsageError when it is no run directory.
+    """
     missing: list[str] = []
     manifest = run_manifest.read(folder / "manifest.json")
     if manifest is None and not (folder / "phases").is_dir():
@@ -195,7 +198,8 @@ def load(folder: Path) -> Run:
         phases = []
         for planned in [p for p in manifest["phases"] if p["server"] == name]:
             arm, repeat = str(planned["arm"]), int(planned["repeat"])
-            found = read_phase(folder / "phases" / planned["folder"], arm, repeat, name, engine)
+            here = folder / "phases" / planned["folder"]
+            found = read_phase(here, arm, repeat, name, engine, keep)
             lacking += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
             phases += [found] if found else []
         tokens = read_tokens(folder / tokens_file(name))

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import losses, metrics, oracle, prefill
@@ -93,13 +94,14 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     ok = int(frame["ok"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
     timed = frame[frame["measured"]]
+    gaps_s = np.concatenate([p.gaps_s for p in phases])
     return {
         "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
         "errors": frame["error"].dropna().value_counts().to_dict(),
         "ttft_s": metrics.spread(timed["ttft_s"]),
         "ttft_from_planned_s": metrics.spread(timed["planned_ttft_s"]),
         "tpot_s": metrics.spread(timed["tpot_s"]),
-        "itl_s": metrics.spread(metrics.inter_token_latencies(timed)),
+        "itl_s": metrics.spread(metrics.inter_token_latencies(frame, gaps_s, frame["measured"])),
         "e2e_s": metrics.spread(timed["e2e_s"]),
         "throughput": _throughput(frame),
         "goodput": _goodput(run, frame, timed),
