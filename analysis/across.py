@@ -76,14 +76,14 @@ def rows(made: Evaluation) -> list[Row]:
     return found
 
 
-def insist_on_one_schedule(made: Sequence[Evaluation]) -> None:
+def insist_on_one_schedule(made: Sequence[Evaluation], remedy: str) -> None:
     """UsageError where runs replayed different schedules: their requests are not the same."""
     shown = {m.run.folder.name: (m.run.schedule_sha256 or "unknown")[:12] for m in made}
     if len(set(shown.values())) > 1 or "unknown" in shown.values():
         which = ", ".join(f"{name} {digest}" for name, digest in shown.items())
         raise UsageError(
             f"the runs replayed different schedules ({which}), so their requests do not pair; "
-            "--different-schedules shows them side by side without ratios"
+            f"{remedy}"
         )
 
 

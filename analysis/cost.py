@@ -11,8 +11,6 @@ import pandas as pd
 from analysis.runs import ServerRun
 from configs.pricing import ModelPrice, PriceTable
 
-MILLION = 1e6
-
 
 @dataclass(frozen=True, slots=True)
 class OwnCost:
@@ -44,7 +42,7 @@ def own(numbers: dict[str, Any], usd_per_hour: float) -> list[OwnCost]:
     for arm, its in numbers["arms"].items():
         rates = its["throughput"]
         requests, prompts = (
-            usd_per_hour / 3600 / rates[k] * MILLION if rates[k] else None
+            usd_per_hour / 3600 / rates[k] * 1e6 if rates[k] else None
             for k in ("requests_per_s", "prompt_tokens_per_s")
         )
         found.append(OwnCost(arm, rates["requests_per_s"], requests, prompts))

@@ -21,8 +21,6 @@ COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
 MARKER = {"jit": "s", "auto": "^", "aot": "o"}
 SIZE = (7.2, 3.6)
 DPI = 130
-EXPORTS = ("png", "pdf")
-"""Formats besides SVG."""
 RASTER_FROM = 2_000
 mpl.rcParams["svg.hashsalt"] = "aot"  # the same records give the same bytes
 
@@ -128,7 +126,8 @@ def draw_all(
 ) -> list[Figure]:
     """Write the figures that `frame` (metrics.derive) has data for; returns them in order.
 
-    `arms` by server: each server gets a panel of its own, on common axes. `exports`: of EXPORTS.
+    `arms` by server: each server gets a panel of its own, on common axes. `exports`: formats
+    besides SVG, as matplotlib names them.
     """
     if not frame["ok"].any():
         return []

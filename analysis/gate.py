@@ -68,7 +68,7 @@ def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: s
         if arm not in made.run.servers[0].arms:
             have = ", ".join(made.run.servers[0].arms) or "none"
             raise UsageError(f"{made.run.folder}: no arm '{arm}' (arms with data: {have})")
-    across.insist_on_one_schedule([run, baseline])
+    across.insist_on_one_schedule([run, baseline], "measure both with the same workload file")
     return [
         _rate(run, baseline, x, arm) if x.metric in RATES else _latency(run, baseline, x, arm)
         for x in limits

@@ -104,7 +104,7 @@ def _part(server: ServerRun, frame: pd.DataFrame, summary: dict[str, Any], alone
 
 def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     """Rebuild everything that is derived from the facts in `folder`: see the module's first line.
-    `exports`: formats of the figures besides SVG (figures.EXPORTS).
+    `exports`: formats of the figures besides SVG.
 
     Raises UsageError when it is no run directory.
     """

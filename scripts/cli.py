@@ -76,7 +76,7 @@ TrafficArgument = Annotated[
 
 
 class FigureKind(StrEnum):
-    """What figures can be exported as besides SVG (analysis.figures.EXPORTS)."""
+    """What figures can be exported as besides SVG."""
 
     PNG = "png"
     PDF = "pdf"

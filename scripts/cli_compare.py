@@ -40,7 +40,9 @@ def compare(
     with status("reading the runs"):
         made = across.read(runs)
     if not different_schedules:
-        across.insist_on_one_schedule(made)
+        across.insist_on_one_schedule(
+            made, "--different-schedules shows them side by side without ratios"
+        )
     rows = [row for m in made for row in across.rows(m)]
     found = []
     if not different_schedules:

@@ -11,6 +11,8 @@ import pytest
 from conftest import Aot, check
 from made_run import make, phase, record
 
+from workloads import schedule as schedule_file
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
@@ -45,9 +47,15 @@ def test_runs_are_compared_over_the_same_requests(aot: Aot, runs: Path) -> None:
 
 def test_runs_of_other_traffic_are_refused_until_told(aot: Aot, runs: Path) -> None:
     path = runs / "two" / "schedule.jsonl"
+    before = schedule_file.digest(path)
     path.write_text(path.read_text().replace('"seed":1', '"seed":2'))
+    for records in runs.glob("two/phases/*/records/*.jsonl"):
+        records.write_text(records.read_text().replace(before, schedule_file.digest(path)))
     done = aot("compare", "runs/one", "runs/two")
     check(done, 2, "replayed different schedules", "--different-schedules")
+    limit = ("--max-regression", "ttft_p50=5%")
+    done = aot("gate", "runs/two", "--against", "runs/one", *limit)
+    check(done, 2, "replayed different schedules", "measure both with the same workload file")
     done = aot("compare", "runs/one", "runs/two", "--different-schedules")
     check(done, 0)
     assert "÷" not in done.stdout
