@@ -57,7 +57,7 @@ def _emulated(run: ServerRun) -> Iterator[Finding]:
 
 
 def _all_warm(warmed: list[dict[str, Any]] | None) -> bool:
-    return bool(warmed) and all(w["verified"] for w in warmed or ())
+    return warmed is not None and all(w["verified"] for w in warmed)
 
 
 def jit_hits(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:

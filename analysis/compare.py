@@ -49,6 +49,15 @@ class Speedup:
         return self.before / self.after if self.before is not None and self.after else None
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A quantile of one arm. `ci95` is None where there are too few values for one."""
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    count: int
+
+
 def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns `before`, `after` and `repeat`: the requests that both arms answered, by id and
     repeat."""
@@ -84,15 +93,40 @@ def _between(pairs: pd.DataFrame, q: float) -> float:
     return float(np.std(np.log(found["before"] / found["after"]), ddof=1))
 
 
-def _deviation(logs: np.ndarray, q: float) -> float:
-    """Standard deviation of the difference of two q-quantiles of paired columns."""
-    count, order = len(logs), np.sort(logs, axis=0)
+def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
+    """The q-quantile of one arm's `column`, with an interval by the same rules as a ratio's."""
+    known = frame.loc[frame["ok"], ["repeat", column]].dropna()
+    if known.empty:
+        return Level(None, None, 0)
+    values = known[column].to_numpy(dtype=float)
+    value, repeats = float(np.quantile(values, q)), known["repeat"].nunique()
+    enough = len(values) >= MIN_PAIRS and (q == 0.5 or round(len(values) * (1 - q)) >= BEYOND)
+    if not enough or values.min() <= 0:
+        return Level(value, None, len(values))
+    if repeats == 1:
+        half = Z * float(_spread(np.sort(np.log(values))[:, None], q)[0])
+    else:
+        found = np.log(known.groupby("repeat")[column].quantile(q))
+        t = float(stats.t.ppf(0.975, repeats - 1))
+        half = t * float(np.std(found, ddof=1)) / float(np.sqrt(repeats))
+    return Level(value, (value * float(np.exp(-half)), value * float(np.exp(half))), len(values))
+
+
+def _spread(order: np.ndarray, q: float) -> np.ndarray:
+    """Standard deviation of the q-quantile of each column; every column sorted."""
+    count = len(order)
     reach = REACH * np.sqrt(count * q * (1 - q))
     low = max(int(np.floor(count * q - reach)), 0)
     high = min(int(np.ceil(count * q + reach)), count - 1)
     # The exact chance that the quantile is outside of these two, as so many deviations.
     outside = float(stats.binom.cdf(low, count, q) + stats.binom.sf(high, count, q))
-    one, other = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
+    found: np.ndarray = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
+    return found
+
+
+def _deviation(logs: np.ndarray, q: float) -> float:
+    """Standard deviation of the difference of two q-quantiles of paired columns."""
+    one, other = _spread(np.sort(logs, axis=0), q)
     below = logs <= np.quantile(logs, q, axis=0)
     varies = below.any(axis=0) & ~below.all(axis=0)  # not where all values are equal
     together = float(np.corrcoef(below.T.astype(float))[0, 1]) if varies.all() else 0.0

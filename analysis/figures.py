@@ -157,7 +157,8 @@ def _draw(
             rows = frame[(frame["arm"] == arm) & (frame["server"] == server)]
             if len(rows):
                 plot.draw(ax, rows, arm)
-        _dress(ax, plot, f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title)
+        title = f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title
+        dress(ax, title, plot.x_label, plot.y_label, log_x=plot.log_x, log_y=plot.log_y)
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for kind in ("svg", *exports):
         made = (folder / plot.figure.file).with_suffix(f".{kind}")
@@ -166,12 +167,15 @@ def _draw(
     return plot.figure
 
 
-def _dress(ax: Axes, plot: _Plot, title: str) -> None:
-    ax.set_xscale("log" if plot.log_x else "linear")
-    ax.set_yscale("log" if plot.log_y else "linear")
+def dress(
+    ax: Axes, title: str, x_label: str, y_label: str, *, log_x: bool = False, log_y: bool = False
+) -> None:
+    """The house style of one panel."""
+    ax.set_xscale("log" if log_x else "linear")
+    ax.set_yscale("log" if log_y else "linear")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
-    ax.set(xlabel=plot.x_label, ylabel=plot.y_label)
+    ax.set(xlabel=x_label, ylabel=y_label)
     ax.set_title(title, loc="left")
     ax.grid(visible=True, which="both", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

@@ -112,15 +112,15 @@ def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
         found = evaluate(folder, keep)
     if len(found.frame):
         rows = metrics.requests(found.frame)
-        _write(folder / "requests.csv", lambda p: csv.write_csv(pa.Table.from_pandas(rows), p))
+        replaced(folder / "requests.csv", lambda p: csv.write_csv(pa.Table.from_pandas(rows), p))
     arms = {s.name: s.arms for s in found.run.servers}
     drawn = figures.draw_all(found.frame, arms, folder / "figures", exports)
     context = _context(found, drawn)
     for name in ("report.html", "report.md"):
-        text = _environment(name).get_template(f"{name}.jinja2").render(context)
-        _write(folder / name, lambda p, t=text: p.write_text(t, encoding="utf-8"))
+        text = environment(name).get_template(f"{name}.jinja2").render(context)
+        replaced(folder / name, lambda p, t=text: p.write_text(t, encoding="utf-8"))
     data = json.dumps(found.summary, indent=2) + "\n"
-    _write(folder / "summary.json", lambda p: p.write_text(data, encoding="utf-8"))
+    replaced(folder / "summary.json", lambda p: p.write_text(data, encoding="utf-8"))
     return found
 
 
@@ -146,13 +146,14 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "voided": [f for f in found.findings if f.level == "void"],
         "warnings": [f for f in found.findings if f.level == "warning"],
         "figures": drawn,
-        "images": {f.file: _embedded(run.folder / "figures" / f.file) for f in drawn},
+        "images": {f.file: embedded(run.folder / "figures" / f.file) for f in drawn},
         "headline": found.headline,
         "loss_names": LOSS_NAMES,
     }
 
 
-def _environment(name: str) -> jinja2.Environment:
+def environment(name: str) -> jinja2.Environment:
+    """Templates for a file of this name: HTML is escaped."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=name.endswith(".html"),
@@ -170,11 +171,12 @@ def _yaml(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _embedded(path: Path) -> str:
+def embedded(path: Path) -> str:
+    """An SVG file as a URL that needs no network."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _write(path: Path, writer: Any) -> None:
+def replaced(path: Path, writer: Any) -> None:
     """Through a temporary file, so that a reader never meets half a report."""
     with replacing(path) as partial:
         writer(partial)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
+CacheReset = Literal["restart", "endpoint", "salts"]
 
 
 class StrictModel(BaseModel):
@@ -40,11 +41,12 @@ class ExperimentConfig(StrictModel):
         "for hit ratios and throughput only: warm-up and cool-down, the same ones in every arm",
     )
     skip_last: int = Field(0, ge=0)
-    cache_reset: Literal["restart", "endpoint"] | None = Field(
+    cache_reset: CacheReset | None = Field(
         None,
-        description="empty the cache by a fresh process per arm (default), or by the engine's "
-        "reset endpoint (vLLM needs dev_mode in the server file; auto and aot then share a "
-        "process). Not for remote servers, where every phase gets a cache salt of its own",
+        description="empty the cache by a fresh process per arm (default); by the engine's "
+        "reset endpoint (vLLM needs dev_mode in the server file); or by a fresh cache salt per "
+        "phase. With the last two, auto and aot share a process. Not for remote servers, where "
+        "every phase gets a cache salt of its own",
     )
 
     @field_validator("name")

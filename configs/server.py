@@ -80,8 +80,12 @@ class ServerConfig(StrictModel):
     block_tokens: int | None = Field(
         None, gt=0, description="KV block (vLLM) or page (SGLang) size; default: the engine's"
     )
-    cache_gib: float | None = Field(None, gt=0, description="KV cache size, vLLM")
-    cache_tokens: int | None = Field(None, gt=0, description="KV cache size, SGLang")
+    cache_gib: float | None = Field(None, gt=0, description="KV cache memory, vLLM")
+    cache_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="KV cache size; on vLLM whole blocks of it, and cache_gib must have the room",
+    )
     schedule_policy: str | None = Field(None, description="SGLang: fcfs, lpm, ...")
     hicache: HiCache | None = Field(None, description="SGLang: cache tiers beyond the device")
     prefix_attention: bool = Field(

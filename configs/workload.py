@@ -112,7 +112,9 @@ class SupportBot(Prompted):
 
     scenario: Literal["support-bot"]
     tenants: Tenants = Tenants()
-    static_tokens: int | None = Field(None, ge=1, description="default: the folder's text as it is")
+    static_tokens: int | None = Field(
+        None, ge=0, description="default: the folder's text as it is; 0: no static part, a control"
+    )
     dynamic_tokens: Distribution | None = Field(None, description="default: the folder's inputs")
 
 
@@ -121,7 +123,7 @@ class Rag(Prompted):
 
     scenario: Literal["rag"]
     tenants: Tenants = Tenants(count=3, zipf=1.0)
-    static_tokens: int = Field(1000, ge=1)
+    static_tokens: int = Field(1000, ge=0)
     documents: Documents = Documents()
     dynamic_tokens: Distribution = LogNormal(median=10, p90=60, max=400)
 
@@ -131,7 +133,7 @@ class FewShot(Prompted):
 
     scenario: Literal["few-shot"]
     tenants: Tenants = Tenants(count=20, zipf=1.2)
-    static_tokens: int = Field(2500, ge=1)
+    static_tokens: int = Field(2500, ge=0)
     dynamic_tokens: Distribution = LogNormal(median=60, p90=250, max=1000)
     output: Output = Output(max_tokens=4)
 

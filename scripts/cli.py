@@ -9,7 +9,7 @@ import tempfile
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -23,13 +23,11 @@ from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
 from scripts.cli_savings import savings
+from scripts.cli_studies import capacity, sweep
 from scripts.cli_traffic import arm_named, load, schedule
 from scripts.cli_warm import residency, warm
 from scripts.concluding import conclude, write_report
 from scripts.terminal import err, note, out, say
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +50,8 @@ app.command()(schedule)
 app.command()(load)
 app.command()(lint)
 app.command()(oracle)
+app.command()(sweep)
+app.command()(capacity)
 app.command()(compare)
 app.command()(gate)
 app.command()(history)
@@ -137,7 +137,8 @@ def run(
     else:
         assert experiment is not None
         made = root.prepare(experiment)
-        folder = root.create(made, runs)
+        folder = root.new_folder(runs, made.config.name)
+        root.create(made, folder)
     note(f"run directory: {folder}")
     try:
         root.measure(made, folder)

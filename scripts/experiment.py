@@ -1,5 +1,8 @@
 """The composition root of `aot run`: servers × workload × arms × repeats → one run directory.
 
+`changes` are settings that differ from what the files say: a sweep measures the same experiment
+under several (scripts/study.py).
+
 Every phase (one arm of one repeat on one server) stands alone: start, prove the cache state, warm,
 snapshot, replay, snapshot, stop. What was interrupted is kept, and measured again by --resume.
 """
@@ -18,10 +21,11 @@ from configs.errors import ConfigError, UsageError
 from configs.load import load, load_server, load_workload
 from configs.schema import Arm, ExperimentConfig
 from configs.server import RemoteConfig
+from configs.settings import Changes, changed
 from configs.workload import WorkloadConfig
 from scripts import launch, manifest, plan, remote
 from scripts.phase import Phase
-from scripts.session import Session
+from scripts.session import Session, Traffic
 from scripts.target import Target
 from scripts.terminal import note, status
 from serving.machine import this_machine
@@ -42,6 +46,7 @@ class Experiment:
     schedule: Schedule
     tokens: dict[str, plan.Tokens | None]
     """By the name of the server: each counts with its own model's tokenizer."""
+    changes: Changes
 
     def resolved(self) -> dict[str, Any]:
         """The files with all defaults filled in and no secret."""
@@ -56,12 +61,13 @@ class Experiment:
         return Phase(folder, arm, repeat, target.name if len(self.targets) > 1 else None)
 
 
-def prepare(path: Path) -> Experiment:
-    """Read and check an experiment file and all that it names."""
-    config = load(path, ExperimentConfig)
+def prepare(path: Path, changes: Changes | None = None) -> Experiment:
+    """Read and check an experiment file and all that it names, with `changes` to them."""
+    changes = changes or {}
+    config = changed("experiment", load(path, ExperimentConfig), changes)
     workload_path = path.parent / config.workload
-    workload = load_workload(workload_path)
-    targets = [_target(path.parent / file) for file in config.server_files]
+    workload = changed("workload", load_workload(workload_path), changes)
+    targets = [_target(path.parent / file, changes) for file in config.server_files]
     for target in targets:
         _check_target(path, config, target)
     encoders = {
@@ -78,11 +84,11 @@ def prepare(path: Path) -> Experiment:
         encode = encoders[target.name]
         tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
         plan.check_context(schedule, tokens[target.name], target.context_tokens, encode)
-    return Experiment(path, config, workload, targets, schedule, tokens)
+    return Experiment(path, config, workload, targets, schedule, tokens, changes)
 
 
-def _target(path: Path) -> Target:
-    config = load_server(path)
+def _target(path: Path, changes: Changes) -> Target:
+    config = changed("server", load_server(path), changes)
     if not isinstance(config, RemoteConfig):
         return launch.of(path, config)
     with status(f"looking for the server at {config.url}"):
@@ -125,14 +131,23 @@ def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
             yield repeat, target, arm
 
 
-def create(experiment: Experiment, runs: Path) -> Path:
-    """A new run directory with the schedule, the token counts and the manifest in it."""
+def new_folder(runs: Path, name: str) -> Path:
+    """A folder in `runs` that is called after `name` and the time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs / f"{experiment.config.name}-{stamp}"
+    return make_folder(runs / f"{name}-{stamp}")
+
+
+def make_folder(folder: Path) -> Path:
+    """`folder`, made now. UsageError where it cannot be, or is there already."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from None
+    return folder
+
+
+def create(experiment: Experiment, folder: Path) -> None:
+    """Write the schedule, the token counts and the manifest into a new run directory."""
     digest = schedule_file.write(experiment.schedule, folder / "schedule.jsonl")
     servers = {}
     for target in experiment.targets:
@@ -146,13 +161,13 @@ def create(experiment: Experiment, runs: Path) -> Path:
         )
     facts = manifest.new(experiment.config.name, servers, digest)
     facts["experiment_file"] = str(experiment.path.resolve())
+    facts["changes"] = experiment.changes
     facts["configs"] = experiment.resolved()
     facts["phases"] = [
         {"repeat": r, "arm": a, "server": t.name, "folder": experiment.phase(folder, r, t, a).name}
         for r, t, a in order(experiment)
     ]
     manifest.write(folder, facts)
-    return folder
 
 
 def reopen(folder: Path) -> Experiment:
@@ -167,11 +182,11 @@ def reopen(folder: Path) -> Experiment:
         raise UsageError(
             f"{folder}: not a run made by 'aot run', so it cannot be resumed"
         ) from None
-    experiment = prepare(path)
-    changed = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
-    if changed:
+    experiment = prepare(path, facts.get("changes"))
+    other = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
+    if other:
         raise UsageError(
-            f"{folder}: its {' and '.join(changed)} file changed since it was started; "
+            f"{folder}: its {' and '.join(other)} file changed since it was started; "
             f"restore it, or start anew with: aot run {path}"
         )
     if moved := _moved(experiment, facts):
@@ -197,13 +212,18 @@ def _moved(experiment: Experiment, facts: dict[str, Any]) -> list[str]:
     return found
 
 
+def traffic(experiment: Experiment, folder: Path) -> Traffic:
+    """What the run in `folder` replays."""
+    return Traffic(folder, experiment.schedule, experiment.tokens)
+
+
 def measure(experiment: Experiment, folder: Path) -> None:
     """Measure every phase that has no done.json yet."""
-    keep = experiment.config.cache_reset == "endpoint"
-    with Session(folder, experiment.schedule, experiment.tokens, keep) as session:
+    replayed = traffic(experiment, folder)
+    with Session(experiment.config.cache_reset or "restart") as session:
         for repeat, target, arm in order(experiment):
             phase = experiment.phase(folder, repeat, target, arm)
             if phase.done:
                 note(f"{phase.name}: already measured")
             else:
-                session.measure(phase, target)
+                session.measure(phase, target, replayed)

@@ -39,13 +39,14 @@ OWN_ENV = {
 """Variables that the toolkit sets itself: refused in a server file, never inherited."""
 
 SGLANG_KEYS = {
-    "cache_tokens": "vLLM's cache is sized in bytes: use the key 'cache_gib'",
     "schedule_policy": "it is SGLang's; on vLLM use args: [--scheduling-policy, ...]",
     "hicache": "it is SGLang's; on vLLM use args: [--kv-offloading-size, ...]",
     "prefix_attention": "it is SGLang's; vLLM attends from the new tokens only as it is",
 }
 """Keys of a server file that vLLM has no setting for, with what to write instead."""
 
+BLOCKS_FLAG = "--num-gpu-blocks-override"
+DEFAULT_BLOCK = {"cpu": 128, "cuda": 16}
 CPU_BLOCK_MULTIPLE = 32  # vLLM's CPU attention asserts it; 16 makes the engine die at start-up
 
 
@@ -75,6 +76,8 @@ class VLLM:
             argv += ["--block-size", str(server.block_tokens)]
         if server.cache_gib:
             argv += ["--kv-cache-memory-bytes", str(int(server.cache_gib * 2**30))]
+        if server.cache_tokens:
+            argv += [BLOCKS_FLAG, str(_blocks(server, site))]
         if server.kv_events:
             argv += ["--prefix-caching-hash-algo", ALGORITHM]
             argv += ["--kv-events-config", _kv_events(server.kv_events)]
@@ -153,6 +156,12 @@ def _kv_events(endpoint: str) -> str:
     )
 
 
+def _blocks(server: ServerConfig, site: Site) -> int:
+    """Blocks for `cache_tokens`; one more is never used (v1/core/block_pool.py, null_block)."""
+    block = server.block_tokens or DEFAULT_BLOCK[site.device]
+    return -(-(server.cache_tokens or 0) // block) + 1
+
+
 def _check(server: ServerConfig, site: Site) -> None:
     refuse(server, "sglang", OWN_FLAGS, OWN_ENV)
     for key, words in SGLANG_KEYS.items():
@@ -162,6 +171,8 @@ def _check(server: ServerConfig, site: Site) -> None:
         raise UsageError(
             f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://*:PORT"
         )
+    if server.cache_tokens and any(a.startswith(BLOCKS_FLAG) for a in server.args):
+        raise UsageError(f"cache_tokens: args has {BLOCKS_FLAG} already; give only one of the two")
     block = server.block_tokens
     if site.device == "cpu" and block and block % CPU_BLOCK_MULTIPLE:
         raise UsageError(

@@ -134,8 +134,7 @@ def _tenant_traffic(
     prefixes = tenant_prefixes(config.tenants, static_tokens, texts)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
     limits = outputs(config)
-    # The user's first word is part of the tail.
-    base = static_tokens + texts.tail_tokens - 1
+    base = texts.base_tokens(static_tokens)
     requests = []
     for number, at_s in enumerate(arrivals(config, config.requests)):
         text, tokens = ask(number)

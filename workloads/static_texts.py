@@ -57,6 +57,12 @@ class StaticTexts:
         )
         return len(one) - common_prefix(one, other)
 
+    def base_tokens(self, static_tokens: int) -> int:
+        """Tokens of a chat with such a prefix and a user who says nothing."""
+        if static_tokens == 0:
+            return self.lexicon.tokens([user(OPENING)]) - 1
+        return static_tokens + self.tail_tokens - 1  # the user's first word is part of the tail
+
     @cached_property
     def head_tokens(self) -> int:
         """Tokens before the first word of a system message."""
@@ -72,8 +78,11 @@ class StaticTexts:
         """A static prefix of exactly `static_tokens`: words that all prefixes share, up to
         `shared_tokens`, the folder's system message for `name`, then filling.
 
+        With 0 there is none of ours: what a chat template opens with is all that is shared.
         Raises UsageError where that is more already.
         """
+        if static_tokens == 0:
+            return self.of_messages(name, (), salt)
         shared = self._shared(shared_tokens)
         # Behind what all share comes what they do not: the name.
         start = (f"{shared}{name}.\n" if shared else "") + self._cut(static_tokens, shared).replace(

@@ -98,7 +98,7 @@ def refuse_to_flush(url: str) -> None:
     }
     endpoint = Endpoint(url, "smollm2-135m", "E2E_KEY")
     target = type("Target", (), {"name": "hooked", "engine": engine("sglang")})()
-    session = Session(None, None, {}, keep=True)  # type: ignore[arg-type]
+    session = Session("endpoint")
     headers = {"Authorization": f"Bearer {KEY}"}
     with requests.post(
         f"{url}/v1/chat/completions", json=body, headers=headers, stream=True, timeout=60

@@ -20,7 +20,7 @@ def reset(status: int, body: str, name: str = "sglang", path: str = PATH) -> str
     with serving(posts={path: (status, body)}) as stub:
         up = Up(Endpoint(stub.base_url, MODEL), None, lambda: True)
         target = SimpleNamespace(name="mine", engine=engine(name))
-        session = Session(None, None, {}, keep=True)  # type: ignore[arg-type]
+        session = Session("endpoint")
         return session._reset(up, target)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,163 @@
+"""Read a study (a sweep, a capacity search, a tuning run): its points, each a run of its own.
+
+points.csv and `read(folder).rows` have one row for each point, server and arm:
+
+label, setting value, server, arm
+requests, failed, void          answered, not answered, whether its report says not to use it
+ttft_p50_s, _low, _high         median and its 95 % interval (analysis/compare.py)
+ttft_p90_s, ttft_p99_s, tpot_p50_s, e2e_p50_s, requests_per_s, output_tokens_per_s
+hit_ratio, reachable, reachable_here      client; oracle without a limit, and at the capacity here
+speedup, speedup_low, speedup_high, verdict     jit over this arm, median TTFT, paired
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import limited, report
+from analysis.compare import level, pair, speedup
+from analysis.report import Evaluation
+from analysis.verdict import judge
+from configs.errors import UsageError
+
+FORMATS = ("aot-study/1",)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm of one server at one point; the module says what each column means."""
+
+    label: str
+    value: Any
+    server: str
+    arm: str
+    requests: int
+    failed: int
+    void: bool
+    ttft_p50_s: float | None
+    ttft_p50_low_s: float | None
+    ttft_p50_high_s: float | None
+    ttft_p90_s: float | None
+    ttft_p99_s: float | None
+    tpot_p50_s: float | None
+    e2e_p50_s: float | None
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+    hit_ratio: float | None
+    reachable: float | None
+    reachable_here: float | None
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One setting; `made` is None where nothing of it was measured yet."""
+
+    label: str
+    changes: dict[str, Any]
+    folder: Path
+    made: Evaluation | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """A study as far as it is there."""
+
+    folder: Path
+    facts: dict[str, Any]
+    points: list[Point]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for point in self.points if point.made for row in rows(self, point)]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        names = list(Row.__dataclass_fields__)
+        return pd.DataFrame([asdict(r) for r in self.rows], columns=names)
+
+    @property
+    def missing(self) -> list[str]:
+        """Labels of points that were not measured, or not to the end."""
+        return [p.label for p in self.points if p.made is None or _unfinished(p.made)]
+
+
+def read(folder: Path, *, write_points: bool = False) -> StudyRun:
+    """The study in `folder`; `write_points` makes each point's own report as well.
+
+    Raises UsageError where there is none.
+    """
+    try:
+        facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        at = folder / "points"
+        points = [(p["label"], p["changes"], at / p["folder"]) for p in facts["points"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{folder}: no study (no readable study.json)") from None
+    if facts.get("format") not in FORMATS:
+        raise UsageError(f"{folder}/study.json: format {facts.get('format')!r} is not known here")
+    found = [Point(name, changes, f, _made(f, write_points)) for name, changes, f in points]
+    return StudyRun(folder, facts, found)
+
+
+def _made(folder: Path, write_points: bool) -> Evaluation | None:
+    if not (folder / "phases").is_dir():
+        return None
+    return report.write(folder) if write_points else report.evaluate(folder)
+
+
+def _unfinished(made: Evaluation) -> bool:
+    done = {p.name for s in made.run.servers for p in s.phases if p.complete}
+    return not {p["folder"] for p in made.run.manifest["phases"]} <= done
+
+
+def rows(study: StudyRun, point: Point) -> Iterator[Row]:
+    """One for each server and arm of a point."""
+    made, options = point.made, study.facts.get("options", {})
+    if made is None:
+        return
+    value = point.changes.get(options.get("setting", ""))
+    for part in made.parts:
+        frame = made.frame[(made.frame["server"] == part.server.name) & made.frame["measured"]]
+        jit = frame[frame["arm"] == "jit"]
+        for arm, numbers in part.numbers["arms"].items():
+            own = frame[frame["arm"] == arm]
+            median = level(own, "ttft_s")
+            faster = speedup(pair(jit, own, "ttft_s")) if arm != "jit" else None
+            cache, throughput = numbers["cache"], numbers["throughput"]
+            low, high = median.ci95 or (None, None)
+            sure = (faster.ci95 if faster else None) or (None, None)
+            yield Row(
+                label=point.label,
+                value=value,
+                server=part.server.name,
+                arm=arm,
+                requests=numbers["requests"]["ok"],
+                failed=numbers["requests"]["failed"],
+                void=any(f.level == "void" for f in part.findings),
+                ttft_p50_s=median.value,
+                ttft_p50_low_s=low,
+                ttft_p50_high_s=high,
+                ttft_p90_s=numbers["ttft_s"]["p90"],
+                ttft_p99_s=numbers["ttft_s"]["p99"],
+                tpot_p50_s=numbers["tpot_s"]["p50"],
+                e2e_p50_s=numbers["e2e_s"]["p50"],
+                requests_per_s=throughput["requests_per_s"],
+                output_tokens_per_s=throughput["output_tokens_per_s"],
+                hit_ratio=cache["client_hit_ratio"],
+                reachable=cache["expected_hit_ratio"],
+                reachable_here=limited.hit_ratio(part.server, part.server.of_arm(arm)),
+                speedup=faster.ratio if faster else None,
+                speedup_low=sure[0],
+                speedup_high=sure[1],
+                verdict=judge(faster).kind if faster and faster.ci95 else None,
+            )

@@ -1,0 +1,141 @@
+"""The verbs that measure one experiment under several settings: sweep, capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import rich.table
+import typer
+
+from configs.errors import ToolkitError, UsageError
+from scripts.terminal import out, say, status
+
+if TYPE_CHECKING:
+    from analysis.study import StudyRun
+    from analysis.study_page import Page
+    from scripts.study import Study
+
+
+ExperimentArgument = Annotated[
+    Path | None, typer.Argument(help="experiment .yaml (or --resume FOLDER)")
+]
+RunsOption = Annotated[Path, typer.Option(help="where the folder of it all is made")]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="a folder of this command: measure only what is missing in it")
+]
+
+
+def sweep(
+    experiment: ExperimentArgument = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            help="SETTING=VALUE,VALUE,... with ... for steps in between: static_tokens, "
+            "dynamic_tokens, rate, tenants, users, block_size, cache_size, or any key as "
+            "workload.KEY or server.KEY",
+        ),
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Measure an experiment at several values of one setting, and draw the curves.
+
+    A server is started once per arm, and again only for settings that need it (block_size,
+    cache_size, server.KEY). Each point is a run of its own with its own report.
+
+    Where caching begins to pay: aot sweep EXPERIMENT --over static_tokens=0,256,...,4096
+    """
+    from analysis import sweep_page
+    from scripts import study
+    from scripts import sweep as work
+
+    if resume is not None:
+        _only_resume(experiment, over)
+        made = study.reopen(resume, "sweep")
+    else:
+        path = _given(experiment)
+        if over is None:
+            raise UsageError("--over is missing, as in --over static_tokens=0,256,...,4096")
+        made = work.begin(path, over, runs)
+    with status("preparing the points"):
+        points = work.points(made)
+    study.kept(made, lambda: work.measure(made, points), lambda: _show(made, sweep_page.of_folder))
+
+
+def capacity(
+    experiment: ExperimentArgument = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="METRIC_QUANTILE=SECONDS, as in ttft_p99=0.5; metrics ttft, tpot, e2e; quantiles "
+            "p50, p90, p99; can be given again, then all must be kept"
+        ),
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(help="requests/s to try first; default: the workload's rate")
+    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="stop when kept and missed rates are this factor apart")
+    ] = 1.1,
+    most_rates: Annotated[int, typer.Option(help="rates to try for each arm at most", min=1)] = 12,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Find the highest rate at which each arm keeps an SLO.
+
+    For every arm one server is started; on it rates are doubled or halved until one keeps the
+    limits and one does not, then the gap is halved. Near the edge a rate is measured three times.
+
+    aot capacity EXPERIMENT --slo ttft_p99=0.5 --slo tpot_p90=0.05
+    """
+    from analysis import capacity_page
+    from scripts import capacity as work
+    from scripts import study
+
+    if resume is not None:
+        _only_resume(experiment, slo)
+        made = study.reopen(resume, "capacity")
+    else:
+        path = _given(experiment)
+        if not slo:
+            raise UsageError("--slo is missing, as in --slo ttft_p99=0.5")
+        made = work.begin(path, slo, start, precision, most_rates, runs)
+    study.kept(made, lambda: work.search(made), lambda: _show(made, capacity_page.of_folder))
+
+
+def _given(experiment: Path | None) -> Path:
+    if experiment is None:
+        raise UsageError("give either an experiment file or --resume FOLDER")
+    return experiment
+
+
+def _only_resume(experiment: Path | None, settings: object) -> None:
+    if experiment is not None or settings:
+        raise UsageError("--resume goes on as it was started: give the folder and nothing else")
+
+
+def _show(made: Study, of_folder: Callable[[Path], tuple[StudyRun, Page]]) -> None:
+    """Write a study's page, and its words on the terminal. ToolkitError where a run of it has
+    requests that were not answered, or is void."""
+    from analysis.study_page import voided
+
+    with status("writing the reports"):
+        read, page = of_folder(made.folder)
+    for table in page.tables:
+        shown = rich.table.Table(*table.columns, box=None, title=table.title, title_justify="left")
+        for row in table.rows:
+            shown.add_row(*row)
+        out.print(shown)
+    for words in voided(read):
+        say(f"void: {words}", "bold red")
+    for words in page.warnings:
+        say(f"warning: {words}")
+    for line in page.headlines:
+        say(line, "bold")
+    say(f"report: {read.folder / 'report.html'}")
+    # A rate at which requests time out is an answer to a capacity search, not a failure of it.
+    failed = [p.label for p in read.points if p.made and p.made.unanswered]
+    if failed and made.facts["kind"] != "capacity":
+        raise ToolkitError(f"not every request was answered: {', '.join(failed)}")
