@@ -48,6 +48,8 @@ class Phase:
 
     lags_s: list[float]
     """How late the load generator's event loop was, sampled every 50 ms."""
+    floor: pd.DataFrame | None
+    """Records of workloads/floor.py; None where it was not measured."""
     tokens: dict[str, list[int]] | None
     """Of prompts with the server's own answers in them; None where there are none."""
 
@@ -90,8 +92,13 @@ def read_phase(
         command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
+        floor=_floor(folder / "floor" / "records", arm, repeat, server),
         tokens=read_tokens(folder / "tokens.parquet"),
     )
+
+
+def _floor(folder: Path, arm: str, repeat: int, server: str) -> pd.DataFrame | None:
+    return records.read(folder, arm, repeat, server).frame if folder.is_dir() else None
 
 
 def read_tokens(path: Path) -> dict[str, list[int]] | None:

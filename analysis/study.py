@@ -89,7 +89,9 @@ class StudyRun:
     @property
     def missing(self) -> list[str]:
         """Labels of points that were not measured, or not to the end."""
-        return [p.label for p in self.points if p.made is None or _unfinished(p.made)]
+        failed = self.facts.get("options", {}).get("failed", {})
+        unfinished = [p.label for p in self.points if p.made is None or _unfinished(p.made)]
+        return [label for label in unfinished if label not in failed]
 
 
 def read(folder: Path, *, write_points: bool = False) -> StudyRun:

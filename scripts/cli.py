@@ -23,7 +23,7 @@ from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
 from scripts.cli_savings import savings
-from scripts.cli_studies import capacity, sweep
+from scripts.cli_studies import capacity, sweep, tune
 from scripts.cli_traffic import arm_named, load, schedule
 from scripts.cli_warm import residency, warm
 from scripts.concluding import conclude, write_report
@@ -52,6 +52,7 @@ app.command()(lint)
 app.command()(oracle)
 app.command()(sweep)
 app.command()(capacity)
+app.command()(tune)
 app.command()(compare)
 app.command()(gate)
 app.command()(history)

@@ -1,4 +1,4 @@
-"""The verbs that measure one experiment under several settings: sweep, capacity."""
+"""The verbs that measure one experiment under several settings: sweep, capacity, tune."""
 
 from __future__ import annotations
 
@@ -103,6 +103,48 @@ def capacity(
             raise UsageError("--slo is missing, as in --slo ttft_p99=0.5")
         made = work.begin(path, slo, start, precision, most_rates, runs)
     study.kept(made, lambda: work.search(made), lambda: _show(made, capacity_page.of_folder))
+
+
+def tune(
+    server: Annotated[
+        Path | None, typer.Argument(help="server .yaml to tune (or --resume FOLDER)")
+    ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(help="experiment .yaml with the traffic; its server is not used"),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="what should be low: ttft_p50, ttft_p90, tpot_p50, e2e_p50, ...")
+    ] = "ttft_p50",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SETTING=VALUE,VALUE instead of the usual ones; can be given again: block_size, "
+            "cache_size, batched_tokens, chunked_prefill, or any key as server.KEY"
+        ),
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Try the cache-relevant settings of a server in the aot arm, and recommend what is shown to
+    be better.
+
+    Unless told: block size, cache size, batched tokens, chunked prefill (vLLM), scheduling policy
+    (SGLang). The file itself is not changed. Settings with which the engine does not start are
+    listed and left out.
+    """
+    from analysis import tuning
+    from scripts import study
+    from scripts import tune as work
+
+    if resume is not None:
+        _only_resume(experiment or server, over)
+        made = study.reopen(resume, "tune")
+    else:
+        if server is None or experiment is None:
+            raise UsageError("give a server file and an experiment file, or --resume FOLDER")
+        made = work.begin(server, experiment, objective, over or [], runs)
+    study.kept(made, lambda: work.search(made), lambda: _show(made, tuning.of_folder))
 
 
 def _given(experiment: Path | None) -> Path:

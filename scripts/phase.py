@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from scripts.terminal import bar, note, status
 from serving import warm
 from serving.endpoint import Endpoint
 from serving.engine import Engine
-from workloads import replay
+from workloads import floor, replay
+from workloads import schedule as schedule_file
 from workloads.compiled import Compiled
 from workloads.record import parse_lines
+from workloads.replay import Replay as Job
 from workloads.request import Schedule
 
 LOCAL = replay.Fleet()
@@ -113,7 +115,23 @@ class Phase:
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
         self._snapshot(endpoint, "metrics-after.txt")
         self._count_answered(schedule, encode)
+        if self.arm == "aot":
+            self._floor(job, schedule)
         self.write("done.json", {"ended_utc": datetime.now(UTC).isoformat()})
+
+    def _floor(self, job: Job, schedule: Schedule) -> None:
+        """How long the suffixes take alone, after everything that counts."""
+        planned = floor.schedule(schedule)
+        if planned is None:
+            return
+        folder = self.folder / "floor"
+        folder.mkdir()
+        schedule_file.write(planned, folder / "schedule.jsonl")
+        again = replace(
+            job, schedule=folder / "schedule.jsonl", users=1, folder=folder, fleet=LOCAL
+        )
+        with bar(f"{self.name}: the floor, one request at a time", len(planned.requests)) as shown:
+            replay.run(again, shown)
 
     def _count_answered(self, schedule: Schedule, encode: plan.Encode) -> None:
         """The tokens of prompts that have this phase's own answers in them."""

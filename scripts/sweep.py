@@ -20,10 +20,10 @@ from scripts.target import Target
 from scripts.terminal import note
 
 
-def values(text: str) -> list[Value]:
+def values(text: str, least: int = 2) -> list[Value]:
     """A,B,C, where `...` continues the step of the two values before it up to the one after it.
 
-    Raises UsageError for fewer than two values, for one twice, and for a step that does not fit.
+    Raises UsageError for fewer than `least` values, for one twice, and for a step that does not fit.
     """
     parts = [p.strip() for p in text.split(",")]
     found: list[Value] = []
@@ -34,7 +34,7 @@ def values(text: str) -> list[Value]:
             raise UsageError(f"'{text}': a value is missing between two commas")
         else:
             found.append(value(part))
-    if len(found) < 2:
+    if len(found) < least:
         raise UsageError(f"'{text}': a sweep needs two values or more, as in 0,256,...,4096")
     if len(set(map(str, found))) < len(found):
         raise UsageError(f"'{text}': a value is there twice")
