@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 from analysis import slo, study, study_page
-from analysis.figures import COLOR, DPI, MARKER, SIZE, Figure, dress
+from analysis.figures import COLOR, MARKER, SIZE, Figure, dress, save
 from analysis.formats import metric_text, number, seconds
 from analysis.rate_search import Bracket, Tried, bracket
 from analysis.slo import Limit, Outcome
@@ -155,7 +155,6 @@ def _table(found: list[Capacity], limits: list[Limit]) -> Table:
 
 
 def _draw(found: list[Capacity], limits: list[Limit], folder: Path) -> list[Figure]:
-    folder.mkdir(parents=True, exist_ok=True)
     return [_draw_one(found, n, x, folder) for n, x in enumerate(limits)] if found else []
 
 
@@ -179,11 +178,10 @@ def _draw_one(found: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
     dress(ax, f"{what} against the rate", "planned requests / s (log scale)",
           f"{what}, s (log scale)", log_x=True, log_y=True)  # fmt: skip
     name = f"{x.metric.removesuffix('_s')}_{x.quantile}_by_rate.svg"
-    figure.savefig(folder / name, dpi=DPI, metadata={"Date": None})
-    plt.close(figure)
-    return Figure(
+    about = Figure(
         name,
         f"{what} against the rate",
         f"Every replay. The black line is the limit; a dotted line is the highest rate at which "
         f"that arm kept all limits, at most {seconds(x.most_s)} of {what} among them.",
     )
+    return save(figure, about, folder)

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from analysis.break_even import RULE_TOKENS
-from analysis.figures import COLOR, DPI, MARKER, SIZE, Figure, dress
+from analysis.figures import COLOR, MARKER, SIZE, Figure, dress, save
 
 LINE = ("-", "--", "-.", ":")
 """By server."""
@@ -134,7 +134,6 @@ def draw_all(frame: pd.DataFrame, setting: str, folder: Path) -> list[Figure]:
     """Write every curve that `frame` (analysis.study rows) has data for; returns them in order."""
     if frame.empty:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     numeric = pd.to_numeric(frame["value"], errors="coerce").notna().all()
     places = {v: n for n, v in enumerate(dict.fromkeys(frame["value"]))}
     frame = frame.assign(x=frame["value"] if numeric else frame["value"].map(places))
@@ -155,6 +154,4 @@ def _draw(
         ax.set_xticks(range(len(names)), [str(n) for n in names])
     if setting == "static_tokens" and curve.draw is _speedup:
         ax.axvline(RULE_TOKENS, color="black", linewidth=0.8, linestyle=":")
-    figure.savefig(folder / curve.figure.file, dpi=DPI, metadata={"Date": None})
-    plt.close(figure)
-    return curve.figure
+    return save(figure, curve.figure, folder)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
 from analysis import metrics
 
@@ -159,12 +160,18 @@ def _draw(
                 plot.draw(ax, rows, arm)
         title = f"{plot.figure.title}, {server}" if len(arms) > 1 else plot.figure.title
         dress(ax, title, plot.x_label, plot.y_label, log_x=plot.log_x, log_y=plot.log_y)
+    return save(figure, plot.figure, folder, exports)
+
+
+def save(drawn: Drawing, figure: Figure, folder: Path, exports: Sequence[str] = ()) -> Figure:
+    """Write a drawing as SVG and in the formats of `exports`, and let go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for kind in ("svg", *exports):
-        made = (folder / plot.figure.file).with_suffix(f".{kind}")
-        figure.savefig(made, dpi=DPI, metadata=dates.get(kind))
-    plt.close(figure)
-    return plot.figure
+        made = (folder / figure.file).with_suffix(f".{kind}")
+        drawn.savefig(made, dpi=DPI, metadata=dates.get(kind))
+    plt.close(drawn)
+    return figure
 
 
 def dress(

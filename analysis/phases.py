@@ -16,6 +16,7 @@ from analysis import records
 from analysis.records import Keep
 from serving.counters import CacheCounters, CacheFacts, Metrics, parse
 from serving.engine import Engine
+from serving.histograms import Histogram, between
 
 MIN_LOAD_WALL_S = 2.0
 """Below this, the start of the load generator would be all that its CPU share shows."""
@@ -48,6 +49,10 @@ class Phase:
 
     lags_s: list[float]
     """How late the load generator's event loop was, sampled every 50 ms."""
+    stages: dict[str, Histogram]
+    """What the server measured over the replay, by stage; without those it does not have."""
+    gauges: pd.DataFrame
+    """What the server said during the replay: at_s on the replay's clock, and Engine.gauges."""
     floor: pd.DataFrame | None
     """Records of workloads/floor.py; None where it was not measured."""
     tokens: dict[str, list[int]] | None
@@ -92,9 +97,27 @@ def read_phase(
         command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
+        stages=between(before, after, engine.stages) if before and after else {},
+        gauges=_gauges(folder / "server.jsonl", found.clock_zero_s),
         floor=_floor(folder / "floor" / "records", arm, repeat, server),
         tokens=read_tokens(folder / "tokens.parquet"),
     )
+
+
+def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
+    """Empty where nothing was scraped, or the two clocks cannot be joined."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:  # cut off while it was written
+            continue
+        if isinstance(row, dict) and isinstance(row.get("monotonic_s"), float):
+            rows.append(row)
+    if clock_zero_s is None or not rows:
+        return pd.DataFrame({"at_s": []})
+    frame = pd.DataFrame(rows)
+    return frame.assign(at_s=frame.pop("monotonic_s") - clock_zero_s)
 
 
 def _floor(folder: Path, arm: str, repeat: int, server: str) -> pd.DataFrame | None:

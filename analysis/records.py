@@ -72,6 +72,8 @@ class Records:
     """What the record files say they replayed."""
     foreign: list[str]
     """Files of another format, of which nothing was read, in words."""
+    clock_zero_s: float | None = None
+    """When the replay's clock started, on CLOCK_MONOTONIC of its machine."""
 
 
 class _Reader:
@@ -82,6 +84,7 @@ class _Reader:
         self.hashes: set[str] = set()
         self.broken = 0
         self.foreign: list[str] = []
+        self.clock_zero_s: float | None = None
 
     def lines(self, path: Path) -> Iterator[Line]:
         decode = msgspec.json.Decoder(Line).decode
@@ -110,6 +113,8 @@ class _Reader:
         named = row.get("format") if isinstance(row, dict) else None
         if named == FORMAT:
             self.hashes.add(str(row.get("schedule_sha256")))
+            zero = row.get("clock_zero_monotonic_s")
+            self.clock_zero_s = zero if isinstance(zero, float) else None
         elif named is not None:
             self.foreign.append(f"{name} has format '{named}', this version reads '{FORMAT}'")
         return bool(named == FORMAT)
@@ -128,7 +133,8 @@ def read(folder: Path, arm: str, repeat: int, server: str, keep: Keep | None = N
         gaps.append(between)
     frame = pd.concat(frames, ignore_index=True) if frames else empty()
     gaps_s = np.concatenate(gaps) if gaps else np.array([], dtype=np.float32)
-    return Records(frame, gaps_s, reader.broken, reader.hashes, reader.foreign)
+    zero_s = reader.clock_zero_s
+    return Records(frame, gaps_s, reader.broken, reader.hashes, reader.foreign, zero_s)
 
 
 def empty() -> pd.DataFrame:

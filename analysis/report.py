@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis import figures, headlines, metrics, record_store, steady
+from analysis import figures, headlines, metrics, record_store, steady, time_axis
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
 from analysis.formats import metric_text, number, ratio_text, seconds
@@ -115,6 +115,7 @@ def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
         replaced(folder / "requests.csv", lambda p: csv.write_csv(pa.Table.from_pandas(rows), p))
     arms = {s.name: s.arms for s in found.run.servers}
     drawn = figures.draw_all(found.frame, arms, folder / "figures", exports)
+    drawn += time_axis.draw_all(found.run.servers, found.frame, folder / "figures", exports)
     context = _context(found, drawn)
     for name in ("report.html", "report.md"):
         text = environment(name).get_template(f"{name}.jinja2").render(context)

@@ -11,6 +11,7 @@ runs/NAME-TIMESTAMP/
     metrics-before.txt, metrics-after.txt    the engine's /metrics around the replay
     facts.json             what the engine said of its cache
     proof.json warm.json command.json server.log load.log
+    server.jsonl           what the engine said of itself during the replay, once a second
     floor/                 some requests again, one at a time, and their dynamic suffix alone
     done.json              written last: without it the phase was interrupted
   records.parquet summary.json report.html report.md figures/     derived from the above

@@ -9,6 +9,7 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
 arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   analysis/distance.py; aot only
+arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/server_times.py
 prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
 comparison.ratios[]: before, after, metric, quantile, ratio, ci95, pairs, repeats, verdict
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import distance, losses, metrics, oracle, prefill
+from analysis import distance, losses, metrics, oracle, prefill, server_times
 from analysis.compare import pair, speedup
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
@@ -109,6 +110,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "by_hit": prefill.split(timed, static_blocks(run, phases)),
         "cache": _cache(run, phases, frame),
         "floor": distance.from_floor(phases),
+        "server": server_times.of_arm(phases, frame),
     }
 
 

@@ -21,6 +21,7 @@ from scripts.terminal import bar, note, status
 from serving import warm
 from serving.endpoint import Endpoint
 from serving.engine import Engine
+from serving.scraper import Scraper
 from workloads import floor, replay
 from workloads import schedule as schedule_file
 from workloads.compiled import Compiled
@@ -109,7 +110,8 @@ class Phase:
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
         self._snapshot(endpoint, "metrics-before.txt")
         title = f"replaying {self.arm} (repeat {self.repeat}{self._on()})"
-        with bar(title, len(schedule.requests)) as progress:
+        scraper = Scraper(endpoint, engine, self.folder / "server.jsonl")
+        with scraper, bar(title, len(schedule.requests)) as progress:
             replay.run(job, progress)
         if not alive():
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")

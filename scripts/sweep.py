@@ -23,7 +23,7 @@ from scripts.terminal import note
 def values(text: str, least: int = 2) -> list[Value]:
     """A,B,C, where `...` continues the step of the two values before it up to the one after it.
 
-    Raises UsageError for fewer than `least` values, for one twice, and for a step that does not fit.
+    Raises UsageError for fewer than `least` values, one twice, and a step that does not fit.
     """
     parts = [p.strip() for p in text.split(",")]
     found: list[Value] = []

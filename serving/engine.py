@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from configs.schema import Arm
 from configs.server import ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics
+from serving.histograms import Where
 
 SECRET_NAME = re.compile(r"(^|[_-])(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
 """Variables and flags that hold a secret: their values are never shown or written."""
@@ -93,6 +94,11 @@ class Engine(Protocol):
     reset: Reset | None
     has_salts: bool
     """Whether a request's `cache_salt` gives it a cache of its own."""
+    gauges: Mapping[str, str]
+    """What to watch during a replay, by what analysis calls it: running, waiting (requests),
+    kv_usage (share), and counters since the start: preemptions, evicted_tokens."""
+    stages: Mapping[str, Where]
+    """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
     failure_line: re.Pattern[str]
     """Log lines that say why the engine died."""
 

@@ -5,12 +5,14 @@ usage blocks are all that is known of its cache.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from configs.errors import UsageError
 from configs.schema import Arm
 from configs.server import ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics
 from serving.engine import LaunchPlan, Page, Reset, Site, whole_blocks
+from serving.histograms import Where
 
 
 class OpenAIServer:
@@ -22,6 +24,8 @@ class OpenAIServer:
     info_path: str | None = None
     reset: Reset | None = None
     has_salts = False
+    gauges: Mapping[str, str] = {}
+    stages: Mapping[str, Where] = {}
     failure_line = re.compile(r"[Ee]rror")
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:

@@ -7,6 +7,7 @@ Not here: starting it (server.py), talking to it (endpoint.py), what its wheels 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from configs.errors import UsageError
@@ -15,6 +16,7 @@ from configs.server import HiCache, ServerConfig
 from serving.counters import CacheCounters, CacheFacts, Metrics, total
 from serving.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
 from serving.flags import refuse
+from serving.histograms import Where
 
 LAUNCHER = Path(__file__).parent / "in_engine" / "sglang_server.py"
 
@@ -76,6 +78,19 @@ class SGLang:
     # It waits that long for running requests, then gives up with 400.
     reset: Reset | None = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True
+    gauges: Mapping[str, str] = {
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "kv_usage": "sglang:token_usage",
+        "preemptions": "sglang:num_retracted_requests_total",
+        "evicted_tokens": "sglang:evicted_tokens_total",
+    }
+    stages: Mapping[str, Where] = {
+        "queue": Where("sglang:queue_time_seconds"),
+        "prefill": Where("sglang:per_stage_req_latency_seconds", (("stage", "prefill_forward"),)),
+        "ttft": Where("sglang:time_to_first_token_seconds"),
+        "e2e": Where("sglang:e2e_request_latency_seconds"),
+    }
     failure_line = re.compile(
         r"^(?!.*Ignore import error)"
         r".*(Error|Exception|error:|Traceback|CUDA|out of memory|not found|Not enough memory)"

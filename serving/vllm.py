@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from configs.errors import UsageError
 from configs.schema import Arm
@@ -15,6 +16,7 @@ from serving.block_hashes import ALGORITHM
 from serving.counters import CacheCounters, CacheFacts, Metrics, total
 from serving.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
 from serving.flags import refuse
+from serving.histograms import Where
 
 OWN_FLAGS = {
     "--enable-prefix-caching": "the arm sets it",
@@ -59,6 +61,19 @@ class VLLM:
     info_path: str | None = "/version"
     reset: Reset | None = Reset("/reset_prefix_cache", needs_dev_mode=True)
     has_salts = True
+    gauges: Mapping[str, str] = {
+        "running": "vllm:num_requests_running",
+        "waiting": "vllm:num_requests_waiting",
+        "kv_usage": "vllm:kv_cache_usage_perc",
+        "preemptions": "vllm:num_preemptions_total",
+    }
+    stages: Mapping[str, Where] = {
+        "queue": Where("vllm:request_queue_time_seconds"),
+        "prefill": Where("vllm:request_prefill_time_seconds"),
+        "ttft": Where("vllm:time_to_first_token_seconds"),
+        "decode": Where("vllm:request_decode_time_seconds"),
+        "e2e": Where("vllm:e2e_request_latency_seconds"),
+    }
     failure_line = re.compile(
         r"(Error|Exception|error:|Traceback|CUDA|out of memory|not found|No available memory)"
     )
