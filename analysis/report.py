@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis import figures, headlines, metrics, record_store, steady, time_axis
+from analysis import explorer, figures, headlines, metrics, record_store, steady, time_axis
 from analysis.figures import Figure
 from analysis.finding import LEVELS, Finding
 from analysis.formats import metric_text, number, ratio_text, seconds
@@ -137,7 +137,7 @@ LOSS_NAMES = (
 
 
 def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
-    run = found.run
+    run, shown = found.run, explorer.points(found.frame)
     return {
         "run": run,
         "manifest": run.manifest,
@@ -149,6 +149,9 @@ def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "figures": drawn,
         "images": {f.file: embedded(run.folder / "figures" / f.file) for f in drawn},
         "headline": found.headline,
+        "explorer": shown,
+        "explorer_json": explorer.as_script(shown),
+        "slowest": explorer.slowest(found.frame),
         "loss_names": LOSS_NAMES,
     }
 

@@ -158,10 +158,18 @@ def report(
         list[FigureKind] | None,
         typer.Option(help="write the figures in this format, too; can be given again"),
     ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="print report.html as report.pdf, too (needs Chromium)")
+    ] = False,
 ) -> None:
     """Rebuild report.html, report.md, summary.json, requests.csv and figures/ from a run's
     records."""
     write_report(run_dir, [kind.value for kind in figures or ()])
+    if pdf:
+        from analysis.pdf import print_page
+
+        print_page(run_dir / "report.html", run_dir / "report.pdf")
+        say(f"as PDF: {run_dir / 'report.pdf'}")
 
 
 @app.command()

@@ -1,0 +1,65 @@
+"""The requests that the page lets a reader look at one by one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from analysis import metrics
+from configs.schema import ARMS
+
+MOST_POINTS = 3_000
+SLOWEST_SHOWN = 300
+"""Of each arm, kept whatever else is left out: outliers are what one looks for."""
+SLOWEST_LISTED = 5
+COLUMNS = {
+    "server": "server", "arm": "arm", "repeat": "repeat", "id": "request", "tenant": "tenant",
+    "sent_s": "sent, s", "ttft_s": "TTFT, s", "e2e_s": "E2E, s", "prompt_tokens": "prompt tokens",
+    "cached_tokens": "cached tokens", "output_tokens": "output tokens",
+}  # fmt: skip
+
+
+def points(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """Columns and rows of up to MOST_POINTS answered requests: the slowest of each arm, and others
+    at equal distances in the order of sending. None where none was answered."""
+    good = frame[frame["ok"]].sort_values("sent_s")
+    if good.empty:
+        return None
+    chosen = good
+    if len(good) > MOST_POINTS:
+        slowest = good.sort_values("ttft_s").groupby("arm").tail(SLOWEST_SHOWN).index
+        others = good.index.difference(slowest, sort=False)
+        room = MOST_POINTS - len(slowest)
+        step = max(1, -(-len(others) // room))
+        chosen = good.loc[slowest.union(others[::step])]
+    table = chosen[list(COLUMNS)].astype(object).where(chosen[list(COLUMNS)].notna(), None)
+    return {
+        "columns": list(COLUMNS.values()),
+        "x": list(COLUMNS).index("sent_s"),
+        "y": list(COLUMNS).index("ttft_s"),
+        "arm": list(COLUMNS).index("arm"),
+        "arms": [a for a in ARMS if a in set(chosen["arm"])],
+        "rows": [[_short(v) for v in row] for row in table.to_numpy().tolist()],
+        "all": len(good),
+    }
+
+
+def as_script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def slowest(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The requests of each server and arm with the longest TTFT: none is left out as an outlier."""
+    good = frame[frame["ok"]].assign(uncached_tokens=metrics.uncached(frame))
+    found = good.sort_values("ttft_s", ascending=False).groupby(["server", "arm"], sort=False)
+    rows: list[dict[str, Any]] = found.head(SLOWEST_LISTED).to_dict("records")
+    return sorted(rows, key=lambda r: (r["server"], ARMS.index(r["arm"]), -r["ttft_s"]))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else round(value, 4)
+    return value
