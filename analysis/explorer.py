@@ -51,11 +51,11 @@ def as_script(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def slowest(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def slowest(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     """The requests of each server and arm with the longest TTFT: none is left out as an outlier."""
     good = frame[frame["ok"]].assign(uncached_tokens=metrics.uncached(frame))
     found = good.sort_values("ttft_s", ascending=False).groupby(["server", "arm"], sort=False)
-    rows: list[dict[str, Any]] = found.head(SLOWEST_LISTED).to_dict("records")
+    rows: list[dict[Any, Any]] = found.head(SLOWEST_LISTED).to_dict("records")
     return sorted(rows, key=lambda r: (r["server"], ARMS.index(r["arm"]), -r["ttft_s"]))
 
 
