@@ -23,7 +23,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="one JSON value on stan
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="run directories; the first is compared")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="run directories; the first is compared. Also result files of vllm bench serve, "
+            "sglang.bench_serving and guidellm, beside them and without ratios"
+        ),
+    ],
     different_schedules: Annotated[
         bool,
         typer.Option(
@@ -33,17 +39,18 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Runs side by side, and the first against each other one over the same requests."""
-    from analysis import across
+    from analysis import across, imported
 
     if len(runs) < 2:
         raise UsageError("give at least two run directories")
     with status("reading the runs"):
-        made = across.read(runs)
-    if not different_schedules:
+        made = across.read([p for p in runs if not p.is_file()])
+        others = [row for p in runs if p.is_file() for row in imported.read(p)]
+    if len(made) > 1 and not different_schedules:
         across.insist_on_one_schedule(
             made, "--different-schedules shows them side by side without ratios"
         )
-    rows = [row for m in made for row in across.rows(m)]
+    rows = [row for m in made for row in across.rows(m)] + others
     found = []
     if not different_schedules:
         found = [d for other in made[1:] for d in across.differences(made[0], other)]
