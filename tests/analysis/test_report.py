@@ -247,7 +247,7 @@ def test_a_run_without_any_record_is_a_page_that_says_so(run: Path) -> None:
 def test_the_page_is_self_contained_and_complete(written: Path) -> None:
     html = (written / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
-    assert html.count('src="data:image/svg+xml;base64,') == 4
+    assert html.count('src="data:image/svg+xml;base64,') == 5
     figures = ("requests_over_time", "ttft_by_prompt_length", "ttft_by_uncached_tokens", "ttft_cdf")
     drawn = sorted(p.name for p in (written / "figures").iterdir())
     assert drawn == [f"{name}.svg" for name in figures]
@@ -258,7 +258,7 @@ def test_figures_are_exported_on_request(run: Path) -> None:
     report.write(run, ["png", "pdf"])
     starts = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
     found = list((run / "figures").iterdir())
-    assert len(found) == 12
+    assert len(found) == 15
     assert all(path.read_bytes().startswith(starts[path.suffix]) for path in found)
 
 
