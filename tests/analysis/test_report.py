@@ -248,7 +248,8 @@ def test_the_page_is_self_contained_and_complete(written: Path) -> None:
     html = (written / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert html.count('src="data:image/svg+xml;base64,') == 5
-    figures = ("requests_over_time", "ttft_by_prompt_length", "ttft_by_uncached_tokens", "ttft_cdf")
+    figures = ("cold_to_warm", "requests_over_time", "ttft_by_prompt_length")
+    figures += ("ttft_by_uncached_tokens", "ttft_cdf")
     drawn = sorted(p.name for p in (written / "figures").iterdir())
     assert drawn == [f"{name}.svg" for name in figures]
     assert report.evaluate(written).summary["schedule_sha256"] in html
