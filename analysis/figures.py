@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis import metrics
 
@@ -23,6 +25,7 @@ MARKER = {"jit": "s", "auto": "^", "aot": "o"}
 SIZE = (7.2, 3.6)
 DPI = 130
 RASTER_FROM = 2_000
+NARROW = 100.0
 mpl.rcParams["svg.hashsalt"] = "aot"  # the same records give the same bytes
 
 
@@ -174,6 +177,15 @@ def save(drawn: Drawing, figure: Figure, folder: Path, exports: Sequence[str] = 
     return figure
 
 
+def _plain_decades(axis: Axis) -> None:
+    """Plain numbers on a log axis; 1, 2 and 5 of a decade where there are only one or two."""
+    low, high = axis.get_view_interval()
+    if 0 < low < high < NARROW * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def dress(
     ax: Axes, title: str, x_label: str, y_label: str, *, log_x: bool = False, log_y: bool = False
 ) -> None:
@@ -182,6 +194,9 @@ def dress(
     ax.set_yscale("log" if log_y else "linear")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
+    for axis, is_log in ((ax.xaxis, log_x), (ax.yaxis, log_y)):
+        if is_log:
+            _plain_decades(axis)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set_title(title, loc="left")
     ax.grid(visible=True, which="both", alpha=0.25)

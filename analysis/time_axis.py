@@ -75,6 +75,7 @@ def cold_to_warm(
         return None
     place = {r.id: n for n, r in enumerate(server.schedule.requests, 1)}
     good = frame[frame["ok"]].assign(place=frame["id"].map(place)).dropna(subset=["place"])
+    window = min(WINDOW, max(int(good["place"].max()) // 4, 1))
     figure, ax = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     for arm in server.arms:
         rows = good[good["arm"] == arm].sort_values("place")
@@ -82,13 +83,13 @@ def cold_to_warm(
         middle = rows.groupby("place")["ttft_s"].median()
         ax.scatter(middle.index, middle, s=12, alpha=0.5, color=COLOR[arm], marker=MARKER[arm],
                    rasterized=len(middle) > RASTER_FROM)  # fmt: skip
-        running = middle.rolling(min(WINDOW, max(len(middle) // 2, 1)), min_periods=1).median()
+        running = middle.rolling(window, min_periods=1).median()
         ax.plot(middle.index, running, color=COLOR[arm], linewidth=1.8, label=arm)
     dress(ax, "From cold to warm", "place in the schedule", "TTFT, s (log scale)", log_y=True)
     about = Figure(
         f"cold_to_warm{stem}.svg", "From cold to warm",
         f"Each point is one request by its place in the schedule (the median over repeats), the "
-        f"line a running median of {WINDOW}. auto pays for every static prefix the first time it "
+        f"line a running median of {window}. auto pays for every static prefix the first time it "
         "comes; aot has paid before the clock.",
     )  # fmt: skip
     return save(figure, about, folder, exports)
