@@ -59,8 +59,7 @@ def sweep(
         if over is None:
             raise UsageError("--over is missing, as in --over static_tokens=0,256,...,4096")
         made = work.begin(path, over, runs)
-    with status("preparing the points"):
-        points = work.points(made)
+    points = work.points(made)
     study.kept(made, lambda: work.measure(made, points), lambda: _show(made, sweep_page.of_folder))
 
 

@@ -82,7 +82,11 @@ def _check_open(setting: str, experiment_file: Path) -> None:
 def points(study: Study) -> list[Point]:
     """Every point, checked: its files read, its schedule drawn, its run directory made."""
     setting, short = study.options["setting"], study.options["short"]
-    return [study.point(f"{short}={v}", {setting: v}) for v in study.options["values"]]
+    found = []
+    for v in study.options["values"]:
+        note(f"preparing {short}={v}")
+        found.append(study.point(f"{short}={v}", {setting: v}))
+    return found
 
 
 def measure(study: Study, found: list[Point]) -> None:
