@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def capacities(read: StudyRun, limits: list[Limit]) -> list[Capacity]:
     return found
 
 
-def of_folder(folder: Path) -> tuple[StudyRun, Page]:
+def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
     """Read the search in `folder` with its points' own reports, and write its page."""
-    read = study.read(folder, write_points=True)
+    read = study.read(folder, write_points=True, tell=tell)
     limits = [slo.limit(text) for text in read.facts["options"]["slo"]]
     found = capacities(read, limits)
     made = page(read, limits, found)

@@ -13,7 +13,7 @@ speedup, speedup_low, speedup_high, verdict     jit over this arm, median TTFT, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,11 @@ class StudyRun:
         return [label for label in unfinished if label not in failed]
 
 
-def read(folder: Path, *, write_points: bool = False) -> StudyRun:
-    """The study in `folder`; `write_points` makes each point's own report as well.
+def read(
+    folder: Path, *, write_points: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> StudyRun:
+    """The study in `folder`; `write_points` makes each point's own report as well, and `tell` is
+    told which one.
 
     Raises UsageError where there is none.
     """
@@ -107,7 +110,10 @@ def read(folder: Path, *, write_points: bool = False) -> StudyRun:
         raise UsageError(f"{folder}: no study (no readable study.json)") from None
     if facts.get("format") not in FORMATS:
         raise UsageError(f"{folder}/study.json: format {facts.get('format')!r} is not known here")
-    found = [Point(name, changes, f, _made(f, write_points)) for name, changes, f in points]
+    found = []
+    for name, changes, here in points:
+        tell(f"reading {name}")
+        found.append(Point(name, changes, here, _made(here, write_points)))
     return StudyRun(folder, facts, found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from analysis import break_even, curves, study, study_page
@@ -91,7 +92,7 @@ def _warnings(study_run: StudyRun) -> list[str]:
     ]
 
 
-def of_folder(folder: Path) -> tuple[StudyRun, Page]:
+def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
     """Read the sweep in `folder` with its points' own reports, and write its page."""
-    read = study.read(folder, write_points=True)
+    read = study.read(folder, write_points=True, tell=tell)
     return read, write(read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,9 @@ def is_better(found: Speedup) -> bool:
     return bool(found.ci95 and judge(found).kind == "effect" and (found.ratio or 0) > 1)
 
 
-def of_folder(folder: Path) -> tuple[StudyRun, Page]:
+def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
     """Read the tuning run in `folder` with its points' own reports, and write its page."""
-    read = study.read(folder, write_points=True)
+    read = study.read(folder, write_points=True, tell=tell)
     made = page(read)
     study_page.write(read, made)
     return read, made

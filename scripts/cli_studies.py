@@ -157,13 +157,15 @@ def _only_resume(experiment: Path | None, settings: object) -> None:
         raise UsageError("--resume goes on as it was started: give the folder and nothing else")
 
 
-def _show(made: Study, of_folder: Callable[[Path], tuple[StudyRun, Page]]) -> None:
+def _show(
+    made: Study, of_folder: Callable[[Path, Callable[[str], None]], tuple[StudyRun, Page]]
+) -> None:
     """Write a study's page, and its words on the terminal. ToolkitError where a run of it has
     requests that were not answered, or is void."""
     from analysis.study_page import voided
 
-    with status("writing the reports"):
-        read, page = of_folder(made.folder)
+    with status("writing the reports") as tell:
+        read, page = of_folder(made.folder, tell)
     for table in page.tables:
         shown = rich.table.Table(*table.columns, box=None, title=table.title, title_justify="left")
         for row in table.rows:
