@@ -13,7 +13,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import UsageError
-from configs.server import ServerConfig
 from configs.workload import DocQa, WorkloadConfig
 
 Value = bool | int | float | str | list[str]
@@ -96,8 +95,3 @@ def _set(data: dict[str, Any], config: BaseModel, keys: list[str], new: Value, n
     below = data.get(key)
     data[key] = below if isinstance(below, dict) else inner.model_dump(mode="json")
     _set(data[key], inner, rest, new, name)
-
-
-def is_set_at_start(name: str) -> bool:
-    """Whether a server has to be started anew for another value of this setting."""
-    return name.startswith("server.") and name.split(".")[1] in ServerConfig.model_fields
