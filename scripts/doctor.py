@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.pdf import browser
 from configs.load import engine_recipe, recipe_names
 from configs.places import home, models_dir
 from serving import environments
@@ -39,6 +40,11 @@ def examine() -> Iterator[Diagnosis]:
             yield Diagnosis("ok", f"model {name}: {models_dir() / name}")
         else:
             yield Diagnosis("missing", f"model {name}", f"aot model fetch {name}")
+    if (found := browser()) is not None:
+        yield Diagnosis("ok", f"{found}: aot report --pdf can print")
+    else:
+        words = "no Chromium: aot report --pdf cannot print, tests of the page are left out"
+        yield Diagnosis("note", words, "apt install chromium")
 
 
 def _hardware(machine: Machine) -> Iterator[Diagnosis]:
