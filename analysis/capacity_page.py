@@ -15,8 +15,7 @@ from analysis.rate_search import Bracket, Tried, bracket
 from analysis.slo import Limit, Outcome
 from analysis.study import StudyRun
 from analysis.study_page import Page, Table
-
-RATE = "workload.arrivals.rate_per_s"
+from configs.settings import SHORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def capacities(read: StudyRun, limits: list[Limit]) -> list[Capacity]:
         if point.made and point.label not in read.missing:
             [arm] = point.changes["experiment.arms"]
             outcome = slo.check(point.made, arm, limits)
-            by_rate.setdefault((arm, point.changes[RATE]), []).append(outcome)
+            by_rate.setdefault((arm, point.changes[SHORT["rate"]]), []).append(outcome)
     rates = [Rate(arm, r, got, slo.decided(got)) for (arm, r), got in by_rate.items()]
     found = []
     for arm in dict.fromkeys(r.arm for r in rates):
@@ -73,7 +72,7 @@ def page(read: StudyRun, limits: list[Limit], found: list[Capacity]) -> Page:
         headlines=[*_headlines(found, words), *map(_of_arm, found)],
         warnings=_warnings(limits, requests),
         tables=[_table(found, limits), study_page.numbers(read.rows)],
-        figures=_draw(found, limits, study_page.figures_folder(read)),
+        figures=_draw(found, limits, read.folder / "figures"),
         method=[
             f"Each rate is a replay of {requests} requests in an open loop on an empty cache. It "
             "keeps the limits when every request was answered, every quantile is at most its "

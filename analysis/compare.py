@@ -55,7 +55,6 @@ class Level:
 
     value: float | None
     ci95: tuple[float, float] | None
-    count: int
 
 
 def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -97,19 +96,19 @@ def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
     """The q-quantile of one arm's `column`, with an interval by the same rules as a ratio's."""
     known = frame.loc[frame["ok"], ["repeat", column]].dropna()
     if known.empty:
-        return Level(None, None, 0)
+        return Level(None, None)
     values = known[column].to_numpy(dtype=float)
     value, repeats = float(np.quantile(values, q)), known["repeat"].nunique()
     enough = len(values) >= MIN_PAIRS and (q == 0.5 or round(len(values) * (1 - q)) >= BEYOND)
     if not enough or values.min() <= 0:
-        return Level(value, None, len(values))
+        return Level(value, None)
     if repeats == 1:
         half = Z * float(_spread(np.sort(np.log(values))[:, None], q)[0])
     else:
         found = np.log(known.groupby("repeat")[column].quantile(q))
         t = float(stats.t.ppf(0.975, repeats - 1))
         half = t * float(np.std(found, ddof=1)) / float(np.sqrt(repeats))
-    return Level(value, (value * float(np.exp(-half)), value * float(np.exp(half))), len(values))
+    return Level(value, (value * float(np.exp(-half)), value * float(np.exp(half))))
 
 
 def _spread(order: np.ndarray, q: float) -> np.ndarray:

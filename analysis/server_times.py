@@ -51,13 +51,7 @@ def of_arm(phases: Sequence[Phase], frame: pd.DataFrame) -> dict[str, Any] | Non
 def _together(found: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
     """The sums over phases, of stages that all of them have."""
     names = [n for n in (found[0] if found else ()) if all(n in one for one in found)]
-    return {name: reduce(_plus, [one[name] for one in found]) for name in names}
-
-
-def _plus(one: Histogram, other: Histogram) -> Histogram:
-    more = dict(other.buckets)
-    buckets = tuple((bound, n + more.get(bound, 0.0)) for bound, n in one.buckets)
-    return Histogram(add(one.sum_s, other.sum_s), add(one.count, other.count), buckets)
+    return {name: reduce(add, [one[name] for one in found]) for name in names}
 
 
 def _overhead(server: Histogram | None, clients_s: pd.Series, sent: int) -> float | None:

@@ -21,12 +21,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import limited, report
-from analysis.compare import level, pair, speedup
+from analysis.compare import level
 from analysis.report import Evaluation
-from analysis.verdict import judge
 from configs.errors import UsageError
 
-FORMATS = ("aot-study/1",)
+FORMAT = "aot-study/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,7 @@ class StudyRun:
     folder: Path
     facts: dict[str, Any]
     points: list[Point]
-
-    @property
-    def rows(self) -> list[Row]:
-        return [row for point in self.points if point.made for row in rows(self, point)]
+    rows: list[Row]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -89,7 +85,7 @@ class StudyRun:
     @property
     def missing(self) -> list[str]:
         """Labels of points that were not measured, or not to the end."""
-        failed = self.facts.get("options", {}).get("failed", {})
+        failed = self.facts["options"].get("failed", {})
         unfinished = [p.label for p in self.points if p.made is None or _unfinished(p.made)]
         return [label for label in unfinished if label not in failed]
 
@@ -106,15 +102,16 @@ def read(
         facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         at = folder / "points"
         points = [(p["label"], p["changes"], at / p["folder"]) for p in facts["points"]]
+        setting = facts["options"].get("setting", "")
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder}: no study (no readable study.json)") from None
-    if facts.get("format") not in FORMATS:
+    if facts.get("format") != FORMAT:
         raise UsageError(f"{folder}/study.json: format {facts.get('format')!r} is not known here")
     found = []
     for name, changes, here in points:
         tell(f"reading {name}")
         found.append(Point(name, changes, here, _made(here, write_points)))
-    return StudyRun(folder, facts, found)
+    return StudyRun(folder, facts, found, [row for p in found for row in rows(p, setting)])
 
 
 def _made(folder: Path, write_points: bool) -> Evaluation | None:
@@ -128,25 +125,27 @@ def _unfinished(made: Evaluation) -> bool:
     return not {p["folder"] for p in made.run.manifest["phases"]} <= done
 
 
-def rows(study: StudyRun, point: Point) -> Iterator[Row]:
-    """One for each server and arm of a point."""
-    made, options = point.made, study.facts.get("options", {})
+def rows(point: Point, setting: str) -> Iterator[Row]:
+    """One for each server and arm of a point; `setting`: the full name of what is swept."""
+    made = point.made
     if made is None:
         return
-    value = point.changes.get(options.get("setting", ""))
     for part in made.parts:
         frame = made.frame[(made.frame["server"] == part.server.name) & made.frame["measured"]]
-        jit = frame[frame["arm"] == "jit"]
+        faster = {
+            r["after"]: r
+            for r in part.numbers["comparison"]["ratios"]
+            if (r["before"], r["metric"], r["quantile"]) == ("jit", "ttft_s", "p50")
+        }
         for arm, numbers in part.numbers["arms"].items():
-            own = frame[frame["arm"] == arm]
-            median = level(own, "ttft_s")
-            faster = speedup(pair(jit, own, "ttft_s")) if arm != "jit" else None
+            median = level(frame[frame["arm"] == arm], "ttft_s")
+            ratio = faster.get(arm, {})
             cache, throughput = numbers["cache"], numbers["throughput"]
             low, high = median.ci95 or (None, None)
-            sure = (faster.ci95 if faster else None) or (None, None)
+            sure = ratio.get("ci95") or (None, None)
             yield Row(
                 label=point.label,
-                value=value,
+                value=point.changes.get(setting),
                 server=part.server.name,
                 arm=arm,
                 requests=numbers["requests"]["ok"],
@@ -164,8 +163,8 @@ def rows(study: StudyRun, point: Point) -> Iterator[Row]:
                 hit_ratio=cache["client_hit_ratio"],
                 reachable=cache["expected_hit_ratio"],
                 reachable_here=limited.hit_ratio(part.server, part.server.of_arm(arm)),
-                speedup=faster.ratio if faster else None,
+                speedup=ratio.get("ratio"),
                 speedup_low=sure[0],
                 speedup_high=sure[1],
-                verdict=judge(faster).kind if faster and faster.ci95 else None,
+                verdict=ratio.get("verdict"),
             )

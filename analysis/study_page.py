@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from analysis.figures import Figure
@@ -113,7 +112,3 @@ def _cells(row: Row) -> list[str]:
 
 def _range(low: float | None, high: float | None, text: Any) -> str:
     return "–" if low is None or high is None else f"{text(low)} to {text(high)}"
-
-
-def figures_folder(study: StudyRun) -> Path:
-    return study.folder / "figures"

@@ -25,9 +25,7 @@ UNITS = {
 def write(study_run: StudyRun) -> Page:
     """Draw the curves of a sweep and write its page."""
     short = study_run.facts["options"]["short"]
-    drawn = curves.draw_all(
-        study_run.frame, UNITS.get(short, short), study_page.figures_folder(study_run)
-    )
+    drawn = curves.draw_all(study_run.frame, UNITS.get(short, short), study_run.folder / "figures")
     made = page(study_run, short, drawn)
     study_page.write(study_run, made)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -52,7 +53,7 @@ def load_workload(path: Path) -> WorkloadConfig:
     if name is None:
         raise ConfigError(path, f"key 'scenario' is required: {', '.join(SCENARIOS)}")
     if name not in SCENARIOS:
-        guess = _did_you_mean(str(name), list(SCENARIOS))
+        guess = did_you_mean(str(name), list(SCENARIOS))
         words = f"'{name}' is none of {', '.join(SCENARIOS)}{guess}"
         raise ConfigError(path, words, line=_line_of(tree, ("scenario",)), key="scenario")
     return cast(WorkloadConfig, load(path, SCENARIOS[name]))
@@ -77,7 +78,7 @@ def _recipe(folder: str, name: str, shape: type[Model], noun: str) -> Model:
     known = recipe_names(folder)
     if name not in known:
         raise UsageError(
-            f"unknown {noun} '{name}'{_did_you_mean(name, known)}; "
+            f"unknown {noun} '{name}'{did_you_mean(name, known)}; "
             f"known: {', '.join(known)} (files in configs/{folder}/)"
         )
     return load(CONFIGS / folder / f"{name}.yaml", shape)
@@ -109,7 +110,7 @@ def _explain(error: ErrorDetails, shape: type[BaseModel], data: Any) -> str:
     key = ".".join(loc) or "the file"
     if error["type"] == "extra_forbidden":
         valid = _valid_keys(shape, error["loc"][:-1])
-        return f"unknown key '{key}'{_did_you_mean(loc[-1], valid)} (valid: {', '.join(valid)})"
+        return f"unknown key '{key}'{did_you_mean(loc[-1], valid)} (valid: {', '.join(valid)})"
     if error["type"] == "missing":
         return f"key '{key}' is required"
     if error["type"] == "value_error":
@@ -169,7 +170,8 @@ def _line_of(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int | None:
     return line
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of `known` as the end of a message; empty where none is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean '{near[0]}'?" if near else ""
 

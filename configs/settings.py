@@ -5,7 +5,6 @@ A sweep, a capacity search or a tuning run measures one experiment under several
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import UsageError
+from configs.load import did_you_mean
 from configs.workload import DocQa, WorkloadConfig
 
 Value = bool | int | float | str | list[str]
@@ -41,11 +41,9 @@ def full_name(name: str, workload: WorkloadConfig) -> str:
         return SHORT[name]
     if name.split(".")[0] in FILES and "." in name:
         return name
-    near = difflib.get_close_matches(name, SHORT, n=1, cutoff=0.5)
-    guess = f", did you mean '{near[0]}'?" if near else ""
     raise UsageError(
-        f"'{name}' is no setting{guess} (known: {', '.join(SHORT)}; any other as workload.KEY or "
-        "server.KEY)"
+        f"'{name}' is no setting{did_you_mean(name, SHORT)} (known: {', '.join(SHORT)}; any other "
+        "as workload.KEY or server.KEY)"
     )
 
 
@@ -82,8 +80,7 @@ def _set(data: dict[str, Any], config: BaseModel, keys: list[str], new: Value, n
     key, *rest = keys
     known = list(type(config).model_fields)
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        guess = f", did you mean '{near[0]}'?" if near else ""
+        guess = did_you_mean(key, known)
         raise UsageError(f"{name}: there is no key '{key}'{guess} (valid: {', '.join(known)})")
     if not rest:
         data[key] = new

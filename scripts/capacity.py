@@ -10,11 +10,9 @@ from analysis.slo import Limit, Outcome
 from configs.errors import UsageError
 from configs.load import load, load_workload
 from configs.schema import Arm, ExperimentConfig
-from configs.settings import Changes
+from configs.settings import SHORT, Changes
 from scripts.study import Study, create
 from scripts.terminal import note
-
-RATE = "workload.arrivals.rate_per_s"
 
 
 def begin(
@@ -44,12 +42,14 @@ def begin(
             f"{path}: arrivals of kind {workload.arrivals.kind} have no single rate; use poisson, "
             "constant or gamma"
         )
+    if start_per_s is not None and start_per_s <= 0:
+        raise UsageError(f"--start {start_per_s:g}: a rate above 0, in requests/s")
     if precision <= 1:
         raise UsageError(f"--precision {precision:g}: a factor above 1, as in 1.1")
     options = {
         "slo": limits,
         "arms": list(config.arms),
-        "start_per_s": start_per_s or own,
+        "start_per_s": start_per_s if start_per_s is not None else own,
         "precision": precision,
         "most_rates": most_rates,
         "requests": workload.requests,
@@ -91,7 +91,7 @@ def _try(study: Study, arm: Arm, rate: float, limits: list[Limit]) -> Outcome:
 
 
 def _once(study: Study, arm: Arm, rate: float, repeat: int, limits: list[Limit]) -> Outcome:
-    changes: Changes = {"experiment.arms": [arm], "experiment.repeats": 1, RATE: rate}
+    changes: Changes = {"experiment.arms": [arm], "experiment.repeats": 1, SHORT["rate"]: rate}
     again = f", again ({repeat})" if repeat > 1 else ""
     point = study.point(f"{arm} at {rate:g}/s{again}", changes)
     study.measure(point, 1, point.experiment.targets[0], arm)

@@ -14,13 +14,12 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
+from analysis.study import FORMAT
 from configs.errors import ToolkitError, UsageError
 from configs.files import replacing
 from configs.schema import Arm, CacheReset
@@ -31,7 +30,6 @@ from scripts.session import Session, Traffic
 from scripts.target import Target
 from scripts.terminal import note
 
-FORMAT = "aot-study/1"
 Kind = Literal["sweep", "capacity", "tune"]
 
 
@@ -46,7 +44,7 @@ class Point:
 
 
 @dataclass(slots=True)
-class Study(AbstractContextManager["Study"]):
+class Study:
     """Use it as a context: the server that is up ends with it."""
 
     folder: Path
@@ -63,14 +61,12 @@ class Study(AbstractContextManager["Study"]):
         found: dict[str, Any] = self.facts["options"]
         return found
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._session:
-            self._session.__exit__(kind, error, trace)
+            self._session.__exit__()
 
     def point(self, label: str, changes: Changes) -> Point:
         """The point `label`, its files checked and its run directory made where it is new."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.errors import UsageError
 from configs.load import load, load_workload
 from configs.schema import Arm, ExperimentConfig
-from configs.settings import Value, full_name, value
+from configs.settings import SHORT, Value, full_name, value
 from scripts.experiment import order
 from scripts.study import Point, Study, create
 from scripts.target import Target
@@ -62,21 +62,16 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
     if not equals:
         raise UsageError(f"--over {over}: expected SETTING=VALUE,VALUE,..., as in rate=1,2,4")
     config = load(experiment_file, ExperimentConfig)
-    setting = full_name(name.strip(), load_workload(experiment_file.parent / config.workload))
+    path = experiment_file.parent / config.workload
+    workload = load_workload(path)
+    setting = full_name(name.strip(), workload)
     options = {"setting": setting, "short": name.strip(), "values": values(text)}
-    _check_open(setting, experiment_file)
-    return create("sweep", experiment_file, runs, options)
-
-
-def _check_open(setting: str, experiment_file: Path) -> None:
-    config = load(experiment_file, ExperimentConfig)
-    workload = load_workload(experiment_file.parent / config.workload)
-    if setting == "workload.arrivals.rate_per_s" and workload.load.mode == "closed":
+    if setting == SHORT["rate"] and workload.load.mode == "closed":
         raise UsageError(
-            f"{experiment_file.parent / config.workload}: load.mode is closed, where users send as "
-            "fast as they are answered and a rate changes nothing; use 'load: {mode: open}', or "
-            "--over users=1,2,4"
+            f"{path}: load.mode is closed, where users send as fast as they are answered and a "
+            "rate changes nothing; use 'load: {mode: open}', or --over users=1,2,4"
         )
+    return create("sweep", experiment_file, runs, options)
 
 
 def points(study: Study) -> list[Point]:

@@ -28,9 +28,16 @@ class Histogram:
 
     def __sub__(self, before: Histogram) -> Histogram:
         """What was observed between two snapshots of one process."""
-        earlier = dict(before.buckets)
-        buckets = tuple((bound, n - earlier.get(bound, 0.0)) for bound, n in self.buckets)
-        return Histogram(self.sum_s - before.sum_s, self.count - before.count, buckets)
+        return self._with(before, -1)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Both together."""
+        return self._with(other, +1)
+
+    def _with(self, other: Histogram, sign: int) -> Histogram:
+        theirs = dict(other.buckets)
+        buckets = tuple((bound, n + sign * theirs.get(bound, 0.0)) for bound, n in self.buckets)
+        return Histogram(self.sum_s + sign * other.sum_s, self.count + sign * other.count, buckets)
 
     @property
     def mean_s(self) -> float | None:

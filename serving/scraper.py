@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from configs.errors import ToolkitError
 from serving.counters import Metrics, total
@@ -22,7 +20,7 @@ from serving.engine import Engine
 EVERY_S = 1.0
 
 
-class Scraper(AbstractContextManager["Scraper"]):
+class Scraper:
     """Scrapes while the block runs; a scrape that fails is left out."""
 
     def __init__(self, endpoint: Endpoint, engine: Engine, path: Path) -> None:
@@ -35,12 +33,7 @@ class Scraper(AbstractContextManager["Scraper"]):
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5 * EVERY_S)
