@@ -15,6 +15,7 @@ bootstrap does not: over 40 to 400 pairs it covers it in 97-99 %, over five repe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +58,26 @@ class Level:
     ci95: tuple[float, float] | None
 
 
-def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns `before`, `after` and `repeat`: the requests that both arms answered, by id and
-    repeat."""
+def matched(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The requests that both arms answered, by id and repeat: `repeat`, and for each column a
+    `before COLUMN` and an `after COLUMN`."""
     keys = ["id", "repeat"]
-    left = before.loc[before["ok"], [*keys, column]].rename(columns={column: "before"})
-    right = after.loc[after["ok"], [*keys, column]].rename(columns={column: "after"})
-    return left.merge(right, on=keys).dropna()
+    left, right = (
+        arm.loc[arm["ok"], [*keys, *columns]].rename(columns={c: f"{side} {c}" for c in columns})
+        for side, arm in (("before", before), ("after", after))
+    )
+    return left.merge(right, on=keys)
+
+
+def values(match: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Columns `before`, `after` and `repeat` of what `matched` gave, where both are known."""
+    found = match[["repeat", f"before {column}", f"after {column}"]].dropna()
+    return found.set_axis(["repeat", "before", "after"], axis="columns")
+
+
+def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`values` of one column of the requests that both arms answered."""
+    return values(matched(before, after, [column]), column)
 
 
 def speedup(pairs: pd.DataFrame, q: float = 0.5) -> Speedup:

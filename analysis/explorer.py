@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis import metrics
+from analysis.thinning import thin
 from configs.schema import ARMS
 
 MOST_POINTS = 3_000
-SLOWEST_SHOWN = 300
-"""Of each arm, kept whatever else is left out: outliers are what one looks for."""
 SLOWEST_LISTED = 5
 COLUMNS = {
     "server": "server", "arm": "arm", "repeat": "repeat", "id": "request", "tenant": "tenant",
@@ -24,17 +23,11 @@ COLUMNS = {
 def points(frame: pd.DataFrame) -> dict[str, Any] | None:
     """Columns and rows of up to MOST_POINTS answered requests: the slowest of each arm, and others
     at equal distances in the order of sending. None where none was answered."""
-    good = frame[frame["ok"]].sort_values("sent_s")
+    good = frame.loc[frame["ok"], list(COLUMNS)].sort_values("sent_s")
     if good.empty:
         return None
-    chosen = good
-    if len(good) > MOST_POINTS:
-        slowest = good.sort_values("ttft_s").groupby("arm").tail(SLOWEST_SHOWN).index
-        others = good.index.difference(slowest, sort=False)
-        room = MOST_POINTS - len(slowest)
-        step = max(1, -(-len(others) // room))
-        chosen = good.loc[slowest.union(others[::step])]
-    table = chosen[list(COLUMNS)].astype(object).where(chosen[list(COLUMNS)].notna(), None)
+    chosen = thin(good, MOST_POINTS)
+    table = chosen.astype(object).where(chosen.notna(), None)
     return {
         "columns": list(COLUMNS.values()),
         "x": list(COLUMNS).index("sent_s"),
@@ -53,9 +46,10 @@ def as_script(value: Any) -> str:
 
 def slowest(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     """The requests of each server and arm with the longest TTFT: none is left out as an outlier."""
-    good = frame[frame["ok"]].assign(uncached_tokens=metrics.uncached(frame))
-    found = good.sort_values("ttft_s", ascending=False).groupby(["server", "arm"], sort=False)
-    rows: list[dict[Any, Any]] = found.head(SLOWEST_LISTED).to_dict("records")
+    groups = frame[frame["ok"]].groupby(["server", "arm"])["ttft_s"]
+    found = frame.loc[groups.nlargest(SLOWEST_LISTED).index.get_level_values(-1)]
+    found = found.assign(uncached_tokens=metrics.uncached(found))
+    rows: list[dict[Any, Any]] = found.to_dict("records")
     return sorted(rows, key=lambda r: (r["server"], ARMS.index(r["arm"]), -r["ttft_s"]))
 
 

@@ -19,12 +19,16 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis import metrics
+from analysis.thinning import evenly, thin
 
 COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
 MARKER = {"jit": "s", "auto": "^", "aot": "o"}
 SIZE = (7.2, 3.6)
 DPI = 130
 RASTER_FROM = 2_000
+"""Thousands of points are a picture within the drawing: each of them would weigh 100 bytes."""
+MOST_POINTS = 10_000
+"""Of one arm: more lie on top of each other."""
 NARROW = 100.0
 mpl.rcParams["svg.hashsalt"] = "aot"  # the same records give the same bytes
 
@@ -50,28 +54,32 @@ class _Plot:
 
 def _cdf(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
     values = np.sort(frame["ttft_s"].dropna())
-    share = np.arange(1, len(values) + 1) / len(values)
-    ax.step(values, share, where="post", label=arm, color=COLOR[arm], linewidth=2)
+    at = evenly(len(values), MOST_POINTS)
+    ax.step(
+        values[at], (at + 1) / len(values), where="post", label=arm, color=COLOR[arm], linewidth=2
+    )
 
 
 def _against_length(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
-    _scatter(ax, frame["prompt_tokens"], frame["ttft_s"], arm)
+    scatter(ax, frame, frame["prompt_tokens"], arm)
 
 
 def _against_uncached(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
-    _scatter(ax, metrics.uncached(frame), frame["ttft_s"], arm)
+    scatter(ax, frame, metrics.uncached(frame), arm)
 
 
 def _over_time(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
-    _scatter(ax, frame["sent_s"], frame["ttft_s"], arm)
+    scatter(ax, frame, frame["sent_s"], arm)
 
 
-def _scatter(ax: Axes, x: pd.Series, y: pd.Series, arm: str) -> None:
-    # Thousands of points are a picture within the drawing: each of them would weigh 100 bytes.
-    many = len(x) > RASTER_FROM
+def scatter(ax: Axes, frame: pd.DataFrame, x: pd.Series, arm: str, size: int = 22) -> None:
+    """TTFT of one arm's answered requests against `x`; of very many, as many as can be seen."""
+    shown = thin(frame, MOST_POINTS)
+    label = arm if len(shown) == len(frame) else f"{arm} ({len(shown):,} of {len(frame):,})"
     ax.scatter(
-        x, y, label=arm, s=22, alpha=0.8, color=COLOR[arm], marker=MARKER[arm], rasterized=many
-    )
+        x.loc[shown.index], shown["ttft_s"], label=label, s=size, alpha=0.8, color=COLOR[arm],
+        marker=MARKER[arm], rasterized=len(shown) > RASTER_FROM,
+    )  # fmt: skip
 
 
 PLOTS = (

@@ -32,7 +32,7 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     planned_ttft_s  first chunk with text − planned, open loop only: what a user waits whose request
                     the load generator sent late
     """
-    frame = records.copy()
+    frame = records.copy(deep=False)
     frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
     answered = frame["ok"]
     frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
@@ -42,6 +42,12 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
     return frame
+
+
+def of_server(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of one server; the frame itself where it has no others."""
+    mine = frame["server"] == name
+    return frame if mine.all() else frame[mine]
 
 
 def good(frame: pd.DataFrame, slo: Mapping[str, float | None]) -> pd.Series:
@@ -76,11 +82,11 @@ def inter_token_latencies(frame: pd.DataFrame, gaps_s: np.ndarray, rows: pd.Seri
 
 def spread(values: pd.Series | np.ndarray) -> dict[str, float | None]:
     """p50, p90, p99 and mean; linear interpolation; None for each when there is no value."""
-    clean = np.asarray(values)
-    clean = clean[~np.isnan(clean)]
+    given = np.asarray(values)
+    clean = given[~np.isnan(given)]  # a copy
     if not clean.size:
         return {**dict.fromkeys(QUANTILES), "mean": None}
-    found = np.quantile(clean, list(QUANTILES.values()))
+    found = np.quantile(clean, list(QUANTILES.values()), overwrite_input=True)
     named = {name: float(value) for name, value in zip(QUANTILES, found, strict=True)}
     return {**named, "mean": float(clean.mean(dtype=np.float64))}
 

@@ -27,7 +27,13 @@ def writing(path: Path) -> Iterator[Keep]:
             if not writers:
                 names = ["server", "arm", "tenant", "prefix", "error"]
                 writers.append(
-                    pq.ParquetWriter(partial, SCHEMA, compression="zstd", use_dictionary=names)
+                    pq.ParquetWriter(
+                        partial,
+                        SCHEMA,
+                        compression="zstd",
+                        use_dictionary=names,
+                        use_byte_stream_split=["chunk_s.list.element"],
+                    )
                 )
             return writers[0]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, compress
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from analysis import chunk_times
 from workloads.record import FORMAT, Record
 
-BATCH = 20_000
+BATCH_BYTES = 4_000_000
+"""Of a record file, read at once."""
 NUMBERS = (
     "planned_s", "sent_s", "first_token_s", "last_token_s", "prompt_tokens", "cached_tokens",
     "output_tokens", "status",
@@ -39,14 +42,14 @@ Keep = Callable[[pa.Table], None]
 """Is given all records, batch by batch, in SCHEMA."""
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """The shape that Record.to_line gives a record."""
 
     id: str
     arm: str
     repeat: int
     sent_s: float | None
-    chunk_s: list[float]
+    chunk_s: msgspec.Raw
     tenant: str | None = None
     prefix: str | None = None
     planned_s: float | None = None
@@ -86,23 +89,43 @@ class _Reader:
         self.foreign: list[str] = []
         self.clock_zero_s: float | None = None
 
-    def lines(self, path: Path) -> Iterator[Line]:
-        decode = msgspec.json.Decoder(Line).decode
-        with path.open("rb") as file:
-            for raw in file:
-                try:
-                    line = decode(raw)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    if self._header(raw, path.name):
-                        continue
-                    if self.foreign and self.foreign[-1].startswith(path.name):
-                        return
+    def batches(self, path: Path) -> Iterator[list[Line]]:
+        """The records of one file, in its order."""
+        decode = msgspec.json.Decoder(Line).decode_lines
+        for piece in _pieces(path):
+            try:
+                lines = decode(piece)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                lines = self._one_by_one(piece, path.name)
+            mine = [line for line in lines if (line.arm, line.repeat) == self._mine]
+            self.broken += len(lines) - len(mine)
+            yield mine
+            if self.foreign and self.foreign[-1].startswith(path.name):
+                return
+
+    def _one_by_one(self, piece: bytes, name: str) -> list[Line]:
+        """The records of a piece that has other lines, too."""
+        decode, found = msgspec.json.Decoder(Line).decode, []
+        for raw in piece.split(b"\n"):
+            try:
+                found.append(decode(raw))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if not self._header(raw, name):
+                    if self.foreign and self.foreign[-1].startswith(name):
+                        break
                     self.broken += 1
-                    continue
-                if (line.arm, line.repeat) == self._mine:
-                    yield line
-                else:
-                    self.broken += 1
+        return found
+
+    def chunks(self, batch: list[Line]) -> tuple[list[Line], np.ndarray, np.ndarray]:
+        """Those whose chunks have times, with all these times and how many each record has."""
+        texts = [bytes(line.chunk_s) for line in batch]
+        if (found := chunk_times.flat(texts)) is None:
+            whole = [chunk_times.flat([text]) is not None for text in texts]
+            batch, texts = list(compress(batch, whole)), list(compress(texts, whole))
+            self.broken += whole.count(False)
+            found = chunk_times.flat(texts)
+        assert found is not None  # each of them is
+        return batch, *found
 
     def _header(self, raw: bytes, name: str) -> bool:
         """Whether the line is a header of ours; one of another format is noted."""
@@ -120,20 +143,32 @@ class _Reader:
         return bool(named == FORMAT)
 
 
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file in pieces that end where a line ends."""
+    with path.open("rb") as file:
+        rest = b""
+        while read := file.read(BATCH_BYTES):
+            whole, newline, rest = (rest + read).rpartition(b"\n")
+            if newline:
+                yield whole
+        if rest:
+            yield rest
+
+
 def read(folder: Path, arm: str, repeat: int, server: str, keep: Keep | None = None) -> Records:
     """All record files of the phase whose folder of records this is."""
     reader = _Reader(arm, repeat)
-    lines = chain.from_iterable(reader.lines(p) for p in sorted(folder.glob("requests-*.jsonl")))
-    frames, gaps = [], []
-    while batch := list(islice(lines, BATCH)):
-        table, between, counts = _table(batch, server)
+    files = sorted(folder.glob("requests-*.jsonl"))
+    frames, gaps = [], bytearray()  # which grows without a copy
+    for batch in chain.from_iterable(reader.batches(path) for path in files):
+        table, between, counts = _table(*reader.chunks(batch), server)
         if keep is not None:
             keep(table)
         frames.append(table.drop_columns(["chunk_s"]).to_pandas().assign(gaps=counts))
-        gaps.append(between)
+        gaps += between.tobytes()
     frame = pd.concat(frames, ignore_index=True) if frames else empty()
-    gaps_s = np.concatenate(gaps) if gaps else np.array([], dtype=np.float32)
-    zero_s = reader.clock_zero_s
+    pa.default_memory_pool().release_unused()  # or what every batch took is kept for later ones
+    gaps_s, zero_s = np.frombuffer(gaps, np.float32), reader.clock_zero_s
     return Records(frame, gaps_s, reader.broken, reader.hashes, reader.foreign, zero_s)
 
 
@@ -144,21 +179,19 @@ def empty() -> pd.DataFrame:
     return frame.assign(gaps=np.array([], dtype=np.int64))
 
 
-def _table(batch: list[Line], server: str) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """The batch in SCHEMA; the gaps between chunks, in seconds; how many each record has."""
-    counts = np.fromiter((len(line.chunk_s) for line in batch), np.int64, len(batch))
+def _table(
+    lines: list[Line], times: np.ndarray, counts: np.ndarray, server: str
+) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """The records in SCHEMA; the gaps between chunks, in seconds; how many each record has."""
     ends = np.cumsum(counts)
-    times = np.fromiter(
-        chain.from_iterable(line.chunk_s for line in batch), np.float64, int(ends[-1])
-    )
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     columns = {
-        "server": pa.array([server] * len(batch), pa.string()),
+        "server": pa.array([server] * len(lines), pa.string()),
         "chunk_s": pa.ListArray.from_arrays(offsets, pa.array(times)),
     }
     for field in SCHEMA:
         if field.name not in columns:
-            values = [getattr(line, field.name) for line in batch]
+            values = list(map(attrgetter(field.name), lines))
             columns[field.name] = pa.array(values, field.type)
     within = np.ones(max(len(times) - 1, 0), dtype=bool)
     between = ends[(ends > 0) & (ends < len(times))] - 1  # from one request to the next

@@ -78,7 +78,7 @@ def evaluate(folder: Path, keep: Keep | None = None) -> Evaluation:
     Raises UsageError when it is no run directory.
     """
     run = load(folder, keep)
-    records = [s.records for s in run.servers if len(s.records)]
+    records = [p.records for s in run.servers for p in s.phases if len(p.records)]
     frame = metrics.derive(pd.concat(records, ignore_index=True) if records else empty())
     frame["measured"] = True
     for server in run.servers:
@@ -96,7 +96,7 @@ def evaluate(folder: Path, keep: Keep | None = None) -> Evaluation:
 
 def _part(server: ServerRun, frame: pd.DataFrame, summary: dict[str, Any], alone: bool) -> Part:
     numbers = summary["servers"][server.name]
-    findings = judge(server, frame[frame["server"] == server.name], numbers)
+    findings = judge(server, metrics.of_server(frame, server.name), numbers)
     if not alone:
         findings = [replace(f, detail=f"{server.name}: {f.detail}") for f in findings]
     return Part(server, numbers, findings, headlines.of_server(numbers, findings))

@@ -26,12 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import distance, losses, metrics, oracle, prefill, server_times
-from analysis.compare import pair, speedup
+from analysis import comparison, distance, losses, metrics, oracle, prefill, server_times
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
-from analysis.verdict import judge
-from configs.schema import ARMS
 from serving.counters import sum_up
 
 FORMAT = "aot-summary/2"
@@ -44,7 +41,7 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
             "engine": server.engine.name,
             "version": server.version or None,
             "model": server.facts["model"],
-            **of_server(server, frame[frame["server"] == server.name]),
+            **of_server(server, metrics.of_server(frame, server.name)),
         }
         for server in run.servers
     }
@@ -55,7 +52,7 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
         "schedule_sha256": run.schedule_sha256,
         **{key: only[key] for key in ("arms", "comparison", "prefill") if key in only},
         "servers": servers,
-        "between_servers": between_servers([s.name for s in run.servers], frame),
+        "between_servers": comparison.between_servers([s.name for s in run.servers], frame),
     }
 
 
@@ -63,32 +60,7 @@ def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
     """arms and comparison of one server; `frame` has its records only."""
     arms = {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms}
     timed = frame[frame["measured"]]
-    return {"arms": arms, "comparison": _comparison(timed), "prefill": prefill.fit(timed)}
-
-
-def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The median TTFT of the first server over that of each other one, per arm, paired by request.
-
-    Empty for a run of one server.
-    """
-    found = []
-    for name in names[1:]:
-        for arm in ARMS:
-            rows = frame[frame["measured"] & (frame["arm"] == arm)]
-            one, other = (rows[rows["server"] == n] for n in (names[0], name))
-            faster = speedup(pair(one, other, "ttft_s"))
-            if faster.pairs:
-                found.append(
-                    {
-                        "arm": arm,
-                        "servers": [names[0], name],
-                        "paired_ttft_p50_s": [faster.before, faster.after],
-                        "ttft_p50_ratio": faster.ratio,
-                        "ttft_p50_ratio_ci95": faster.ci95,
-                        "pairs": faster.pairs,
-                    }
-                )
-    return found
+    return {"arms": arms, "comparison": comparison.of_arms(timed), "prefill": prefill.fit(timed)}
 
 
 def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
@@ -96,7 +68,8 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     ok = int(frame["ok"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
     timed = frame[frame["measured"]]
-    gaps_s = np.concatenate([p.gaps_s for p in phases])
+    gaps = [p.gaps_s for p in phases]
+    gaps_s = np.concatenate(gaps) if len(gaps) > 1 else gaps[0]
     return {
         "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
         "errors": frame["error"].dropna().value_counts().to_dict(),
@@ -239,61 +212,3 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
         for key, tokens in found.as_json().items():
             total[key] = total.get(key, 0) + tokens
     return total or None
-
-
-COMPARED = (("jit", "aot"), ("jit", "auto"), ("auto", "aot"))
-
-
-def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
-    ratios = [
-        ratio
-        for before, after in COMPARED
-        for column in ("ttft_s", "tpot_s", "e2e_s")
-        for ratio in _ratios(frame, before, after, column)
-    ]
-    at = {(r["before"], r["after"], r["metric"], r["quantile"]): r for r in ratios}
-
-    def short(name: str, arm: str, column: str) -> dict[str, Any]:
-        found = at.get(("jit", arm, column, "p50"), {})
-        return {name: found.get("ratio"), f"{name}_ci95": found.get("ci95")}
-
-    ttft = at.get(("jit", "aot", "ttft_s", "p50"), {})
-    return {
-        **short("ttft_p50_speedup", "aot", "ttft_s"),
-        **short("e2e_p50_speedup", "aot", "e2e_s"),
-        **short("auto_ttft_p50_speedup", "auto", "ttft_s"),
-        "paired_ttft_p50_s": {
-            "jit": ttft.get("before_value"),
-            "aot": ttft.get("after_value"),
-        },
-        "pairs": ttft.get("pairs", 0),
-        "verdict": ttft.get("verdict"),
-        "verdict_words": ttft.get("verdict_words"),
-        "ratios": ratios,
-    }
-
-
-def _ratios(frame: pd.DataFrame, before: str, after: str, column: str) -> list[dict[str, Any]]:
-    pairs = pair(frame[frame["arm"] == before], frame[frame["arm"] == after], column)
-    found = []
-    for name, q in metrics.QUANTILES.items() if len(pairs) else ():
-        faster = speedup(pairs, q)
-        verdict = judge(faster)
-        found.append(
-            {
-                "before": before,
-                "after": after,
-                "metric": column,
-                "quantile": name,
-                "before_value": faster.before,
-                "after_value": faster.after,
-                "ratio": faster.ratio,
-                "ci95": faster.ci95,
-                "pairs": faster.pairs,
-                "repeats": faster.repeats,
-                "verdict": verdict.kind if faster.ci95 else None,
-                "verdict_words": verdict.words if faster.ci95 else "too few pairs to tell",
-                "repeats_needed": verdict.repeats_needed,
-            }
-        )
-    return found

@@ -8,8 +8,19 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from analysis.figures import COLOR, MARKER, RASTER_FROM, Figure, dress, save
+from analysis import metrics
+from analysis.figures import (
+    COLOR,
+    MARKER,
+    MOST_POINTS,
+    RASTER_FROM,
+    Figure,
+    dress,
+    save,
+    scatter,
+)
 from analysis.runs import ServerRun
+from analysis.thinning import evenly
 
 WINDOW = 10
 """Requests of the running median in the cold → warm curve."""
@@ -25,7 +36,7 @@ def draw_all(
 ) -> Iterator[Figure]:
     """Both figures of every server that has data for them."""
     for server in servers:
-        rows = frame[frame["server"] == server.name]
+        rows = metrics.of_server(frame, server.name)
         stem = f"_{server.name}" if len(servers) > 1 else ""
         for draw in (cold_to_warm, both_sides):
             if (made := draw(server, rows, stem, folder, exports)) is not None:
@@ -47,9 +58,7 @@ def both_sides(
     good = frame[frame["ok"]]
     for arm in server.arms:
         rows = good[good["arm"] == arm]
-        axes[0].scatter(rows["sent_s"], rows["ttft_s"], s=14, alpha=0.8, label=arm,
-                        color=COLOR[arm], marker=MARKER[arm],
-                        rasterized=len(rows) > RASTER_FROM)  # fmt: skip
+        scatter(axes[0], rows, rows["sent_s"], arm, size=14)
     dress(axes[0], "Clients and server on one clock", "", "TTFT, s", log_y=True)
     for ax, (name, label) in zip(axes[1:], panels, strict=True):
         for arm, seen in gauges:
@@ -81,10 +90,12 @@ def cold_to_warm(
         rows = good[good["arm"] == arm].sort_values("place")
         # Over repeats the same place is the same request: one point for each.
         middle = rows.groupby("place")["ttft_s"].median()
+        running = middle.rolling(window, min_periods=1).median()
+        at = evenly(len(middle), MOST_POINTS)
+        middle, running = middle.iloc[at], running.iloc[at]
         ax.scatter(middle.index, middle, s=12, alpha=0.5, color=COLOR[arm], marker=MARKER[arm],
                    rasterized=len(middle) > RASTER_FROM)  # fmt: skip
-        running = middle.rolling(window, min_periods=1).median()
-        ax.plot(middle.index, running, color=COLOR[arm], linewidth=1.8, label=arm)
+        ax.plot(running.index, running, color=COLOR[arm], linewidth=1.8, label=arm)
     dress(ax, "From cold to warm", "place in the schedule", "TTFT, s (log scale)", log_y=True)
     about = Figure(
         f"cold_to_warm{stem}.svg", "From cold to warm",

@@ -29,11 +29,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("size", [1, 7, 100, 200, 300, 400, 600, 10_000])
 def test_batches_do_not_show(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(records, "BATCH", size)
+    monkeypatch.setattr(records, "BATCH_BYTES", size)
     path = tmp_path / "records.parquet"
     with record_store.writing(path) as keep:
         found = records.read(folder, "aot", 1, "s", keep)
