@@ -117,13 +117,16 @@ def hit_ratios(summary: dict[str, Any]) -> Iterator[Finding]:
     apart, alone = [], []
     for arm, numbers in summary["arms"].items():
         cache = numbers["cache"]
-        three = [cache[f"{k}_hit_ratio"] for k in ("client", "server", "expected")]
+        # Which replica a request meets is the router's choice: one cache for all is the bound then.
+        sources = ("client", "server") if numbers["routing"] else ("client", "server", "expected")
+        three = [cache[f"{k}_hit_ratio"] for k in sources]
         known = [r for r in three if r is not None]
         if len(known) < 2:
             alone.append(arm)
         elif max(known) - min(known) > RATIO_TOLERANCE:
             shown = ["not reported" if r is None else f"{r:.4f}" for r in three]
-            apart.append(f"{arm}: client {shown[0]}, server {shown[1]}, expected {shown[2]}")
+            pairs = zip(sources, shown, strict=True)
+            apart.append(f"{arm}: " + ", ".join(f"{source} {ratio}" for source, ratio in pairs))
     if apart:
         yield Finding("warning", check, "; ".join(apart))
     if alone:
@@ -139,8 +142,11 @@ def capacity(run: ServerRun) -> Iterator[Finding]:
     if run.tokens is None or facts is None or not facts.block_tokens or not facts.capacity_tokens:
         return
     working_set = oracle.distinct_tokens(run.tokens.values(), facts.block_tokens)
-    detail = f"working set {working_set:,} tokens, capacity {facts.capacity_tokens:,} tokens"
-    if working_set > facts.capacity_tokens:
+    replicas = max(len(p.replicas) for p in run.phases)
+    capacity_tokens = facts.capacity_tokens * max(replicas, 1)
+    detail = f"working set {working_set:,} tokens, capacity {capacity_tokens:,} tokens"
+    detail += f" over {replicas} replicas" if replicas else ""
+    if working_set > capacity_tokens:
         detail += "; expected hits are an upper bound, because eviction is not modelled"
         yield Finding("warning", check, detail)
     else:

@@ -14,12 +14,22 @@ import pyarrow.parquet as pq
 
 from analysis import records
 from analysis.records import Keep
-from serving.counters import CacheCounters, CacheFacts, Metrics, parse
+from serving.counters import CacheCounters, CacheFacts, Metrics, parse, sum_up
 from serving.engine import Engine
-from serving.histograms import Histogram, between
+from serving.histograms import Histogram, between, together
 
 MIN_LOAD_WALL_S = 2.0
 """Below this, the start of the load generator would be all that its CPU share shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine behind a router. `counters` and `requests` (answered, by its own count) are None
+    where it was not scraped; `alive`: at the end of the replay, None where that is not known."""
+
+    counters: CacheCounters | None
+    requests: float | None
+    alive: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,8 @@ class Phase:
     """What the server said during the replay: at_s on the replay's clock, and Engine.gauges."""
     floor: pd.DataFrame | None
     """Records of workloads/floor.py; None where it was not measured."""
+    replicas: list[Replica]
+    """Behind a router; empty where there is none."""
     tokens: dict[str, list[int]] | None
     """Of prompts with the server's own answers in them; None where there are none."""
 
@@ -76,10 +88,9 @@ def read_phase(
     if not folder.is_dir():
         return None
     found = records.read(folder / "records", arm, repeat, server, keep)
-    before, after = _metrics(folder / "metrics-before.txt"), _metrics(folder / "metrics-after.txt")
-    counters = None
-    if before and after:
-        counters = engine.counters(after) - engine.counters(before)
+    alive = (_object(folder / "replicas.json") or {}).get("alive")
+    numbers = range(len(alive)) if isinstance(alive, list) else (None,)
+    pages = [_pages(folder, number, engine) for number in numbers]
     return Phase(
         name=folder.name,
         arm=arm,
@@ -90,18 +101,45 @@ def read_phase(
         broken_lines=found.broken_lines,
         foreign=found.foreign,
         facts=_facts(read_json(folder / "facts.json")),
-        counters=counters,
+        counters=_sum([counters for counters, _ in pages]),
         proof=_object(folder / "proof.json"),
         warmed=_warmed(read_json(folder / "warm.json")),
         schedule_hashes=found.schedule_hashes,
         command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
-        stages=between(before, after, engine.stages) if before and after else {},
+        stages=together([stages for _, stages in pages]),
+        replicas=[
+            Replica(counters, stages["e2e"].count if "e2e" in stages else None, bool(up))
+            for (counters, stages), up in zip(pages, alive or (), strict=bool(alive))
+        ],
         gauges=_gauges(folder / "server.jsonl", found.clock_zero_s),
         floor=_floor(folder / "floor" / "records", arm, repeat, server),
         tokens=read_tokens(folder / "tokens.parquet"),
     )
+
+
+def metrics_file(stem: str, replica: int | None) -> str:
+    """The name of a snapshot of /metrics: of the server, or of one of its replicas."""
+    return f"{stem}.txt" if replica is None else f"{stem}-{replica}.txt"
+
+
+def _pages(
+    folder: Path, replica: int | None, engine: Engine
+) -> tuple[CacheCounters | None, dict[str, Histogram]]:
+    """What changed over the replay, by the snapshots before and after it."""
+    names = (metrics_file(f"metrics-{when}", replica) for when in ("before", "after"))
+    before, after = (_metrics(folder / name) for name in names)
+    if not before or not after:
+        return None, {}
+    counters = engine.counters(after) - engine.counters(before)
+    return counters, between(before, after, engine.stages)
+
+
+def _sum(found: list[CacheCounters | None]) -> CacheCounters | None:
+    """All replicas together; None where one of them is unknown."""
+    known = [counters for counters in found if counters is not None]
+    return sum_up(known) if len(known) == len(found) else None
 
 
 def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
@@ -117,7 +155,17 @@ def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
     if clock_zero_s is None or not rows:
         return pd.DataFrame({"at_s": []})
     frame = pd.DataFrame(rows)
+    if "replica" in frame:
+        frame = _over_replicas(frame)
     return frame.assign(at_s=frame.pop("monotonic_s") - clock_zero_s)
+
+
+def _over_replicas(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each round of scrapes: sums, and of a share the mean."""
+    first = frame["replica"].min()
+    rounds = (frame.pop("replica") == first).cumsum()
+    how = {c: "mean" if c in ("kv_usage", "monotonic_s") else "sum" for c in frame}
+    return frame.groupby(rounds).agg(how).reset_index(drop=True)
 
 
 def _floor(folder: Path, arm: str, repeat: int, server: str) -> pd.DataFrame | None:

@@ -132,7 +132,7 @@ LOSS_NAMES = (
     ("salts", "known under another salt only"),
     ("rounding", "behind the last full block"),
     ("concurrency", "sent while the same beginning was being prefilled"),
-    ("eviction", "evicted, or not kept by the engine"),
+    ("eviction", "evicted, not kept by the engine, or on another replica"),
 )
 
 

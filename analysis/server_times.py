@@ -11,15 +11,13 @@ gauges.NAME (preemptions, evicted_tokens)   the change over the replay
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.phases import Phase
-from serving.histograms import Histogram
+from serving.histograms import Histogram, together
 
 LEVELS = ("running", "waiting", "kv_usage")
 COUNTERS = ("preemptions", "evicted_tokens")
@@ -27,7 +25,7 @@ COUNTERS = ("preemptions", "evicted_tokens")
 
 def of_arm(phases: Sequence[Phase], frame: pd.DataFrame) -> dict[str, Any] | None:
     """All phases of one arm together; `frame` has its records. None: it told nothing."""
-    stages = _together([p.stages for p in phases])
+    stages = together([p.stages for p in phases])
     gauges = _gauges([p.gauges for p in phases])
     if not stages and not gauges:
         return None
@@ -46,12 +44,6 @@ def of_arm(phases: Sequence[Phase], frame: pd.DataFrame) -> dict[str, Any] | Non
         "overhead_e2e_s": _overhead(stages.get("e2e"), good["e2e_s"], len(frame)),
         "gauges": gauges,
     }
-
-
-def _together(found: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
-    """The sums over phases, of stages that all of them have."""
-    names = [n for n in (found[0] if found else ()) if all(n in one for one in found)]
-    return {name: reduce(add, [one[name] for one in found]) for name in names}
 
 
 def _overhead(server: Histogram | None, clients_s: pd.Series, sent: int) -> float | None:

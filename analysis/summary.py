@@ -8,6 +8,7 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
                 cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
+arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/replicas.py
 arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   analysis/distance.py; aot only
 arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/server_times.py
 prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/prefill.py
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import comparison, distance, losses, metrics, oracle, prefill, server_times
+from analysis import comparison, distance, losses, metrics, oracle, prefill, replicas, server_times
 from analysis.phases import Phase
 from analysis.runs import Run, ServerRun
 from serving.counters import sum_up
@@ -68,6 +69,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     ok = int(frame["ok"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
     timed = frame[frame["measured"]]
+    static = static_blocks(run, phases)
     gaps = [p.gaps_s for p in phases]
     gaps_s = np.concatenate(gaps) if len(gaps) > 1 else gaps[0]
     return {
@@ -80,7 +82,8 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "e2e_s": metrics.spread(timed["e2e_s"]),
         "throughput": _throughput(frame),
         "goodput": _goodput(run, frame, timed),
-        "by_hit": prefill.split(timed, static_blocks(run, phases)),
+        "by_hit": prefill.split(timed, static),
+        "routing": replicas.of_arm(phases, frame, static),
         "cache": _cache(run, phases, frame),
         "floor": distance.from_floor(phases),
         "server": server_times.of_arm(phases, frame),

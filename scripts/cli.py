@@ -18,7 +18,7 @@ from configs.errors import ToolkitError, UsageError
 from scripts.cli_ask import ask
 from scripts.cli_compare import compare, gate, history
 from scripts.cli_cost import cost
-from scripts.cli_install import engine_app, model_app
+from scripts.cli_install import engine_app, model_app, router_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
@@ -44,6 +44,7 @@ app = typer.Typer(
     130 interrupted.""",
 )
 app.add_typer(engine_app, name="engine")
+app.add_typer(router_app, name="router")
 app.add_typer(model_app, name="model")
 app.command("compile")(compile_command)
 app.command()(schedule)
@@ -97,7 +98,7 @@ def serve(
 
     launcher = launch.prepare(server)
     if dry_run:
-        say(launcher.plan(arm_named(arm)).as_shell())
+        say(launcher.plans(arm_named(arm)).as_shell())
         return
     log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
     with launcher.up(arm_named(arm), log) as up:
@@ -114,8 +115,9 @@ def serve(
         )
         if arm == "aot":
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD --url {url}")
-        code = up.wait()
-    raise ToolkitError(f"{launcher.engine.name} ended by itself with exit code {code}; see {log}")
+        ended = up.wait()
+        code = ended.wait()
+    raise ToolkitError(f"a process of {server} ended by itself with exit code {code}: {ended.log}")
 
 
 @app.command()

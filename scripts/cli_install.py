@@ -7,23 +7,45 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from configs.load import model_recipe, recipe_names
 from configs.places import models_dir
+from configs.recipes import engine_recipe, model_recipe, recipe_names, router_recipe
 from scripts.terminal import out, say, status
 from serving import environments, models
 
 engine_app = typer.Typer(no_args_is_help=True, help="Engine environments (.engines/NAME).")
+router_app = typer.Typer(no_args_is_help=True, help="Routers for replicas (.engines/NAME).")
 model_app = typer.Typer(no_args_is_help=True, help="Model weights (.models/NAME).")
+
+
+def _list(folder: str, noun: str) -> None:
+    table = Table(noun, "state", "versions", box=None)
+    for name in recipe_names(folder):
+        found = environments.inspect(name)
+        table.add_row(name, found.state, ", ".join(f"{k} {v}" for k, v in found.versions.items()))
+    out.print(table)
 
 
 @engine_app.command("list")
 def engine_list() -> None:
     """Recipes in configs/engines/ and what is installed of them."""
-    table = Table("engine", "state", "versions", box=None)
-    for name in recipe_names("engines"):
-        found = environments.inspect(name)
-        table.add_row(name, found.state, ", ".join(f"{k} {v}" for k, v in found.versions.items()))
-    out.print(table)
+    _list("engines", "engine")
+
+
+@router_app.command("list")
+def router_list() -> None:
+    """Recipes in configs/routers/ and what is installed of them."""
+    _list("routers", "router")
+
+
+@router_app.command("install")
+def router_install(
+    name: Annotated[str, typer.Argument(help="recipe name, see: aot router list")],
+) -> None:
+    """Make the virtual environment of a router from its pinned recipe."""
+    router_recipe(name)
+    with status(f"router {name}") as line:
+        made = environments.install(name, line)
+    say(f"{name}: installed in {made.folder}")
 
 
 @engine_app.command("install")
@@ -35,6 +57,7 @@ def engine_install(
     ] = None,
 ) -> None:
     """Make the virtual environment of an engine from its pinned recipe."""
+    engine_recipe(name)
     with status(f"engine {name}") as line:
         made = environments.install(name, line, python)
     say(f"{name}: installed in {made.folder}")

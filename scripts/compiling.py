@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import EndpointError, UsageError
-from configs.load import recipe_names
+from configs.recipes import recipe_names
 from serving import block_hashes, engines, models
 from serving.endpoint import Endpoint
 from serving.engine import Engine

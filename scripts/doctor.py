@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.pdf import browser
-from configs.load import engine_recipe, recipe_names
 from configs.places import home, models_dir
+from configs.recipes import engine_recipe, recipe_names
 from serving import environments
 from serving.engine import CPU_BF16_FLAGS
 from serving.machine import Machine, this_machine

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import ConfigError, UsageError
-from configs.load import engine_recipe, load_server
+from configs.load import load_server
+from configs.recipe import EngineRecipe
+from configs.recipes import engine_recipe
 from configs.schema import Arm
-from configs.server import EngineRecipe, RemoteConfig, ServerConfig
+from configs.server import RemoteConfig, ServerConfig
 from scripts import manifest
 from scripts.target import Target, Up
 from scripts.terminal import note, status
 from serving import engines, environments, models
+from serving.deployment import Deployment, Plans, deployed
 from serving.endpoint import Endpoint
 from serving.engine import Engine, LaunchPlan, Site
 from serving.environments import Environment
 from serving.machine import this_machine
-from serving.server import Server, free_port, running
+from serving.routers import ROUTERS, Place, worker_args
+from serving.server import free_port
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +40,53 @@ class Launcher:
     model: str
     device: Literal["cpu", "cuda"]
     recipe: EngineRecipe | None
+    router: Environment | None = None
+    """Where the router is installed; None without one."""
 
-    def plan(self, arm: Arm) -> LaunchPlan:
-        """The command for `arm`, with a port that is free now."""
+    def plans(self, arm: Arm) -> Plans:
+        """The commands for `arm`, with ports that are free now."""
+        config, front = self.config, self.config.front
+        if front is None:
+            return Plans((self._plan(config, arm, config.port or free_port(config.host), {}),))
+        assert self.router is not None
+        # Only the router is seen from outside.
+        inside = config.model_copy(update={"host": LOOPBACK})
+        engines_ = tuple(
+            self._plan(inside, arm, free_port(LOOPBACK), self._share(n))
+            for n in range(config.replicas)
+        )
+        router = ROUTERS[front.name]
+        port = config.port or free_port(config.host)
+        place = Place(config.host, port, free_port(LOOPBACK), config.name_in_api)
+        urls = [plan.base_url for plan in engines_]
+        return Plans(engines_, (router, router.plan(front, self.router.bin_dir, urls, place)))
+
+    def _plan(self, config: ServerConfig, arm: Arm, port: int, share: dict[str, str]) -> LaunchPlan:
+        recipe = self.recipe
         site = Site(
             bin_dir=self.environment.bin_dir,
             model=self.model,
-            port=self.config.port or free_port(self.config.host),
+            port=port,
             device=self.device,
             cpu_flags=this_machine().cpu_flags,
-            serve_args=tuple(self.recipe.serve_args) if self.recipe else (),
-            env=self.recipe.env if self.recipe else {},
+            serve_args=(
+                *(recipe.serve_args if recipe else ()),
+                *worker_args(config.front, config.engine),
+            ),
+            env={**(recipe.env if recipe else {}), **share},
         )
-        return self.engine.plan(self.config, arm, site)
+        return self.engine.plan(config, arm, site)
+
+    def _share(self, replica: int) -> dict[str, str]:
+        """What keeps a replica to its own cards, or its own cores where there are enough."""
+        if self.device == "cuda":
+            cards = self.config.gpus or 1
+            own = range(replica * cards, (replica + 1) * cards)
+            return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+        cores = this_machine().cores // self.config.replicas
+        if not cores:
+            return {}
+        return {self.engine.cores_variable: f"{replica * cores}-{(replica + 1) * cores - 1}"}
 
     remote = False
 
@@ -72,7 +112,8 @@ class Launcher:
 
     @property
     def versions(self) -> dict[str, str]:
-        return self.environment.versions
+        router = self.router.versions if self.router else {}
+        return {**router, **self.environment.versions}
 
     def resolved(self) -> dict[str, Any]:
         return manifest.without_secrets(self.config.model_dump(mode="json"))
@@ -80,24 +121,33 @@ class Launcher:
     @contextmanager
     def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
         """`up`, as an experiment needs it."""
-        with self.up(arm, log) as server:
-            command = server.plan.as_shell()
-            yield Up(self.endpoint(server.plan), command, lambda: server.alive)
+        with self.up(arm, log) as up:
+            command = up.plans.as_shell()
+            yield Up(self.endpoint(up), command, lambda: up.alive, lambda: up.replicas_alive)
 
     @contextmanager
-    def up(self, arm: Arm, log: Path) -> Iterator[Server]:
+    def up(self, arm: Arm, log: Path) -> Iterator[Deployment]:
         """The server, healthy, for as long as the block runs."""
-        plan = self.plan(arm)
-        timeout_s = self.config.startup_timeout_s
+        plans, timeout_s = self.plans(arm), self.config.startup_timeout_s
+        front, name = self.config.front, f"{self.engine.name} ({arm})"
+        if front:
+            name = f"{self.config.replicas} × {name} behind {front.name} ({front.policy})"
         with ExitStack() as stack:
-            with status(f"starting {self.engine.name} ({arm})") as line:
-                server = stack.enter_context(running(plan, self.engine, log, timeout_s, line))
-            name = f"{self.engine.name} ({arm})"
-            note(f"{name} healthy after {server.started_s:.0f} s: {plan.base_url}")
-            yield server
+            with status(f"starting {name}") as line:
+                up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
+            note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
+            yield up
 
-    def endpoint(self, plan: LaunchPlan) -> Endpoint:
-        return Endpoint(plan.base_url, plan.served_name, self.config.api_key_env)
+    def endpoint(self, up: Deployment) -> Endpoint:
+        plan, front = up.plan, self.config.front
+        return Endpoint(
+            plan.base_url,
+            plan.served_name,
+            self.config.api_key_env,
+            replicas=up.replica_urls,
+            keeps_owners=bool(front and front.keeps_owners),
+            key_header=ROUTERS[front.name].key_header if front else None,
+        )
 
 
 def prepare(path: Path) -> Launcher:
@@ -138,9 +188,20 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
     device: Literal["cpu", "cuda"] = (
         recipe.device if recipe else ("cuda" if this_machine().gpus else "cpu")
     )
-    launcher = Launcher(path, config, engine, environment, model, device, recipe)
-    launcher.plan("auto")  # refuses settings that the engine cannot serve, before anything starts
+    router = environments.require(config.front.recipe) if config.front else None
+    launcher = Launcher(path, config, engine, environment, model, device, recipe, router)
+    launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
+    _check_cards(config, device)
     return launcher
+
+
+def _check_cards(config: ServerConfig, device: str) -> None:
+    needed, found = config.replicas * (config.gpus or 1), len(this_machine().gpus)
+    if device == "cuda" and needed > max(found, 1):
+        raise UsageError(
+            f"replicas: {config.replicas} with {config.gpus or 1} card(s) each need {needed}, and "
+            f"this machine has {found}"
+        )
 
 
 def check_reset(path: Path, target: Target) -> None:

@@ -16,6 +16,7 @@ from configs.schema import Arm
 from scripts import manifest, plan
 from scripts.compiling import compile_schedule
 from scripts.phase import Phase
+from scripts.target import Up
 from scripts.terminal import status
 from serving import engines, warm
 from serving.endpoint import Endpoint
@@ -60,7 +61,8 @@ def load_into(
         plan.write_compiled(compiled, folder, SERVER)
         phase.warm(endpoint, engine, schedule, compiled)
     _register(phase, endpoint)
-    phase.replay(endpoint, engine, schedule, lambda: True, endpoint.tokenize, fleet=fleet)
+    up = Up(endpoint, None, lambda: True)
+    phase.replay(up, engine, schedule, endpoint.tokenize, fleet=fleet)
 
 
 def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:

@@ -6,17 +6,19 @@ done.json is written last, so what was interrupted is known, kept, and measured 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.phases import metrics_file
 from analysis.runs import phase_name
 from configs.errors import ToolkitError
 from configs.salts import Salts
 from configs.schema import Arm
 from scripts import plan
+from scripts.target import Up
 from scripts.terminal import bar, note, status
 from serving import warm
 from serving.endpoint import Endpoint
@@ -83,18 +85,19 @@ class Phase:
 
     def replay(
         self,
-        endpoint: Endpoint,
+        up: Up,
         engine: Engine,
         schedule: Schedule,
-        alive: Callable[[], bool],
         encode: plan.Encode,
         salts: Salts | None = None,
         fleet: replay.Fleet = LOCAL,
     ) -> None:
         """Replay between two snapshots of the counters, and mark the phase as done.
 
-        Raises ToolkitError when the load generator failed, or the server died under it.
+        Raises ToolkitError when the load generator failed, or the server died under it. Of
+        replicas one may die: what it had under way are failed requests, which the report counts.
         """
+        endpoint = up.endpoint
         job = replay.Replay(
             schedule=self.run_folder / "schedule.jsonl",
             base_url=endpoint.base_url,
@@ -106,16 +109,19 @@ class Phase:
             api_key_env=endpoint.api_key_env,
             salts=salts,
             fleet=fleet,
+            key_header=endpoint.key_header,
         )
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
-        self._snapshot(endpoint, "metrics-before.txt")
+        self._snapshot(endpoint, "metrics-before")
         title = f"replaying {self.arm} (repeat {self.repeat}{self._on()})"
         scraper = Scraper(endpoint, engine, self.folder / "server.jsonl")
         with scraper, bar(title, len(schedule.requests)) as progress:
             replay.run(job, progress)
-        if not alive():
+        if not up.alive():
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
-        self._snapshot(endpoint, "metrics-after.txt")
+        if endpoint.replicas:
+            self.write("replicas.json", {"alive": up.replicas_alive()})
+        self._snapshot(endpoint, "metrics-after")
         self._count_answered(schedule, encode)
         if self.arm == "aot":
             self._floor(job, schedule)
@@ -152,8 +158,10 @@ class Phase:
     def write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
-    def _snapshot(self, endpoint: Endpoint, name: str) -> None:
-        """Keep the /metrics page as it is; nothing where the server has none."""
-        text = endpoint.metrics_text()
-        if text is not None:
-            (self.folder / name).write_text(text, encoding="utf-8")
+    def _snapshot(self, endpoint: Endpoint, stem: str) -> None:
+        """Keep the /metrics page as it is, of every replica; nothing where there is none."""
+        for number, one in enumerate(endpoint.each()):
+            name = metrics_file(stem, number if endpoint.replicas else None)
+            text = one.metrics_text()
+            if text is not None:
+                (self.folder / name).write_text(text, encoding="utf-8")

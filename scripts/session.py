@@ -63,7 +63,7 @@ class Session:
             compiled = self._compile(target, up.endpoint, traffic)
             phase.warm(up.endpoint, target.engine, traffic.schedule, compiled, salts)
         encode = self._encoder(target, up.endpoint)
-        phase.replay(up.endpoint, target.engine, traffic.schedule, up.alive, encode, salts)
+        phase.replay(up, target.engine, traffic.schedule, encode, salts)
 
     def _prove(
         self,
@@ -84,7 +84,7 @@ class Session:
         wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts)
         with status(f"proving the cache state for {phase.name}"):
             nonce = f"{secrets.token_hex(6)} {traffic.run_folder.name} {phase.name}"
-            found = proof.prove(endpoint, target.engine, wanted, nonce)
+            found = proof.prove_each(endpoint, target.engine, wanted, nonce)
             # The expectation knows what proving left in the cache.
             left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary, ())}
         phase.write("proof.json", {**found.as_json(), **left})
@@ -142,11 +142,13 @@ class Session:
     def _reset(self, up: Up, target: Target) -> str:
         reset = target.engine.reset
         path = reset.path if reset else ""
-        status_code, body = up.endpoint.post(path)
-        words = " ".join(body.split())[:200]
-        if (why := target.engine.reset_refusal(status_code, body)) is not None:
-            raise CacheStateError(
-                f"POST {path} did not empty the cache of {target.name}: HTTP {status_code} "
-                f"{words!r}: {why}"
-            )
+        words = ""
+        for engine in up.endpoint.each():
+            status_code, body = engine.post(path)
+            words = " ".join(body.split())[:200]
+            if (why := target.engine.reset_refusal(status_code, body)) is not None:
+                raise CacheStateError(
+                    f"POST {path} did not empty the cache of {target.name}: HTTP {status_code} "
+                    f"{words!r}: {why}"
+                )
         return f"POST {path}: {words}"

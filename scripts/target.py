@@ -20,6 +20,9 @@ class Up:
     endpoint: Endpoint
     command: str | None
     alive: Callable[[], bool]
+    """Whether it can still answer anything."""
+    replicas_alive: Callable[[], list[bool]] = list
+    """Replica by replica; empty where that is not known."""
 
 
 class Target(Protocol):

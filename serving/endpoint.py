@@ -15,6 +15,7 @@ import openai
 import requests
 
 from configs.errors import EndpointError, UsageError
+from configs.routing import routing_key
 from configs.server import LOOPBACK_HOSTS
 from serving.counters import Metrics, parse
 from serving.engine import Engine, Page
@@ -51,6 +52,18 @@ class Endpoint:
     base_url: str
     model: str
     api_key_env: str | None = None
+    replicas: tuple[str, ...] = ()
+    """Behind a router: the base URLs of the engines, which are asked for all but completions."""
+    keeps_owners: bool = False
+    """Whether the router sends requests with one static prefix to one replica."""
+    key_header: str | None = None
+    """Header in which a router looks for the key of a request's static prefix."""
+
+    def each(self) -> list[Endpoint]:
+        """The engines, one by one; the server itself where there is no router."""
+        if not self.replicas:
+            return [self]
+        return [Endpoint(url, self.model, self.api_key_env) for url in self.replicas]
 
     @property
     def key(self) -> str | None:
@@ -81,7 +94,7 @@ class Endpoint:
         return int(found[0]) if found and found[0] else None
 
     def metrics_text(self) -> str | None:
-        """The Prometheus page, or None where the server has none."""
+        """The Prometheus page of one engine, or None where it has none."""
         try:
             answer = self._get("/metrics")
         except EndpointError:
@@ -89,7 +102,7 @@ class Endpoint:
         return answer.text
 
     def metrics(self) -> Metrics:
-        """The parsed page; empty where the server has none."""
+        """The parsed page of one engine; empty where it has none."""
         text = self.metrics_text()
         try:
             return parse(text) if text else {}
@@ -107,8 +120,9 @@ class Endpoint:
         return found if isinstance(found, dict) else {}
 
     def page(self, engine: Engine) -> Page:
-        """What the server says of itself, where `engine` says it."""
-        return Page(self.metrics(), self.info(engine.info_path))
+        """What the server says of itself, where `engine` says it; the first of several engines."""
+        one = self.each()[0]
+        return Page(one.metrics(), one.info(engine.info_path))
 
     def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""
@@ -116,7 +130,7 @@ class Endpoint:
         if tools:
             body["tools"] = tools
         try:
-            answer = self._request("POST", "/tokenize", json=body)
+            answer = self.each()[0]._request("POST", "/tokenize", json=body)
             tokens = answer.json()["tokens"]
         except (EndpointError, ValueError, KeyError, TypeError):
             return None
@@ -133,8 +147,10 @@ class Endpoint:
         max_tokens: int,
         salt: str | None = None,
         tools: Tools = (),
+        prefix: str | None = None,
     ) -> Usage:
-        """One answer, not streamed. `salt` names a cache of its own for what shares it.
+        """One answer, not streamed. `salt` names a cache of its own for what shares it; `prefix` is
+        the static prefix that a router may know it by.
 
         Raises EndpointError with the server's own words.
         """
@@ -156,6 +172,7 @@ class Endpoint:
                     max_tokens=max_tokens,
                     temperature=0,
                     extra_body={"cache_salt": salt} if salt else None,
+                    extra_headers=self._key_of(prefix),
                     **more,
                 )
         except openai.APIStatusError as error:
@@ -187,6 +204,9 @@ class Endpoint:
                 )
         except requests.RequestException as error:
             raise EndpointError(_unreachable(self.base_url, error)) from None
+
+    def _key_of(self, prefix: str | None) -> dict[str, str]:
+        return {self.key_header: routing_key(prefix)} if self.key_header and prefix else {}
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}

@@ -101,6 +101,8 @@ class Engine(Protocol):
     """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
     failure_line: re.Pattern[str]
     """Log lines that say why the engine died."""
+    cores_variable: str
+    """Environment variable that binds a CPU engine's threads to cores (0-3)."""
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         """The command for `server` under `arm`. Raises UsageError for settings it cannot serve."""

@@ -26,9 +26,9 @@ from packaging.specifiers import SpecifierSet
 
 from configs.errors import NotInstalledError, ToolkitError, UsageError
 from configs.files import replacing
-from configs.load import engine_recipe
-from configs.places import CONFIGS, engines_dir
-from configs.server import EngineRecipe
+from configs.places import engines_dir
+from configs.recipe import EngineRecipe, EnvironmentRecipe
+from configs.recipes import environment_recipe
 from serving.supervisor import die_with_parent
 
 MARKER = "aot-installed.json"
@@ -89,8 +89,9 @@ def require(name: str) -> Environment:
         "incomplete": "is half-installed (an install was interrupted)",
         "outdated": "was made from an older version of its recipe",
     }[found.state]
+    noun = "engine" if isinstance(environment_recipe(name)[1], EngineRecipe) else "router"
     raise NotInstalledError(
-        f"engine environment '{name}' {why} ({found.folder}); run: aot engine install {name}"
+        f"{noun} environment '{name}' {why} ({found.folder}); run: aot {noun} install {name}"
     )
 
 
@@ -110,12 +111,12 @@ def _current() -> Environment:
 
 def recipe_digest(name: str) -> str:
     """sha256 over the recipe file, its constraints and its local packages."""
-    recipe = engine_recipe(name)
-    files = [CONFIGS / "engines" / f"{name}.yaml"]
+    beside, recipe = environment_recipe(name)
+    files = [beside / f"{name}.yaml"]
     if recipe.constraints:
-        files.append(CONFIGS / "engines" / recipe.constraints)
+        files.append(beside / recipe.constraints)
     for folder in recipe.local_packages:
-        files.append(CONFIGS / "engines" / folder / "pyproject.toml")
+        files.append(beside / folder / "pyproject.toml")
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -130,7 +131,7 @@ def install(name: str, report: Report, python: str | None = None) -> Environment
     with the end of pip's log when a step fails; what is on disk then counts as incomplete. An
     interrupted install leaves the same.
     """
-    recipe = engine_recipe(name)
+    beside, recipe = environment_recipe(name)
     interpreter = python or sys.executable
     _check_python(name, recipe, interpreter)
     engines_dir().mkdir(parents=True, exist_ok=True)
@@ -141,11 +142,11 @@ def install(name: str, report: Report, python: str | None = None) -> Environment
         if found.folder.exists():
             report(f"removing the {found.state} {found.folder}")
             shutil.rmtree(found.folder)
-        _Installer(name, recipe, found.folder, report, interpreter).run()
+        _Installer(name, recipe, beside, found.folder, report, interpreter).run()
     return inspect(name)
 
 
-def _check_python(name: str, recipe: EngineRecipe, interpreter: str) -> None:
+def _check_python(name: str, recipe: EnvironmentRecipe, interpreter: str) -> None:
     code = "import platform; print(platform.python_version())"
     try:
         done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=True)
@@ -154,7 +155,7 @@ def _check_python(name: str, recipe: EngineRecipe, interpreter: str) -> None:
     version = done.stdout.strip()
     if not SpecifierSet(recipe.python).contains(version, prereleases=True):
         raise UsageError(
-            f"engine environment '{name}' needs Python {recipe.python}, and {interpreter} is "
+            f"environment '{name}' needs Python {recipe.python}, and {interpreter} is "
             f"{version}; name another one: aot engine install {name} --python python3.12"
         )
 
@@ -162,7 +163,9 @@ def _check_python(name: str, recipe: EngineRecipe, interpreter: str) -> None:
 @dataclass(frozen=True, slots=True)
 class _Installer:
     name: str
-    recipe: EngineRecipe
+    recipe: EnvironmentRecipe
+    beside: Path
+    """The folder of the recipe and of what it names."""
     folder: Path
     report: Report
     interpreter: str
@@ -192,9 +195,9 @@ class _Installer:
         if self.recipe.remove:
             self._pip("removing what does not load here", "uninstall", "-y", *self.recipe.remove)
         for package in self.recipe.local_packages:
-            source = str(CONFIGS / "engines" / package)
+            source = str(self.beside / package)
             self._pip(f"adding {package}", "install", "--no-deps", source)
-        self._step("checking that the engine loads", [self.python, "-c", self.recipe.probe])
+        self._step("checking that it loads", [self.python, "-c", self.recipe.probe])
         self._write_marker()
 
     def _install_packages(self) -> None:
@@ -202,7 +205,7 @@ class _Installer:
         # compiling the used ones at first start (98 s instead of 186 s on 2 cores).
         command = ["install", "--no-compile", *self.recipe.packages]
         if self.recipe.constraints:
-            command += ["-c", str(CONFIGS / "engines" / self.recipe.constraints)]
+            command += ["-c", str(self.beside / self.recipe.constraints)]
         title = f"installing {', '.join(self.recipe.packages)}"
         index = os.environ.get(self.recipe.fallback_index_env or "") or self.recipe.fallback_index
         try:
@@ -245,7 +248,7 @@ class _Installer:
         if process.returncode != 0:
             tail = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-12:])
             raise ToolkitError(
-                f"engine install {self.name}: '{title}' failed with exit code "
+                f"installing {self.name}: '{title}' failed with exit code "
                 f"{process.returncode}. The end of {self.log}:\n{tail}"
             )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from serving.counters import Metrics, total
 
@@ -83,3 +85,9 @@ def between(before: Metrics, after: Metrics, stages: Mapping[str, Where]) -> dic
             early = read(before, where) or Histogram(0.0, 0.0, ())
             found[stage] = late - early
     return found
+
+
+def together(found: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
+    """The sums over phases or replicas, of the stages that all of them have."""
+    names = [n for n in (found[0] if found else ()) if all(n in one for one in found)]
+    return {name: reduce(add, [one[name] for one in found]) for name in names}

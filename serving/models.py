@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs.errors import ConfigError, NotInstalledError, ToolkitError
-from configs.load import model_recipe, recipe_names
 from configs.places import models_dir
+from configs.recipes import model_recipe, recipe_names
 from serving.environments import engine_environ, inspect, require
 
 CONVERTER = Path(__file__).parent / "in_engine" / "dequantize_gguf.py"

@@ -26,6 +26,7 @@ class OpenAIServer:
     has_salts = False
     gauges: Mapping[str, str] = {}
     stages: Mapping[str, Where] = {}
+    cores_variable = ""
     failure_line = re.compile(r"[Ee]rror")
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:

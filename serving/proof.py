@@ -9,7 +9,7 @@ phase has a cache salt of its own, and the canary is the proof.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from configs.errors import CacheStateError
@@ -97,6 +97,16 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
         problems=tuple(problems),
         unknown=tuple(_unknown(wanted, facts, seen)),
     )
+
+
+def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
+    """`prove` for every replica behind a router: the first one's proof with the problems of all."""
+    found = [prove(one, engine, wanted, nonce) for one in endpoint.each()]
+    if len(found) == 1:
+        return found[0]
+    problems = tuple(f"replica {n}: {x}" for n, p in enumerate(found) for x in p.problems)
+    unknown = tuple(dict.fromkeys(x for p in found for x in p.unknown))
+    return replace(found[0], problems=problems, unknown=unknown)
 
 
 def insist(proof: Proof) -> None:

@@ -2,7 +2,8 @@
 
 {"monotonic_s": CLOCK_MONOTONIC, "running": 3, "waiting": 0, "kv_usage": 0.4, ...}: the names of
 Engine.gauges, without those that the page does not have. Times are of the middle of the scrape, on
-the clock that the load side writes into its record files.
+the clock that the load side writes into its record files. Of replicas there is one line each, with
+"replica": their number.
 """
 
 from __future__ import annotations
@@ -43,14 +44,19 @@ class Scraper:
             due_s = time.monotonic()
             while not self._ended.wait(max(0.0, due_s - time.monotonic())):
                 due_s = max(due_s + EVERY_S, time.monotonic())
-                began_s = time.monotonic()
-                try:
-                    metrics = self._endpoint.metrics()
-                except ToolkitError:
-                    continue
-                middle_s = (began_s + time.monotonic()) / 2
-                if values := sample(metrics, self._engine):
-                    out.write(json.dumps({"monotonic_s": round(middle_s, 4), **values}) + "\n")
+                for number, engine in enumerate(self._endpoint.each()):
+                    mark = {"replica": number} if self._endpoint.replicas else {}
+                    if (found := self._one(engine)) is not None:
+                        out.write(json.dumps({**found, **mark}) + "\n")
+
+    def _one(self, engine: Endpoint) -> dict[str, float] | None:
+        began_s = time.monotonic()
+        try:
+            values = sample(engine.metrics(), self._engine)
+        except ToolkitError:
+            return None
+        middle_s = (began_s + time.monotonic()) / 2
+        return {"monotonic_s": round(middle_s, 4), **values} if values else None
 
 
 def sample(metrics: Metrics, engine: Engine) -> dict[str, float]:

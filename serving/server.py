@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import requests
 
 from configs.errors import LaunchError, NotInstalledError, UsageError
 from serving.endpoint import session
-from serving.engine import Engine, LaunchPlan
+from serving.engine import LaunchPlan
 from serving.environments import engine_environ
 
 POLL_S = 0.25
 PORTS = range(20_000, 32_000)
 STOP_TIMEOUT_S = 25.0
 LOG_LINES = 15
+
+
+class Program(Protocol):
+    """What is started: an engine or a router."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def health_timeout_s(self) -> float: ...
+
+    @property
+    def failure_line(self) -> re.Pattern[str]:
+        """Log lines that say why it died."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One process to be started, and its log."""
+
+    plan: LaunchPlan
+    program: Program
+    log: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +109,32 @@ def _bindable(host: str, port: int) -> int:
 
 @contextmanager
 def running(
-    plan: LaunchPlan,
-    engine: Engine,
-    log: Path,
-    timeout_s: float,
-    report: Callable[[str], None],
-) -> Iterator[Server]:
-    """The engine of `plan`, healthy on entry and gone, with all its children, on exit.
+    launches: Sequence[Launch], timeout_s: float, report: Callable[[str], None]
+) -> Iterator[list[Server]]:
+    """All of `launches`, started at once: healthy on entry, and gone, with all their children, on
+    exit.
 
-    Raises LaunchError when it dies at start-up or is not healthy within `timeout_s`; the message
+    Raises LaunchError when one dies at start-up or is not healthy within `timeout_s`; the message
     holds the command line, the exit code and the log lines that matter.
     """
-    check_port(plan.host, plan.port)
-    process = _spawn(plan, log)
+    for launch in launches:
+        check_port(launch.plan.host, launch.plan.port)
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         started = time.monotonic()
-        _wait_healthy(process, plan, engine, log, timeout_s, report)
-        yield Server(plan, log, time.monotonic() - started, process)
+        for launch in launches:
+            processes.append(_spawn(launch.plan, launch.log))
+        servers = []
+        for launch, process in zip(launches, processes, strict=True):
+            _wait_healthy(process, launch, started + timeout_s, timeout_s, report)
+            taken_s = time.monotonic() - started
+            servers.append(Server(launch.plan, launch.log, taken_s, process))
+        yield servers
     finally:
-        _stop(process)
+        for process in processes:
+            _end(process)
+        for process in processes:
+            _gone(process)
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
@@ -133,34 +166,25 @@ def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
 
 def _wait_healthy(
     process: subprocess.Popen[bytes],
-    plan: LaunchPlan,
-    engine: Engine,
-    log: Path,
+    launch: Launch,
+    until: float,
     timeout_s: float,
     report: Callable[[str], None],
 ) -> None:
-    started = time.monotonic()
-    while not _healthy(plan.base_url + plan.health_path, engine.health_timeout_s):
-        waited = time.monotonic() - started
+    plan, name = launch.plan, launch.program.name
+    while not _healthy(plan.base_url + plan.health_path, launch.program.health_timeout_s):
+        left_s = until - time.monotonic()
         code = process.poll()
         if code is not None:
-            raise LaunchError(
-                _post_mortem(f"died at start-up with exit code {code}", plan, engine, log)
-            )
-        if waited > timeout_s:
-            raise LaunchError(
-                _post_mortem(
-                    f"was not healthy after {timeout_s:g} s (startup_timeout_s in the server file)",
-                    plan,
-                    engine,
-                    log,
-                )
-            )
-        report(f"{engine.name} is starting ({waited:.0f} s): {_last_line(log)}")
+            raise LaunchError(_post_mortem(f"died at start-up with exit code {code}", launch))
+        if left_s < 0:
+            words = f"was not healthy after {timeout_s:g} s (startup_timeout_s in the server file)"
+            raise LaunchError(_post_mortem(words, launch))
+        report(f"{name} is starting ({timeout_s - left_s:.0f} s): {_last_line(launch.log)}")
         time.sleep(POLL_S)
     if not _listens(process.pid, plan.port):
         raise LaunchError(
-            f"another process answers on port {plan.port}, not the {engine.name} that was started; "
+            f"another process answers on port {plan.port}, not the {name} that was started; "
             "set 'port: 0' in the server file, or start again"
         )
 
@@ -186,10 +210,13 @@ def _healthy(url: str, timeout_s: float) -> bool:
         return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Close the supervisor's input, which makes it end the engine; wait for it."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the supervisor's input, which makes it end what it runs."""
     if process.stdin:
         process.stdin.close()
+
+
+def _gone(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -197,12 +224,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _post_mortem(what: str, plan: LaunchPlan, engine: Engine, log: Path) -> str:
-    lines = _read_log(log)[1:]
-    telling = [line for line in lines if engine.failure_line.search(line)]
+def _post_mortem(what: str, launch: Launch) -> str:
+    lines = _read_log(launch.log)[1:]
+    telling = [line for line in lines if launch.program.failure_line.search(line)]
     shown = (telling or lines)[-LOG_LINES:]
     excerpt = "\n".join(f"  {line[:300]}" for line in shown) or "  (the log is empty)"
-    return f"{engine.name} {what}.\ncommand: {plan.as_shell()}\nfrom {log}:\n{excerpt}"
+    command = launch.plan.as_shell()
+    return f"{launch.program.name} {what}.\ncommand: {command}\nfrom {launch.log}:\n{excerpt}"
 
 
 def _last_line(log: Path) -> str:

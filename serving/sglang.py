@@ -96,6 +96,8 @@ class SGLang:
         r".*(Error|Exception|error:|Traceback|CUDA|out of memory|not found|Not enough memory)"
     )
 
+    cores_variable = "SGLANG_CPU_OMP_THREADS_BIND"
+
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         _check(server, site)
         argv = [str(site.bin_dir / "python"), str(LAUNCHER), "--model-path", site.model]
@@ -110,6 +112,7 @@ class SGLang:
             ("--context-length", server.context_tokens),
             ("--page-size", server.block_tokens),
             ("--max-total-tokens", server.cache_tokens),
+            ("--tp-size", server.gpus),
             ("--schedule-policy", server.schedule_policy),
         ):
             argv += [flag, str(value)] if value else []

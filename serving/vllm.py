@@ -78,6 +78,8 @@ class VLLM:
         r"(Error|Exception|error:|Traceback|CUDA|out of memory|not found|No available memory)"
     )
 
+    cores_variable = "VLLM_CPU_OMP_THREADS_BIND"
+
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         _check(server, site)
         argv = [str(site.bin_dir / "vllm"), "serve", site.model]
@@ -91,6 +93,8 @@ class VLLM:
             argv += ["--block-size", str(server.block_tokens)]
         if server.cache_gib:
             argv += ["--kv-cache-memory-bytes", str(int(server.cache_gib * 2**30))]
+        if server.gpus:
+            argv += ["--tensor-parallel-size", str(server.gpus)]
         if server.cache_tokens:
             argv += [BLOCKS_FLAG, str(_blocks(server, site))]
         if server.kv_events:

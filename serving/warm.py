@@ -2,13 +2,17 @@
 
 Each prefix is prefilled by one request with one output token, then probed by a second one with
 another dynamic part: its cached tokens must be all the full blocks of the static part.
+
+Behind a router that keeps a prefix on one replica, its owner is warmed, through the router; behind
+any other one every replica is.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from configs.errors import CacheStateError
@@ -41,6 +45,8 @@ class Warmed:
     cached_tokens: int | None
     prefill_s: float
     verified: bool
+    replica: int | None = None
+    """Which one, where each replica is warmed."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,16 +63,37 @@ def warm(
     Where the server does not say its block size, a hit at all is what is verified.
     """
     block = engine.cache_facts(endpoint.page(engine)).block_tokens
-    seconds: dict[str, float] = {}
-    for number, prefix in enumerate(prefixes, 1):
+    if not endpoint.replicas or endpoint.keeps_owners:
+        return _warm(endpoint, engine, prefixes, block, report)
+    return [
+        replace(done, replica=number)
+        for number, replica in enumerate(endpoint.each())
+        for done in _warm(replica, engine, prefixes, block, report)
+    ]
+
+
+def _warm(
+    endpoint: Endpoint,
+    engine: Engine,
+    prefixes: Sequence[StaticPrefix],
+    block: int | None,
+    report: Callable[[str], None],
+) -> list[Warmed]:
+    def fill(numbered: tuple[int, StaticPrefix]) -> float:
+        number, prefix = numbered
         report(f"compiling prefix {number} of {len(prefixes)} into the cache: {prefix.id}")
         started = time.monotonic()
-        endpoint.chat(prefix.fill, 1, prefix.salt, prefix.tools)
-        seconds[prefix.id] = time.monotonic() - started
+        endpoint.chat(prefix.fill, 1, prefix.salt, prefix.tools, prefix.id)
+        return time.monotonic() - started
+
+    # As many at a time as there are replicas: one after the other, a router sees no load and sends
+    # them all to its first one.
+    with ThreadPoolExecutor(max(len(endpoint.replicas), 1)) as together:
+        seconds = list(together.map(fill, enumerate(prefixes, 1)))
     warmed = []
-    for number, prefix in enumerate(prefixes, 1):
+    for number, (prefix, prefill_s) in enumerate(zip(prefixes, seconds, strict=True), 1):
         report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
-        warmed.append(verify(endpoint, engine, prefix, block, seconds[prefix.id]))
+        warmed.append(verify(endpoint, engine, prefix, block, prefill_s))
     return warmed
 
 
@@ -74,7 +101,7 @@ def verify(
     endpoint: Endpoint, engine: Engine, prefix: StaticPrefix, block: int | None, prefill_s: float
 ) -> Warmed:
     """Probe a prefix that was filled: are all its full blocks found?"""
-    usage = endpoint.chat(prefix.probe, 1, prefix.salt, prefix.tools)
+    usage = endpoint.chat(prefix.probe, 1, prefix.salt, prefix.tools, prefix.id)
     return _judge(prefix, usage, engine, block, prefill_s)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs.routing import routing_key
 from configs.salts import Salts
 from workloads.request import Message, Request, Schedule
 
@@ -17,8 +18,14 @@ class Bodies:
     stays small in memory.
     """
 
-    def __init__(self, schedule: Schedule, model: str, salts: Salts | None) -> None:
+    def __init__(
+        self, schedule: Schedule, model: str, salts: Salts | None, key_header: str | None = None
+    ) -> None:
         self._schedule, self._salts = schedule, salts
+        self._keys = {
+            p: f"{key_header}: {routing_key(p)}\r\n".encode() if key_header else b""
+            for p in schedule.prefixes
+        }
         self._head = b'{"model": ' + _json(model) + b', "messages": ['
         self._prefixes = {p.id: _messages(p.messages) for p in schedule.prefixes.values()}
         self._tools = {p.id: p.tools for p in schedule.prefixes.values()}
@@ -36,6 +43,10 @@ class Bodies:
         parts.append(self._prefixes[request.prefix])
         messages = b", ".join(part for part in reversed(parts) if part)
         return b"".join((self._head, messages, self._ends[request.id]))
+
+    def headers(self, request: Request) -> bytes:
+        """What a router may tell its static prefix by; empty where none is asked for."""
+        return self._keys[request.prefix]
 
     def _end(self, request: Request) -> bytes:
         schedule = self._schedule

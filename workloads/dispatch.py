@@ -138,7 +138,7 @@ class Dispatcher:
 
     def _exchange(self, request: Request, record: Record) -> None:
         body = self.bodies.of(request, self._answers)
-        answer = exchange(self.wire, body, record)
+        answer = exchange(self.wire, body, record, self.bodies.headers(request))
         if record.error is None and any(f.appends for f in self._followers.get(request.id, ())):
             record.answer = text_of(answer.events()[1])
             self._answers[request.id] = serialised(record.answer)

@@ -12,13 +12,13 @@ A_MOMENT_S = 1e-5
 """Lets the event loop look for what has arrived (sleep(0) would only let greenlets run)."""
 
 
-def exchange(wire: Wire, body: bytes, record: Record) -> Answer:
-    """Send `body` and fill `record`; an HTTP error is noted there.
+def exchange(wire: Wire, body: bytes, record: Record, headers: bytes = b"") -> Answer:
+    """Send `body` (with `headers` of its own) and fill `record`; an HTTP error is noted there.
 
     Raises what `Wire` and `take_answer` raise; what is known by then is in `record`.
     """
     answer = Answer()
-    connection, record.sent_s = wire.send(body)
+    connection, record.sent_s = wire.send(body, headers)
     try:
         wire.read(connection, answer)
     finally:

@@ -45,6 +45,11 @@ def add_arguments(parser: Any) -> None:
         help="what shares a cache salt",
     )
     group.add_argument(
+        "--key-header",
+        env_var="AOT_KEY_HEADER",
+        help="header in which a router looks for the key of a request's static prefix",
+    )
+    group.add_argument(
         "--api-key-env", env_var="AOT_API_KEY_ENV", help="variable that holds the API key"
     )
 

@@ -46,6 +46,8 @@ class Replay:
     api_key_env: str | None = None
     salts: Salts | None = None
     fleet: Fleet = Fleet()
+    key_header: str | None = None
+    """In which a router looks for the key of a request's static prefix."""
 
     @property
     def records(self) -> Path:
@@ -129,6 +131,8 @@ def _command(replay: Replay) -> list[str]:
     command += ["--exit-code-on-error", "0"]
     if replay.salts:
         command += ["--salt-nonce", replay.salts.nonce, "--salt-per", replay.salts.kind]
+    if replay.key_header:
+        command += ["--key-header", replay.key_header]
     if replay.api_key_env:
         command += ["--api-key-env", replay.api_key_env]
     return command

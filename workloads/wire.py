@@ -126,15 +126,16 @@ class Wire:
         with suppress(OSError):  # unknown now: looked up again, and told, when it is needed
             self._look_up()
 
-    def send(self, body: bytes) -> tuple[Any, float]:
-        """Write a request; the connection to read from, and when writing began.
+    def send(self, body: bytes, more: bytes = b"") -> tuple[Any, float]:
+        """Write a request; the connection to read from, and when writing began. `more`: headers of
+        this request alone, each with its line end.
 
         Raises OSError when no connection can be made or it breaks.
         """
         connection = self._take()
         sent_s = self.clock()
         try:
-            connection.sendall(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+            connection.sendall(b"%s%d\r\n%s\r\n%s" % (self._head, len(body), more, body))
         except BaseException:
             connection.close()
             raise

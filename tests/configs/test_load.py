@@ -5,16 +5,20 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError, UsageError
-from configs.load import engine_recipe, load, load_server, load_workload, recipe_names
+from configs.load import load, load_server, load_workload
 from configs.places import CONFIGS
 from configs.pricing import PriceTable
+from configs.recipe import EngineRecipe, ModelRecipe
+from configs.recipes import engine_recipe, recipe_names
+from configs.router import RouterRecipe
 from configs.schema import ExperimentConfig
-from configs.server import EngineRecipe, ModelRecipe, RemoteConfig, ServerConfig
+from configs.server import RemoteConfig, ServerConfig
 from configs.workload import SupportBot
 
 SHAPES = {
     "engines": EngineRecipe,
     "models": ModelRecipe,
+    "routers": RouterRecipe,
     "servers": ServerConfig,
     "experiments": ExperimentConfig,
     "pricing": PriceTable,
