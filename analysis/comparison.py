@@ -90,6 +90,10 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
                         "paired_ttft_p50_s": [faster.before, faster.after],
                         "ttft_p50_ratio": faster.ratio,
                         "ttft_p50_ratio_ci95": faster.ci95,
+                        "client_hit_ratios": [
+                            metrics.ratio(r["cached_tokens"], r["prompt_tokens"])
+                            for r in (one[one["ok"]], other[other["ok"]])
+                        ],
                         "pairs": faster.pairs,
                     }
                 )

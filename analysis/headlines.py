@@ -7,6 +7,8 @@ from typing import Any
 from analysis.finding import Finding
 from analysis.formats import seconds
 
+NO_COMPARISON = "No comparison"
+
 
 def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
     """One sentence for one server; `numbers` are its arms and comparison."""
@@ -16,7 +18,9 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
         return "This run is void: at least one check below says that its numbers must not be used."
     if ratio is None:
         have = ", ".join(arms) or "none"
-        return f"No comparison: it needs answered requests in jit and aot (arms with data: {have})."
+        return (
+            f"{NO_COMPARISON}: it needs answered requests in jit and aot (arms with data: {have})."
+        )
     # The medians of the paired requests, so that the sentence agrees with itself.
     before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
     sure = _interval(interval)
@@ -44,16 +48,22 @@ def of_run(parts: list[tuple[str, str]], between: list[dict[str, Any]]) -> str:
     """The sentences of all servers, and how they compare in the aot arm; `parts`: (name, one)."""
     if len(parts) == 1:
         return parts[0][1]
-    sentences = [f"{name}: {sentence}" for name, sentence in parts]
-    return " ".join([*sentences, *(_against(b) for b in between if b["arm"] == "aot")])
+    arm = "aot" if any(b["arm"] == "aot" for b in between) else "auto"
+    against = [_against(b) for b in between if b["arm"] == arm]
+    # Where only servers are compared, that an arm is missing is no news.
+    told = [p for p in parts if not (against and p[1].startswith(NO_COMPARISON))]
+    return " ".join([*(f"{name}: {sentence}" for name, sentence in told), *against])
 
 
 def _against(pair: dict[str, Any]) -> str:
     one, other = pair["servers"]
     before, after = pair["paired_ttft_p50_s"]
+    ratios = pair["client_hit_ratios"]
+    hits = f"; hit ratios {ratios[0]:.1%} and {ratios[1]:.1%}" if None not in ratios else ""
     return (
-        f"In aot, {one} ÷ {other} is {pair['ttft_p50_ratio']:.2f}"
-        f"{_interval(pair['ttft_p50_ratio_ci95'], 2)}: {seconds(before)} and {seconds(after)}."
+        f"Median TTFT in {pair['arm']}, {one} ÷ {other}, is {pair['ttft_p50_ratio']:.2f}"
+        f"{_interval(pair['ttft_p50_ratio_ci95'], 2)}: "
+        f"{seconds(before)} and {seconds(after)}{hits}."
     )
 
 

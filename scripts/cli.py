@@ -16,6 +16,7 @@ from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
 from scripts.cli_ask import ask
+from scripts.cli_audit import audit_app
 from scripts.cli_compare import compare, gate, history
 from scripts.cli_cost import cost
 from scripts.cli_install import engine_app, model_app, router_app
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(engine_app, name="engine")
 app.add_typer(router_app, name="router")
 app.add_typer(model_app, name="model")
+app.add_typer(audit_app, name="audit")
 app.command("compile")(compile_command)
 app.command()(schedule)
 app.command()(load)

@@ -57,7 +57,7 @@ class Deployment:
 
     @property
     def replicas_alive(self) -> list[bool]:
-        return [server.alive for server in self.replicas]
+        return [server.answers for server in self.replicas]
 
     @property
     def replica_urls(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ POLL_S = 0.25
 PORTS = range(20_000, 32_000)
 STOP_TIMEOUT_S = 25.0
 LOG_LINES = 15
+HEALTH_S = 20.0
+"""SGLang's health check generates a token, behind the queue."""
 
 
 class Program(Protocol):
@@ -67,6 +69,11 @@ class Server:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it says that it is healthy: its process may be ending for some seconds."""
+        return self.alive and _healthy(self.plan.base_url + self.plan.health_path, HEALTH_S)
 
     def wait(self) -> int:
         """Block until the engine ends by itself; its exit code."""

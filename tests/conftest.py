@@ -125,6 +125,15 @@ def fake_sglang(fake_engine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def fake_router(fake_engine: Path, tmp_path: Path) -> Path:
+    """Two of fake_engine behind an installed-looking vllm-router; returns a server file."""
+    _pretend_installed(tmp_path / "home", "vllm-router", "vllm-router")
+    server = tmp_path / "replicas.yaml"
+    server.write_text(fake_engine.read_text() + "replicas: 2\n")
+    return server
+
+
+@pytest.fixture
 def workload(tmp_path: Path) -> Path:
     """A small open-loop workload over a prompt folder of a few words."""
     prompt = tmp_path / "prompt"

@@ -76,7 +76,7 @@ def test_the_page_tells_them_apart(both: Path) -> None:
         assert "two: vllm two" in text
         assert "one ÷ two" in text
     assert made.headline.startswith("one: With the static prompts")
-    assert "In aot, one ÷ two is 0.71" in made.headline
+    assert "Median TTFT in aot, one ÷ two, is 0.71" in made.headline
 
 
 def test_a_fault_of_one_server_is_named_with_it(both: Path) -> None:

@@ -48,7 +48,9 @@ class Played:
     def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
         return self.renders.get(messages[0]["content"])
 
-    def chat(self, messages: list[Message], n: int, salt: Any = None, tools: Tools = ()) -> Usage:
+    def chat(
+        self, messages: list[Message], n: int, salt: Any = None, tools: Tools = (), prefix: Any = ""
+    ) -> Usage:
         self.filled.append(messages[0]["content"])
         return Usage(12, self.cached, n)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import configs.load
+import configs.recipes
 from configs.errors import ConfigError, NotInstalledError, ToolkitError, UsageError
 from serving import environments, models
 
@@ -23,8 +23,7 @@ probe: "import six"
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe 'tiny' of one small package; returns the configs folder."""
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
-    for module in (configs.load, environments):
-        monkeypatch.setattr(module, "CONFIGS", tmp_path)
+    monkeypatch.setattr(configs.recipes, "CONFIGS", tmp_path)
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "tiny.yaml").write_text(RECIPE.format(package="six==1.16.0"))
     return tmp_path

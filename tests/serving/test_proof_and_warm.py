@@ -26,6 +26,7 @@ class PlayedServer:
     reports_tokens: bool = True
     preloaded: tuple[str, ...] = ()
     forgets: bool = False
+    replicas: tuple[str, ...] = ()
     seen: list[str] = field(default_factory=list)
 
     def page(self, engine: Engine) -> Page:
@@ -33,7 +34,12 @@ class PlayedServer:
         return Page(parse(f"vllm:cache_config_info{{{label}}} 1\n"), {})
 
     def chat(
-        self, messages: list[Message], max_tokens: int, salt: str | None = None, tools: Tools = ()
+        self,
+        messages: list[Message],
+        max_tokens: int,
+        salt: str | None = None,
+        tools: Tools = (),
+        prefix: str | None = None,
     ) -> Usage:
         text = (salt or "") + "".join(m["content"] for m in messages)
         earlier = [*self.preloaded, *([] if self.forgets else self.seen)]

@@ -1,0 +1,92 @@
+"""Two real replicas behind real routers: what affinity gives, and what a death costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from live import aot, engine_processes, only_run
+
+from configs.places import CONFIGS
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def routers(installed: Path) -> Path:
+    for name in ("vllm-router", "smg"):
+        done = aot("router", "install", name, cwd=installed)
+        assert done.returncode == 0, done.stderr
+    return installed
+
+
+def test_a_prefix_kept_on_its_replica_is_found_there(routers: Path, tmp_path: Path) -> None:
+    done = aot("run", CONFIGS / "experiments" / "routing.yaml", "--runs", tmp_path, cwd=routers)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    aware, turns = (
+        summary["servers"][name]["arms"]["auto"] for name in ("replicas", "replicas-round-robin")
+    )
+    hits = [arm["cache"]["client_hit_ratio"] for arm in (aware, turns)]
+    assert hits[0] >= 1.5 * hits[1]
+    for arm in (aware, turns):
+        assert arm["cache"]["server_hit_ratio"] == pytest.approx(arm["cache"]["client_hit_ratio"])
+        assert sum(r["requests"] for r in arm["routing"]["replicas"]) == arm["requests"]["ok"] == 96
+    assert aware["routing"]["cold_requests"] <= 12  # 8 prefixes, once each
+    assert turns["routing"]["cold_requests"] >= 16  # each of them on both replicas, and evicted
+    assert engine_processes() == []
+
+
+def kill_one_replica(phase: Path) -> None:
+    """With SIGKILL, once a fifth of the requests has been answered."""
+    records = phase / "records" / "requests-0.jsonl"
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        if records.exists() and records.read_bytes().count(b"\n") > 20:
+            break
+        time.sleep(0.1)
+    command = (phase / "server-0.log").read_text().splitlines()[0]
+    port = command.split("--port ")[1].split()[0]
+    for process in engine_processes():
+        words = process.cmdline()
+        if "--port" in words and words[words.index("--port") + 1] == port:
+            process.kill()
+
+
+def test_a_replica_that_dies_loses_only_what_it_had_under_way(
+    routers: Path, tmp_path: Path
+) -> None:
+    server = (CONFIGS / "servers" / "replicas.yaml").read_text()
+    server = server.replace("vllm-router, policy: cache_aware", "smg, policy: consistent_hash")
+    (tmp_path / "two.yaml").write_text(server.replace("2560", "8192"))
+    (tmp_path / "death.yaml").write_text(
+        f"name: death\nserver: two.yaml\narms: [aot]\n"
+        f"workload: {CONFIGS / 'workloads' / 'eight-tenants.yaml'}\n"
+    )
+    command = [sys.executable, "-m", "scripts.cli", "run", str(tmp_path / "death.yaml")]
+    command += ["--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, cwd=routers, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (found := list((tmp_path / "runs").glob("*/phases/r1-aot"))):
+            assert process.poll() is None
+            time.sleep(0.2)
+        kill_one_replica(found[0])
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 1, errors  # not every request was answered
+    summary: dict[str, Any] = json.loads((found[0].parents[1] / "summary.json").read_text())
+    requests = summary["arms"]["aot"]["requests"]
+    assert requests["planned"] == 96
+    assert 0 <= requests["failed"] <= 4  # closed loop: four are under way at a time
+    assert requests["ok"] + requests["failed"] == 96
+    detail = next(f["detail"] for f in summary["findings"] if f["check"] == "every replica alive")
+    assert f"replica 0 died during r1-aot; {requests['failed']} of 96 requests failed" in detail
+    psutil.wait_procs(engine_processes(), timeout=30)
+    assert engine_processes() == []
