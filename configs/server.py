@@ -6,11 +6,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.container import ContainerConfig
 from configs.recipe import EngineName
 from configs.router import RouterConfig
 from configs.schema import StrictModel
 
 RemoteEngine = Literal["vllm", "sglang", "openai"]
+PUBLIC_KEY = "AOT_API_KEY"
+"""Variable with the key of a server that others can reach, unless its file names another."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -28,7 +31,10 @@ class ServerConfig(StrictModel):
     """configs/servers/NAME.yaml: one engine process. The caching mode comes from the arm."""
 
     engine: EngineName = "vllm"
-    runtime: Literal["local", "remote"] = "local"  # "remote" is read as RemoteConfig
+    runtime: Literal["local", "docker", "remote"] = "local"  # "remote" is read as RemoteConfig
+    container: ContainerConfig = Field(
+        ContainerConfig(), description="for runtime: docker and aot render"
+    )
     environment: str | None = Field(
         None,
         description="recipe name under configs/engines/, or 'current' for this Python; "
@@ -36,7 +42,9 @@ class ServerConfig(StrictModel):
     )
     model: str = Field(description="model recipe name, local folder, or hub id")
     served_name: str | None = Field(None, description="model name in the API; default: the model")
-    host: str = "127.0.0.1"
+    host: str = Field(
+        "127.0.0.1", description="another than loopback needs a key, and expose_unauthenticated"
+    )
     port: int = Field(0, ge=0, le=65535, description="0 picks a free port")
     context_tokens: int | None = Field(None, gt=0, description="longest prompt plus output")
     block_tokens: int | None = Field(
@@ -76,7 +84,14 @@ class ServerConfig(StrictModel):
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine")
     startup_timeout_s: float = Field(600, gt=0)
     api_key_env: str | None = Field(
-        None, description="name of the environment variable that holds the server's API key"
+        None,
+        description="name of the environment variable that holds the server's API key; default: "
+        "none on loopback, else AOT_API_KEY",
+    )
+    expose_unauthenticated: bool = Field(
+        False,
+        description="allow a host other than loopback although /metrics (and a router's own "
+        "control pages) answer there without the key",
     )
     dev_mode: bool = Field(
         False,
@@ -115,6 +130,30 @@ class ServerConfig(StrictModel):
         if isinstance(value, list):
             return [str(v) if isinstance(v, (int, float)) else v for v in value]
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_key_where_others_can_reach_it(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("host", "127.0.0.1") not in LOOPBACK_HOSTS:
+            return {"api_key_env": PUBLIC_KEY, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _nothing_open_by_accident(self) -> Self:
+        if self.host in LOOPBACK_HOSTS or self.dev_mode:
+            return self
+        if not self.api_key_env:
+            raise ValueError(
+                f"host {self.host} can be reached by others, so the server needs a key: leave "
+                f"api_key_env out (then it is in {PUBLIC_KEY}), or name another variable"
+            )
+        if not self.expose_unauthenticated:
+            raise ValueError(
+                f"on host {self.host} anybody who reaches it could read /metrics, which asks for "
+                "no key: keep the host on loopback behind a proxy that lets only /v1 through, or "
+                "say 'expose_unauthenticated: true'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_have_no_common_events(self) -> Self:

@@ -23,6 +23,7 @@ from scripts.cli_install import engine_app, model_app, router_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
 from scripts.cli_prompts import compile_command
+from scripts.cli_render import render
 from scripts.cli_savings import savings
 from scripts.cli_studies import capacity, sweep, tune
 from scripts.cli_traffic import arm_named, load, schedule
@@ -64,6 +65,7 @@ app.command()(savings)
 app.command()(ask)
 app.command()(warm)
 app.command()(residency)
+app.command()(render)
 
 ArmOption = Annotated[str, typer.Option("--arm", help="jit, auto or aot")]
 UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]

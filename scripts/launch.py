@@ -17,7 +17,7 @@ from configs.server import RemoteConfig, ServerConfig
 from scripts import manifest
 from scripts.target import Target, Up
 from scripts.terminal import note, status
-from serving import engines, environments, models
+from serving import container, docker, engines, environments, models
 from serving.deployment import Deployment, Plans, deployed
 from serving.endpoint import Endpoint
 from serving.engine import Engine, LaunchPlan, Site
@@ -47,13 +47,12 @@ class Launcher:
         """The commands for `arm`, with ports that are free now."""
         config, front = self.config, self.config.front
         if front is None:
-            return Plans((self._plan(config, arm, config.port or free_port(config.host), {}),))
+            return Plans((self._plan(config, arm, config.port or free_port(config.host)),))
         assert self.router is not None
         # Only the router is seen from outside.
         inside = config.model_copy(update={"host": LOOPBACK})
         engines_ = tuple(
-            self._plan(inside, arm, free_port(LOOPBACK), self._share(n))
-            for n in range(config.replicas)
+            self._plan(inside, arm, free_port(LOOPBACK), n) for n in range(config.replicas)
         )
         router = ROUTERS[front.name]
         port = config.port or free_port(config.host)
@@ -61,7 +60,16 @@ class Launcher:
         urls = [plan.base_url for plan in engines_]
         return Plans(engines_, (router, router.plan(front, self.router.bin_dir, urls, place)))
 
-    def _plan(self, config: ServerConfig, arm: Arm, port: int, share: dict[str, str]) -> LaunchPlan:
+    def _plan(
+        self, config: ServerConfig, arm: Arm, port: int, replica: int | None = None
+    ) -> LaunchPlan:
+        """One engine; `replica`: its number, where there are several."""
+        if config.runtime == "docker":
+            contained = container.contain(config, arm, self.engine, self.model)
+            first = (replica or 0) * contained.cards
+            cards = range(first, first + contained.cards)
+            name = f"aot-{self.name}-{port}"
+            return docker.plan(contained, config.container, (config.host, port), cards, name)
         recipe = self.recipe
         site = Site(
             bin_dir=self.environment.bin_dir,
@@ -73,7 +81,10 @@ class Launcher:
                 *(recipe.serve_args if recipe else ()),
                 *worker_args(config.front, config.engine),
             ),
-            env={**(recipe.env if recipe else {}), **share},
+            env={
+                **(recipe.env if recipe else {}),
+                **(self._share(replica) if replica is not None else {}),
+            },
         )
         return self.engine.plan(config, arm, site)
 
@@ -134,6 +145,11 @@ class Launcher:
             name = f"{self.config.replicas} × {name} behind {front.name} ({front.policy})"
         with ExitStack() as stack:
             with status(f"starting {name}") as line:
+                if self.config.runtime == "docker":
+                    docker.pull(self.versions["image"], line)
+                for plan in plans.engines:
+                    if plan.container:
+                        stack.callback(docker.remove, plan.container)
                 up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
             note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
             yield up
@@ -178,7 +194,10 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
         raise UsageError(
             f"environment: '{config.recipe}' holds {recipe.engine}, but engine is {config.engine}"
         )
-    environment = environments.require(config.recipe)
+    if config.runtime == "docker":
+        environment = _contained(path, config, engine)
+    else:
+        environment = environments.require(config.recipe)
     if recipe is None and config.engine not in environment.versions:
         raise UsageError(
             f"environment: {config.engine} is not installed beside the toolkit; name a recipe "
@@ -193,6 +212,13 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
     launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
     _check_cards(config, device)
     return launcher
+
+
+def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
+    """A container's image in the place of an environment."""
+    docker.check()
+    image = container.contain(config, "auto", engine, models.resolve(config.model, path)).image
+    return Environment("docker", "installed", Path(), {config.engine: image, "image": image})
 
 
 def _check_cards(config: ServerConfig, device: str) -> None:

@@ -50,6 +50,8 @@ class LaunchPlan:
     port: int
     health_path: str
     served_name: str
+    container: str | None = None
+    """The name of the container that `argv` runs; None for a process of this machine."""
 
     @property
     def base_url(self) -> str:

@@ -13,11 +13,13 @@ Measured traps (each with two replicas and six to eight tenants), and what is do
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UsageError
+from configs.recipes import router_recipe
 from configs.router import Policy, RouterConfig
 from serving.engine import LaunchPlan
 
@@ -59,7 +61,12 @@ class Router:
         program, *rest = self.command
         argv = [str(bin_dir / program), *rest, "--worker-urls", *workers, "--policy", policy]
         argv += ["--host", place.host, "--port", str(place.port)]
-        argv += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(place.metrics_port)]
+        argv += [
+            "--prometheus-host",
+            place.metrics_host,
+            "--prometheus-port",
+            str(place.metrics_port),
+        ]
         argv += ["--health-check-interval-secs", str(HEALTH_EVERY_S)]
         argv += ["--worker-startup-check-interval", "1", *self.flags, *config.args]
         return LaunchPlan(
@@ -91,6 +98,7 @@ class Place:
     port: int
     metrics_port: int
     served_name: str
+    metrics_host: str = "127.0.0.1"
 
 
 _COMMON: dict[Policy, str] = {
@@ -128,3 +136,20 @@ def worker_args(config: RouterConfig | None, engine: str) -> tuple[str, ...]:
             )
         return ("--enable-scale-out",)
     return ()
+
+
+IMAGE = "python:3.12-slim"
+"""The routers' own images are not named alike; their wheels are, and install in seconds."""
+
+
+def in_container(
+    router: Router, config: RouterConfig, workers: Sequence[str], place: Place
+) -> tuple[str, list[str]]:
+    """Image and command of the router. `workers`: URLs, or what finds them (flags)."""
+    (package,) = router_recipe(config.recipe).packages
+    argv = router.plan(config, Path(), [], place).argv
+    start = argv.index("--worker-urls")
+    found = ["--worker-urls", *workers] if not workers[0].startswith("-") else list(workers)
+    words = [*argv[:start], *found, *argv[start + 1 :]]
+    script = f"pip install --no-cache-dir --quiet {package} && exec {shlex.join(words)}"
+    return IMAGE, ["sh", "-c", script]

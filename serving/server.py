@@ -189,7 +189,7 @@ def _wait_healthy(
             raise LaunchError(_post_mortem(words, launch))
         report(f"{name} is starting ({timeout_s - left_s:.0f} s): {_last_line(launch.log)}")
         time.sleep(POLL_S)
-    if not _listens(process.pid, plan.port):
+    if plan.container is None and not _listens(process.pid, plan.port):
         raise LaunchError(
             f"another process answers on port {plan.port}, not the {name} that was started; "
             "set 'port: 0' in the server file, or start again"

@@ -1,0 +1,63 @@
+"""What operators are given, held against real servers: metric names, and what tenants can see."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from live import KEY, aot, served
+
+pytestmark = pytest.mark.engine
+METRIC = re.compile(r"\\b(?:vllm|sglang):[a-z0-9_]+")
+LATER = {
+    "sglang:evicted_tokens_total",  # appears with the first eviction
+}
+
+
+def used(folder: Path, server: str) -> set[str]:
+    """Every metric in the rules and in the dashboard of a server."""
+    found: set[str] = set()
+    for target in ("prometheus-rules", "grafana"):
+        done = aot("render", f"{server}.yaml", "--target", target, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found |= set(METRIC.findall(json.dumps(list(yaml.safe_load_all(done.stdout)))))
+    return found
+
+
+def exported(url: str) -> set[str]:
+    """Names of all samples on the page of a server."""
+    text = requests.get(f"{url}/metrics", timeout=30).text
+    return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line[:1] != "#"}
+
+
+def audit(url: str, folder: Path, *options: str) -> tuple[int, Any, str]:
+    path = folder / "audit.json"
+    done = aot("audit", "isolation", url, "--json", path, *options, cwd=folder)
+    return done.returncode, json.loads(path.read_text()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["vllm", "hooked"])
+def test_tenants_see_each_other_without_salts_and_not_with_them(
+    files: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("E2E_KEY", KEY)
+    key = ("--api-key-env", "E2E_KEY") if name == "hooked" else ()
+    with served(files, name) as url:
+        code, facts, words = audit(url, files, "--trials", "12", *key)
+        assert code == 1, words
+        assert facts["verdict"] == "leak"
+        for trial in facts["trials"]:  # the whole prompt was found, but for the last block
+            assert trial["known"]["cached_tokens"] > 400
+            assert trial["unknown"]["cached_tokens"] < 16
+        assert "more for the victim's prompt in 12 of 12 trials" in words
+        code, facts, words = audit(url, files, "--salts", "--trials", "40", *key)
+        assert code == 0, words
+        assert facts["verdict"] == "isolated"
+        assert all(t["known"]["cached_tokens"] < 16 for t in facts["trials"])
+        missing = used(files, name) - exported(url)
+        assert missing <= LATER
