@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,36 @@ class Options:
     ttft_slo_s: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One server to be rendered, and how."""
+
+    path: Path
+    server: ServerConfig
+    arm: Arm
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """A name that compose and Kubernetes take."""
+        return re.sub(r"[^a-z0-9]+", "-", self.path.stem.lower()).strip("-") or "aot"
+
+    def contained(self, *, in_cluster: bool) -> Contained:
+        """The container of one engine. UsageError where a cluster could not have its model."""
+        model = models.resolve(self.server.model, self.path)
+        if in_cluster and Path(model).is_absolute():
+            raise UsageError(
+                f"model: {self.server.model} is a folder of this machine, which a cluster does "
+                "not have; name a hub id"
+            )
+        return container.contain(self.server, self.arm, engines.engine(self.server.engine), model)
+
+    def keyed(self) -> Asked:
+        """In a cluster others can reach it: a key is on by default, as on any such host."""
+        key = self.server.api_key_env or PUBLIC_KEY
+        return replace(self, server=self.server.model_copy(update={"api_key_env": key}))
+
+
 def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> str:
     """The text of the file. Raises ConfigError and UsageError for what cannot be rendered."""
     server = load_server(path)
@@ -38,83 +68,62 @@ def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> s
         raise UsageError(f"--target: '{target}' is none of {', '.join(TARGETS)}")
     if options.chart not in CHARTS:
         raise UsageError(f"--chart: '{options.chart}' is none of {', '.join(CHARTS)}")
-    if target in IN_A_CLUSTER:
-        # In a cluster others can reach it: a key is on by default, as it is on any such host.
-        server = server.model_copy(update={"api_key_env": server.api_key_env or PUBLIC_KEY})
-    name = _name(path.stem)
     try:
-        model = _model(path, server, target)
-        contained = container.contain(server, arm, engines.engine(server.engine), model)
-        return TARGETS[target](name, server, contained, options)
+        return TARGETS[target](Asked(path, server, arm, options))
     except ConfigError:
         raise
     except UsageError as error:
         raise ConfigError(path, str(error)) from None
 
 
-def _model(path: Path, server: ServerConfig, target: str) -> str:
-    model = models.resolve(server.model, path)
-    if target in IN_A_CLUSTER and Path(model).is_absolute():
-        raise UsageError(
-            f"model: {server.model} is a folder of this machine, which a cluster does not have; "
-            "name a hub id"
-        )
-    return model
+def _compose(asked: Asked) -> str:
+    contained = asked.contained(in_cluster=False)
+    keys = " and ".join(f"{source}=..." for source in contained.secrets.values())
+    head = "Start: docker compose up -d --wait" + (f"; put {keys} into .env" if keys else "")
+    return _yaml(compose.render(asked.name, asked.server, contained), head)
 
 
-def _name(stem: str) -> str:
-    """A name that compose and Kubernetes take."""
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "aot"
+def _k8s(asked: Asked) -> str:
+    asked = asked.keyed()
+    contained = asked.contained(in_cluster=True)
+    head = _secret_command(asked, contained) + "Apply: kubectl apply -f this-file.yaml"
+    return _yaml(kubernetes.render(asked.name, asked.server, contained), head)
 
 
-def _compose(name: str, server: ServerConfig, contained: Contained, _: Options) -> str:
-    head = [f"{key}=..." for key in contained.secrets.values()]
-    words = f"; put {' and '.join(head)} into .env beside it" if head else ""
-    return _yaml(
-        compose.render(name, server, contained), f"Start: docker compose up -d --wait{words}"
-    )
-
-
-def _k8s(name: str, server: ServerConfig, contained: Contained, _: Options) -> str:
-    documents = kubernetes.render(name, server, contained)
-    head = _secret_command(name, server, contained) + "Apply: kubectl apply -f this-file.yaml"
-    return _yaml(documents, head)
-
-
-def _helm(name: str, server: ServerConfig, contained: Contained, options: Options) -> str:
-    if options.chart == "llm-d":
+def _helm(asked: Asked) -> str:
+    asked = asked.keyed()
+    if asked.options.chart == "llm-d":
         head = "For charts llm-d-router-standalone and llm-d-router-gateway; the engines are those "
-        return _yaml(helm.llm_d(name, server), head + "of: aot render --target k8s")
-    head = _secret_command(name, server, contained)
+        return _yaml(helm.llm_d(asked.name, asked.server), head + "of: aot render --target k8s")
+    contained = asked.contained(in_cluster=True)
+    head = _secret_command(asked, contained)
     head += "helm repo add vllm https://vllm-project.github.io/production-stack\n"
     head += "helm install NAME vllm/vllm-stack -f this-file.yaml"
-    return _yaml(helm.production_stack(name, server, contained), head)
+    return _yaml(helm.production_stack(asked.name, asked.server, contained), head)
 
 
-def _prometheus(name: str, server: ServerConfig, _: Contained, __: Options) -> str:
-    return _yaml(
-        monitoring.scrape(name, server),
-        "Beside it: aot render --target prometheus-rules -o aot-rules.yml",
-    )
+def _prometheus(asked: Asked) -> str:
+    head = "Beside it: aot render --target prometheus-rules -o aot-rules.yml"
+    return _yaml(monitoring.scrape(asked.name, asked.server), head)
 
 
-def _rules(_: str, server: ServerConfig, __: Contained, options: Options) -> str:
-    return _yaml(
-        monitoring.rules(server, options.ttft_slo_s), "Check: promtool check rules aot-rules.yml"
-    )
+def _rules(asked: Asked) -> str:
+    made = monitoring.rules(asked.server, asked.options.ttft_slo_s)
+    return _yaml(made, "Check: promtool check rules aot-rules.yml")
 
 
-def _grafana(_: str, server: ServerConfig, __: Contained, ___: Options) -> str:
-    return json.dumps(grafana.dashboard(server.engine), indent=2, ensure_ascii=False) + "\n"
+def _grafana(asked: Asked) -> str:
+    made = grafana.dashboard(asked.server.engine)
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
-def _secret_command(name: str, server: ServerConfig, contained: Contained) -> str:
+def _secret_command(asked: Asked, contained: Contained) -> str:
     literals = " ".join(
         f'--from-literal={kubernetes.secret_key(source)}="${source}"'
         for source in contained.secrets.values()
     )
-    space = server.container.namespace
-    return f"First: kubectl -n {space} create secret generic {name}-keys {literals}\n"
+    space = asked.server.container.namespace
+    return f"First: kubectl -n {space} create secret generic {asked.name}-keys {literals}\n"
 
 
 def _yaml(value: Any, head: str) -> str:
@@ -123,8 +132,7 @@ def _yaml(value: Any, head: str) -> str:
     return comment + yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100)
 
 
-IN_A_CLUSTER = frozenset({"k8s", "helm-values"})
-TARGETS: dict[str, Callable[[str, ServerConfig, Contained, Options], str]] = {
+TARGETS: dict[str, Callable[[Asked], str]] = {
     "compose": _compose,
     "k8s": _k8s,
     "helm-values": _helm,

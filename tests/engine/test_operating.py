@@ -14,6 +14,8 @@ from live import KEY, aot, served
 
 pytestmark = pytest.mark.engine
 METRIC = re.compile(r"\\b(?:vllm|sglang):[a-z0-9_]+")
+OPENING = 40
+"""Tokens that all prompts share: the opening of the template, with its own system message."""
 LATER = {
     "sglang:evicted_tokens_total",  # appears with the first eviction
 }
@@ -53,11 +55,11 @@ def test_tenants_see_each_other_without_salts_and_not_with_them(
         assert facts["verdict"] == "leak"
         for trial in facts["trials"]:  # the whole prompt was found, but for the last block
             assert trial["known"]["cached_tokens"] > 400
-            assert trial["unknown"]["cached_tokens"] < 16
+            assert trial["unknown"]["cached_tokens"] < OPENING
         assert "more for the victim's prompt in 12 of 12 trials" in words
         code, facts, words = audit(url, files, "--salts", "--trials", "40", *key)
         assert code == 0, words
         assert facts["verdict"] == "isolated"
-        assert all(t["known"]["cached_tokens"] < 16 for t in facts["trials"])
+        assert all(t["known"]["cached_tokens"] < OPENING for t in facts["trials"])
         missing = used(files, name) - exported(url)
         assert missing <= LATER
