@@ -70,6 +70,8 @@ def test_an_unknown_key_deep_in_a_union_is_named_as_the_file_has_it(tmp_path: Pa
         ("- a\n- b\n", "got a list"),
         ("model: [x\n", "not valid YAML"),
         ("model: x\nhost: 0.0.0.0\ndev_mode: true\n", "host must be loopback, not 0.0.0.0"),
+        ("model: x\nhost: 0.0.0.0\n", "say 'expose_unauthenticated: true'"),
+        ("model: x\nhost: '::'\napi_key_env: null\n", "leave api_key_env out (then it is in AOT_"),
     ],
 )
 def test_wrong_server_files(tmp_path: Path, text: str, words: str) -> None:
@@ -80,7 +82,7 @@ def test_wrong_server_files(tmp_path: Path, text: str, words: str) -> None:
     ("text", "words"),
     [
         ("engine: openai\nmodel: x\n", "add 'runtime: remote' and its 'url'"),
-        ("runtime: cloud\nmodel: x\n", "should be 'local' or 'remote', got 'cloud'"),
+        ("runtime: cloud\nmodel: x\n", "should be 'local', 'docker' or 'remote', got 'cloud'"),
         ("runtime: remote\nengine: vllm\n", "key 'url' is required"),
         ("runtime: remote\nengine: vllm\nurl: gpu:8000\n", "must start with http:// or https://"),
         (

@@ -157,7 +157,10 @@ def test_places_that_cannot_be_written_are_named(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("host: 192.0.2.1", "host: cannot listen on 192.0.2.1"),
+        (
+            "host: 192.0.2.1\nexpose_unauthenticated: true",
+            "host: cannot listen on 192.0.2.1",
+        ),
         ("block_tokens: 16", "block_tokens: 16 does not work on a CPU"),
         ("args: [--port, 80]", "args: --port does not belong there: use the key 'port'"),
         ("args: [--hf-token, abc]", "would show its value in every process list"),
