@@ -1,0 +1,70 @@
+"""What `docker run` is given, and what is said where there is no Docker; on a script for it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import Aot, check
+
+from configs.container import ContainerConfig
+from configs.server import ServerConfig
+from serving import docker
+from serving.container import contain
+from serving.engines import engine
+
+GPU = "engine: vllm\nruntime: docker\nmodel: org/m\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    path = tmp_path / "server.yaml"
+    path.write_text(GPU)
+    return path
+
+
+def fake_docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (folder / "bin").mkdir()
+    command = folder / "bin" / "docker"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_without_docker_the_remedy_is_named(
+    server: Path, tmp_path: Path, aot: Aot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check(aot("serve", server), 1, "there is no docker", "use 'runtime: local'")
+
+
+def test_an_engine_that_does_not_answer_is_named(
+    server: Path, tmp_path: Path, aot: Aot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_docker(tmp_path, monkeypatch, "echo 'Cannot connect to the daemon' >&2; exit 1")
+    check(aot("serve", server), 1, "Cannot connect to the daemon", "systemctl start docker")
+
+
+def test_an_image_that_cannot_be_had_is_named(
+    server: Path, tmp_path: Path, aot: Aot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = '[ "$1" = version ] && exit 0; echo "manifest unknown"; exit 1'
+    fake_docker(tmp_path, monkeypatch, script)
+    words = ("container.image: vllm/vllm-openai:v", "manifest unknown", "docker pull")
+    check(aot("serve", server), 1, *words)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_keys_are_passed_by_name(name: str) -> None:
+    config = ServerConfig(engine=name, model="org/m", gpus=2, api_key_env="MY_KEY")
+    contained = contain(config, "aot", engine(name), "org/m")
+    made = docker.plan(contained, ContainerConfig(), ("127.0.0.1", 9000), range(2, 4), "aot-x")
+    pairs = list(pairwise(made.argv))
+    (variable,) = made.secrets
+    assert ("-e", variable) in pairs
+    assert ("-p", "127.0.0.1:9000:8000") in pairs
+    assert ("--gpus", '"device=2,3"') in pairs
+    assert not any("MY_KEY" in word for word in made.argv)
+    assert made.argv.index("--entrypoint") < made.argv.index(contained.image)
+    assert made.container == "aot-x"
