@@ -58,8 +58,11 @@ def test_tenants_see_each_other_without_salts_and_not_with_them(
             assert trial["unknown"]["cached_tokens"] < OPENING
         assert "more for the victim's prompt in 12 of 12 trials" in words
         code, facts, words = audit(url, files, "--salts", "--trials", "40", *key)
-        assert code == 0, words
-        assert facts["verdict"] == "isolated"
+        # By time a fair coin is called a leak in 2 of 100 audits: here only what chance cannot do.
+        faster = sum(t["known"]["seconds"] < t["unknown"]["seconds"] for t in facts["trials"])
+        assert faster <= 33, words
+        assert "more for the victim's prompt in 0 of 40 trials" in words
+        assert (code == 0) == (facts["verdict"] == "isolated")
         assert all(t["known"]["cached_tokens"] < OPENING for t in facts["trials"])
         missing = used(files, name) - exported(url)
         assert missing <= LATER
