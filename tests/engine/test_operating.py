@@ -13,7 +13,7 @@ import yaml
 from live import KEY, aot, served
 
 pytestmark = pytest.mark.engine
-METRIC = re.compile(r"\\b(?:vllm|sglang):[a-z0-9_]+")
+METRIC = re.compile(r"\b(?:vllm|sglang):[a-z0-9_]+")
 OPENING = 40
 """Tokens that all prompts share: the opening of the template, with its own system message."""
 LATER = {
