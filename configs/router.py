@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from configs.recipe import EnvironmentRecipe
-from configs.schema import StrictModel
+from configs.schema import Arguments, StrictModel
 
 RouterName = Literal["vllm-router", "sglang-router", "smg"]
 Policy = Literal[
@@ -25,7 +25,7 @@ class RouterConfig(StrictModel):
     environment: str | None = Field(
         None, description="recipe under configs/routers/; default: the one called like the router"
     )
-    args: list[str] = Field(default_factory=list, description="router arguments, verbatim")
+    args: Arguments = Field(default_factory=list, description="router arguments, verbatim")
 
     @property
     def recipe(self) -> str:
@@ -35,13 +35,6 @@ class RouterConfig(StrictModel):
     def keeps_owners(self) -> bool:
         """Whether requests with the same static prefix go to the same replica."""
         return self.policy in OWNERS
-
-    @field_validator("args", mode="before")
-    @classmethod
-    def _args_are_text(cls, value: object) -> object:
-        if isinstance(value, list):
-            return [str(v) if isinstance(v, (int, float)) else v for v in value]
-        return value
 
 
 class RouterRecipe(EnvironmentRecipe):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
@@ -21,6 +21,17 @@ class StrictModel(BaseModel):
     """Unknown keys are errors; instances do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _as_text(value: object) -> object:
+    # `args: [--max-num-seqs, 8]` is what people write; YAML makes the 8 a number.
+    if isinstance(value, list):
+        return [str(v) if isinstance(v, (int, float)) else v for v in value]
+    return value
+
+
+Arguments = Annotated[list[str], BeforeValidator(_as_text)]
+"""Arguments of a program, verbatim."""
 
 
 class ExperimentConfig(StrictModel):

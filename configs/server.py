@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from configs.container import ContainerConfig
 from configs.recipe import EngineName
 from configs.router import RouterConfig
-from configs.schema import StrictModel
+from configs.schema import Arguments, StrictModel
 
 RemoteEngine = Literal["vllm", "sglang", "openai"]
 PUBLIC_KEY = "AOT_API_KEY"
@@ -80,7 +80,7 @@ class ServerConfig(StrictModel):
     dtype: str = Field(
         "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
     )
-    args: list[str] = Field(default_factory=list, description="engine arguments, verbatim")
+    args: Arguments = Field(default_factory=list, description="engine arguments, verbatim")
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine")
     startup_timeout_s: float = Field(600, gt=0)
     api_key_env: str | None = Field(
@@ -121,14 +121,6 @@ class ServerConfig(StrictModel):
                 "openai is any server that runs already, so there is nothing to launch: "
                 "add 'runtime: remote' and its 'url'"
             )
-        return value
-
-    @field_validator("args", mode="before")
-    @classmethod
-    def _args_are_text(cls, value: object) -> object:
-        # `args: [--max-num-seqs, 8]` is what people write; YAML makes the 8 a number.
-        if isinstance(value, list):
-            return [str(v) if isinstance(v, (int, float)) else v for v in value]
         return value
 
     @model_validator(mode="before")

@@ -57,7 +57,8 @@ def kill_one_replica(phase: Path) -> None:
     for process in engine_processes():
         with suppress(psutil.Error):  # killing one may end another
             words = process.cmdline()
-            if "--port" in words and words[words.index("--port") + 1] == port:
+            supervised = "serving.supervisor" in words  # which ends what a dead engine leaves
+            if port in words and "--port" in words and not supervised:
                 process.kill()
 
 
