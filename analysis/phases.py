@@ -110,7 +110,11 @@ def read_phase(
         lags_s=_lags(folder / "records"),
         stages=together([stages for _, stages in pages]),
         replicas=[
-            Replica(counters, stages["e2e"].count if "e2e" in stages else None, bool(up))
+            Replica(
+                counters,
+                stages["e2e"].count if "e2e" in stages else None,
+                up if isinstance(up, bool) else None,
+            )
             for (counters, stages), up in zip(pages, alive or (), strict=bool(alive))
         ],
         gauges=_gauges(folder / "server.jsonl", found.clock_zero_s),
@@ -162,8 +166,8 @@ def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
 
 def _over_replicas(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each round of scrapes: sums, and of a share the mean."""
-    first = frame["replica"].min()
-    rounds = (frame.pop("replica") == first).cumsum()
+    # Replicas are scraped in their order; one that does not answer is left out of a round.
+    rounds = (frame.pop("replica").diff() <= 0).cumsum()
     how = {c: "mean" if c in ("kv_usage", "monotonic_s") else "sum" for c in frame}
     return frame.groupby(rounds).agg(how).reset_index(drop=True)
 

@@ -23,12 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from analysis import run_manifest
 from analysis.oracle import Sent
 from analysis.phases import Phase, read_phase, read_tokens
-from analysis.records import Keep, empty
+from analysis.records import Keep
 from configs.errors import UsageError
 from configs.schema import ARMS
 from serving.engine import Engine
@@ -73,14 +71,6 @@ class ServerRun:
     @property
     def remote(self) -> bool:
         return bool(self.facts.get("remote"))
-
-    @property
-    def records(self) -> pd.DataFrame:
-        """All records of all phases, one row a request."""
-        frames = [p.records for p in self.phases if len(p.records)]
-        if not frames:
-            return empty()
-        return pd.concat(frames, ignore_index=True)
 
     def prompts(self, phase: Phase) -> dict[str, list[int]]:
         """Token ids of every prompt of a phase: as planned, or with the answers that it got."""

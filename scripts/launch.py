@@ -23,7 +23,7 @@ from serving.endpoint import Endpoint
 from serving.engine import Engine, LaunchPlan, Site
 from serving.environments import Environment
 from serving.machine import this_machine
-from serving.routers import ROUTERS, Place, worker_args
+from serving.routers import ROUTERS, Place, by_urls, worker_args
 from serving.server import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -57,8 +57,8 @@ class Launcher:
         router = ROUTERS[front.name]
         port = config.port or free_port(config.host)
         place = Place(config.host, port, free_port(LOOPBACK), config.name_in_api)
-        urls = [plan.base_url for plan in engines_]
-        return Plans(engines_, (router, router.plan(front, self.router.bin_dir, urls, place)))
+        finding = by_urls([plan.base_url for plan in engines_])
+        return Plans(engines_, (router, router.plan(front, self.router.bin_dir, finding, place)))
 
     def _plan(
         self, config: ServerConfig, arm: Arm, port: int, replica: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.server import ServerConfig
 from serving.container import CACHE, EVERYWHERE, PORT, Contained
-from serving.routers import ROUTERS, Place, in_container
+from serving.routers import ROUTERS, Place, by_urls, in_container
 
 TIMES = {"interval": "15s", "retries": 5}
 MEMLOCK = {"memlock": {"soft": -1, "hard": -1}, "stack": 67108864}
@@ -86,9 +86,9 @@ def _by_reference(contained: Contained) -> dict[str, str]:
 def _router(server: ServerConfig, contained: Contained, names: list[str]) -> dict[str, Any]:
     front = server.front
     assert front is not None
-    workers = [f"http://{name}:{PORT}" for name in names]
+    finding = by_urls([f"http://{name}:{PORT}" for name in names])
     place = Place(EVERYWHERE, PORT, PORT + 1, contained.served_name)
-    image, command = in_container(ROUTERS[front.name], front, workers, place)
+    image, command = in_container(ROUTERS[front.name], front, finding, place)
     return {
         "image": image,
         "command": command,

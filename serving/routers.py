@@ -50,16 +50,19 @@ class Router:
     failure_line: re.Pattern[str] = re.compile(r"(ERROR|Error|error:|panicked|Traceback)")
 
     def plan(
-        self, config: RouterConfig, bin_dir: Path, workers: Sequence[str], place: Place
+        self, config: RouterConfig, bin_dir: Path, finding: Sequence[str], place: Place
     ) -> LaunchPlan:
-        """The command. Raises UsageError for a policy that it has not got, or a flag of ours."""
+        """The command; `finding`: the flags by which it finds its workers.
+
+        Raises UsageError for a policy that it has not got, or a flag of ours.
+        """
         policy = self._policy(config)
         for arg in config.args:
             flag = arg.split("=", 1)[0]
             if flag in OWN_FLAGS:
                 raise UsageError(f"router.args: {flag} does not belong there: {OWN_FLAGS[flag]}")
         program, *rest = self.command
-        argv = [str(bin_dir / program), *rest, "--worker-urls", *workers, "--policy", policy]
+        argv = [str(bin_dir / program), *rest, *finding, "--policy", policy]
         argv += ["--host", place.host, "--port", str(place.port)]
         argv += [
             "--prometheus-host",
@@ -99,6 +102,11 @@ class Place:
     metrics_port: int
     served_name: str
     metrics_host: str = "127.0.0.1"
+
+
+def by_urls(workers: Sequence[str]) -> list[str]:
+    """The flags of workers that are known beforehand."""
+    return ["--worker-urls", *workers]
 
 
 _COMMON: dict[Policy, str] = {
@@ -143,13 +151,10 @@ IMAGE = "python:3.12-slim"
 
 
 def in_container(
-    router: Router, config: RouterConfig, workers: Sequence[str], place: Place
+    router: Router, config: RouterConfig, finding: Sequence[str], place: Place
 ) -> tuple[str, list[str]]:
-    """Image and command of the router. `workers`: URLs, or what finds them (flags)."""
+    """Image and command of the router; `finding` as in its plan."""
     (package,) = router_recipe(config.recipe).packages
-    argv = router.plan(config, Path(), [], place).argv
-    start = argv.index("--worker-urls")
-    found = ["--worker-urls", *workers] if not workers[0].startswith("-") else list(workers)
-    words = [*argv[:start], *found, *argv[start + 1 :]]
-    script = f"pip install --no-cache-dir --quiet {package} && exec {shlex.join(words)}"
+    argv = router.plan(config, Path(), finding, place).argv
+    script = f"pip install --no-cache-dir --quiet {package} && exec {shlex.join(argv)}"
     return IMAGE, ["sh", "-c", script]

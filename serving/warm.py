@@ -88,8 +88,11 @@ def _warm(
 
     # As many at a time as there are replicas: one after the other, a router sees no load and sends
     # them all to its first one.
-    with ThreadPoolExecutor(max(len(endpoint.replicas), 1)) as together:
+    together = ThreadPoolExecutor(max(len(endpoint.replicas), 1))
+    try:
         seconds = list(together.map(fill, enumerate(prefixes, 1)))
+    finally:  # also on Ctrl-C: what has not begun must not be waited for
+        together.shutdown(wait=False, cancel_futures=True)
     warmed = []
     for number, (prefix, prefill_s) in enumerate(zip(prefixes, seconds, strict=True), 1):
         report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")

@@ -89,3 +89,11 @@ def test_gauges_of_replicas_are_added_up(run: Path) -> None:
     gauges = report.evaluate(run).summary["arms"]["auto"]["server"]["gauges"]
     assert gauges["running"] == {"mean": 3.0, "max": 3.0}
     assert gauges["kv_usage"] == {"mean": pytest.approx(0.45), "max": 0.6}
+
+
+def test_rounds_of_scrapes_end_where_a_dead_replica_is_left_out(run: Path) -> None:
+    rows = [(1.0, 0, 1.0), (1.1, 1, 2.0), (2.0, 1, 4.0), (3.0, 1, 5.0)]
+    text = [json.dumps({"monotonic_s": t, "running": n, "replica": r}) for t, r, n in rows]
+    (run / "phases" / "r1-auto" / "server.jsonl").write_text("\n".join(text) + "\n")
+    gauges = report.evaluate(run).summary["arms"]["auto"]["server"]["gauges"]
+    assert gauges["running"] == {"mean": 4.0, "max": 5.0}

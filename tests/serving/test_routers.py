@@ -11,7 +11,7 @@ from configs.errors import UsageError
 from configs.router import RouterConfig
 from configs.routing import routing_key
 from configs.server import ServerConfig
-from serving.routers import ROUTERS, Place, worker_args
+from serving.routers import ROUTERS, Place, by_urls, worker_args
 
 PLACE = Place("0.0.0.0", 8000, 29001, "m")
 WORKERS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
@@ -19,7 +19,7 @@ WORKERS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 
 def argv(**config: object) -> list[str]:
     router = RouterConfig.model_validate(config)
-    return list(ROUTERS[router.name].plan(router, Path("/env/bin"), WORKERS, PLACE).argv)
+    return list(ROUTERS[router.name].plan(router, Path("/env/bin"), by_urls(WORKERS), PLACE).argv)
 
 
 @pytest.mark.parametrize(
