@@ -1,4 +1,4 @@
-"""The shipped recipes, by name: engines, routers, models."""
+"""The shipped recipes and facts, by name: engines, routers, models, cards, architectures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from configs.architecture import Architecture
+from configs.card import Card
 from configs.errors import UsageError
 from configs.load import did_you_mean, load
 from configs.places import CONFIGS
@@ -34,6 +36,17 @@ def router_recipe(name: str) -> RouterRecipe:
 def model_recipe(name: str) -> ModelRecipe:
     """The recipe configs/models/`name`.yaml; UsageError with the known names otherwise."""
     return _recipe("models", name, ModelRecipe, "model recipe")
+
+
+def card(name: str) -> Card:
+    """The card configs/cards/`name`.yaml; UsageError with the known names otherwise."""
+    return _recipe("cards", name, Card, "card")
+
+
+def architectures() -> list[Architecture]:
+    """All of configs/architectures/."""
+    names = recipe_names("architectures")
+    return [_recipe("architectures", name, Architecture, "architecture") for name in names]
 
 
 def environment_recipe(name: str) -> tuple[Path, EnvironmentRecipe]:

@@ -77,6 +77,11 @@ class ServerConfig(StrictModel):
     gpus: int | None = Field(
         None, ge=1, description="cards of each replica: tensor parallelism; default: 1"
     )
+    card: str | None = Field(
+        None,
+        description="the GPU that this file is for, a name in configs/cards/: for aot doctor "
+        "--server, where there is no GPU to ask",
+    )
     dtype: str = Field(
         "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
     )

@@ -12,13 +12,13 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from configs.errors import ToolkitError, UsageError
 from scripts.cli_ask import ask
 from scripts.cli_audit import audit_app
 from scripts.cli_compare import compare, gate, history
 from scripts.cli_cost import cost
+from scripts.cli_doctor import doctor
 from scripts.cli_install import engine_app, model_app, router_app
 from scripts.cli_lint import lint
 from scripts.cli_oracle import oracle
@@ -29,7 +29,7 @@ from scripts.cli_studies import capacity, sweep, tune
 from scripts.cli_traffic import arm_named, load, schedule
 from scripts.cli_warm import residency, warm
 from scripts.concluding import conclude, write_report
-from scripts.terminal import err, note, out, say
+from scripts.terminal import err, note, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,6 +66,7 @@ app.command()(ask)
 app.command()(warm)
 app.command()(residency)
 app.command()(render)
+app.command()(doctor)
 
 ArmOption = Annotated[str, typer.Option("--arm", help="jit, auto or aot")]
 UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]
@@ -176,22 +177,6 @@ def report(
 
         print_page(run_dir / "report.html", run_dir / "report.pdf")
         say(f"as PDF: {run_dir / 'report.pdf'}")
-
-
-@app.command()
-def doctor() -> None:
-    """What this machine can run, what is missing, and the command that mends it."""
-    from scripts.doctor import examine
-
-    signs = {
-        "ok": "[green]ok[/green]",
-        "missing": "[red]missing[/red]",
-        "note": "[yellow]note[/yellow]",
-    }
-    table = Table("", "what", "remedy", box=None)
-    for line in examine():
-        table.add_row(signs[line.level], line.what, line.remedy)
-    out.print(table)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -93,6 +93,13 @@ def _target(
     )
 
 
+def static_tokens(schedule: Schedule, folder: str, block_tokens: int) -> dict[str, int]:
+    """Tokens of every static prefix of planned traffic, by the model's own tokenizer."""
+    target = _local(folder, block_tokens, None)
+    prefixes = schedule.prefixes.values()
+    return {p.id: compile_prefix(schedule, p, target).static_tokens for p in prefixes}
+
+
 class _NoTokenizeError(EndpointError):
     """The server does not count tokens for us."""
 

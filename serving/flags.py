@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from configs.errors import UsageError
@@ -89,3 +89,13 @@ def _foreign(flag: str, engine: str, other: str, own_flags: Mapping[str, str]) -
     if twin is not None:
         return f"{words}, which calls it {twin}"
     return f"{words}, which has no flag of that name; remove it, or set 'engine: {other}'"
+
+
+def value_of(args: Sequence[str], *names: str) -> str | None:
+    """The value of a flag by any of its `names`, the last one given; None where it is absent."""
+    found = None
+    for n, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag.replace("_", "-") in names:
+            found = value if equals else (args[n + 1] if n + 1 < len(args) else None)
+    return found
