@@ -70,7 +70,7 @@ def doctor(
         out.print(table, markup=False)
         for words in sizing.notes:
             say(f"note: {words}")
-        say(f"does not fit: {sizing.problem}" if sizing.problem else "fits")
+        say(sizing.problem or "it fits")
         for words in sizing.remedies:
             say(f"  mended by  {words}")
     if sizing.problem:

@@ -111,6 +111,27 @@ def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
     )
 
 
+def refuse_too_large(server: ServerConfig, model: str) -> None:
+    """UsageError when not even the weights of `model`, as it is resolved, have room on this
+    machine. Says nothing where that is not known without asking the hub, or not certain."""
+    machine = this_machine()
+    try:
+        known = architecture(model, ask_hub=False)
+        place = _place(server, None, machine)
+        weights_gib = memory_of(
+            server, known, place, _dtype(server, known, place, machine)
+        ).weights_gib
+    except UsageError:
+        return
+    here = machine.gpus or not place.cuda
+    if here and weights_gib > place.memory_gib:
+        raise UsageError(
+            f"model: {server.model} has {weights_gib:.1f} GiB of weights"
+            f"{' on each card' if server.gpus else ''}, and {place.name} has "
+            f"{place.memory_gib:.1f} GiB; what would fit: aot doctor --server FILE"
+        )
+
+
 def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Place:
     if server.recipe != "current" and device_of(server) == "cpu":
         if card_name:

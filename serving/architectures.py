@@ -30,9 +30,9 @@ HUB_TIMEOUT_S = 10.0
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
-def architecture(model: str) -> Architecture:
+def architecture(model: str, ask_hub: bool = True) -> Architecture:
     """`model`: a folder, or a hub id. From the folder; for a hub id from the hub's cache on this
-    machine, else from a shipped file, else from the hub.
+    machine, else from a shipped file, else from the hub if it may be asked.
 
     Raises UsageError (files that say too little), ToolkitError (hub not reached, or refuses).
     """
@@ -40,7 +40,11 @@ def architecture(model: str) -> Architecture:
     if folder is not None and (Path(model).is_absolute() or _weight_files(Path(folder))):
         return from_folder(Path(folder))
     shipped = {known.hub_id: known for known in architectures()}
-    return shipped[model] if model in shipped else _from_hub(model)
+    if model in shipped:
+        return shipped[model]
+    if not ask_hub:
+        raise UsageError(f"{model}: not known here")
+    return _from_hub(model)
 
 
 def snapshot(model: str) -> str | None:
