@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.architecture import Architecture
+from configs.card import Card
 from configs.errors import ConfigError, UsageError
 from configs.load import load, load_server, load_workload
 from configs.places import CONFIGS
@@ -22,6 +24,8 @@ SHAPES = {
     "servers": ServerConfig,
     "experiments": ExperimentConfig,
     "pricing": PriceTable,
+    "cards": Card,
+    "architectures": Architecture,
 }
 
 

@@ -14,9 +14,13 @@ import pytest
 from live import KEY, aot, engine_processes, only_run
 
 from analysis import report
+from configs.load import load_server
 from configs.places import CHECKOUT, CONFIGS
+from configs.schema import ARMS
+from configs.server import ServerConfig
 from serving import environments
 from serving.counters import parse
+from serving.engine import Site
 from serving.engines import ENGINES
 from workloads import compiled
 
@@ -130,6 +134,37 @@ def test_the_lists_of_flags_are_those_of_the_engines_own_parsers(files: Path, na
     done = subprocess.run([python, script, name], capture_output=True, text=True, check=True)
     listed = (CONFIGS / "engines" / f"{name}.flags").read_text().splitlines()[1:]
     assert [line for line in done.stdout.splitlines() if line.startswith("-")] == listed
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_the_engines_own_parsers_take_the_presets_for_gpus(name: str) -> None:
+    lines = []
+    for path in sorted((CONFIGS / "servers").glob("*.yaml")):
+        server = load_server(path)
+        if isinstance(server, ServerConfig) and server.card and server.engine == name:
+            for arm in ARMS:
+                site = Site(Path("/usr/bin"), server.model, 8000, "cuda")
+                lines.append(json.dumps(ENGINES[name].plan(server, arm, site).argv[2:]))
+    assert len(lines) >= 3 * 4
+    script = CHECKOUT / "serving" / "in_engine" / "list_flags.py"
+    python = environments.require(f"{name}-cpu").bin_dir / "python"
+    command = [python, script, name, "parse"]
+    done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("parsed") == len(lines)
+    wrong = json.dumps([*json.loads(lines[0]), "--kv-cache-dtype", "fp88"])
+    done = subprocess.run(command, input=wrong, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "invalid choice: 'fp88'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_the_doctor_computes_the_cache_that_the_engine_has(files: Path, name: str) -> None:
+    run = only_run(files / "restart")
+    facts = json.loads((run / "phases" / f"r1-aot@{name}" / "facts.json").read_text())
+    done = aot("doctor", "--server", f"{name}.yaml", "--json", cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["memory"]["cache_tokens"] == facts["capacity_tokens"]
 
 
 def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) -> None:

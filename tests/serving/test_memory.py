@@ -1,0 +1,174 @@
+"""The arithmetic of memory, against what engines have logged on GPUs that this project lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from configs.architecture import Architecture
+from configs.errors import UsageError
+from configs.recipes import architectures, card, recipe_names
+from configs.server import ServerConfig
+from serving.fitting import remedies, resident, shortfall
+from serving.memory import Memory, Place, card_as_place, kv_bytes_per_token, memory_of
+
+MODELS = {model.hub_id.split("/")[1]: model for model in architectures()}
+LLAMA = MODELS["Llama-3.1-8B-Instruct"]
+CARDS = {name: card_as_place(name, card(name)) for name in recipe_names("cards")}
+
+
+def on(
+    place: str | Place, architecture: Architecture = LLAMA, dtype: str = "auto", **keys: object
+) -> Memory:
+    server = ServerConfig.model_validate({"model": "some/model", **keys})
+    return memory_of(server, architecture, CARDS[place] if isinstance(place, str) else place, dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # layers, hidden, MLP, vocabulary, heads, KV heads, head_dim, extra per layer
+        ("Llama-3.1-8B-Instruct", (32, 4096, 14336, 128256, 32, 8, 128, 0)),
+        ("Qwen2.5-7B-Instruct", (28, 3584, 18944, 152064, 28, 4, 128, 28 * 128 + 2 * 4 * 128)),
+        ("Qwen3-8B", (36, 4096, 12288, 151936, 32, 8, 128, 2 * 128)),
+        ("Qwen3-32B", (64, 5120, 25600, 151936, 64, 8, 128, 2 * 128)),
+        ("Mistral-7B-Instruct-v0.3", (32, 4096, 14336, 32768, 32, 8, 128, 0)),
+    ],
+)
+def test_shipped_weights_follow_from_the_layers(name: str, parameters: tuple[int, ...]) -> None:
+    layers, hidden, mlp, vocabulary, heads, kv_heads, head_dim, extra = parameters
+    attention = 2 * hidden * heads * head_dim + 2 * hidden * kv_heads * head_dim
+    layer = attention + 3 * hidden * mlp + 2 * hidden + extra
+    values = layers * layer + 2 * vocabulary * hidden + hidden
+    model = MODELS[name]
+    assert model.weights_gib == pytest.approx(2 * values / 2**30, abs=0.006)
+    shape = (model.layers, model.hidden, model.intermediate, model.vocabulary)
+    assert shape == (layers, hidden, mlp, vocabulary)
+    assert (model.kv_heads, model.head_dim) == (kv_heads, head_dim)
+
+
+def test_what_vllm_logged_for_llama_on_an_80_gb_card() -> None:
+    # vllm-project/vllm#10511: Meta-Llama-3-8B (its layers are those of 3.1), 79.22 GiB, share 0.90:
+    # weights 14.96, activations 1.26 (256 requests, 8,192 tokens).
+    args = [
+        "--gpu-memory-utilization",
+        "0.9",
+        "--max-num-seqs",
+        256,
+        "--max-num-batched-tokens",
+        8192,
+    ]
+    memory = on(Place("a card", 79.22, cuda=True), args=[*args, "--enforce-eager"])
+    assert memory.budget.usable_gib == pytest.approx(71.29, abs=0.02)
+    assert memory.weights_gib == pytest.approx(14.96, abs=0.01)
+    assert memory.budget.reserve_gib - 0.25 == pytest.approx(1.26, abs=0.02)
+    halves = on(Place("a card", 79.22, cuda=True), args=args, gpus=2)
+    assert halves.weights_gib == pytest.approx(7.48, abs=0.01)
+
+
+def test_what_vllm_logged_for_gpt_oss_on_an_a100() -> None:
+    # https://myoceane.fr/index.php/ai-vllm-a100-gemma-4/: vLLM 0.19, which did not yet take CUDA
+    # graphs off: --gpu-memory-utilization 0.65, 36.56 GiB left for the cache.
+    args = ["--gpu-memory-utilization=0.65", "--enforce-eager"]
+    memory = on("a100-80", MODELS["gpt-oss-20b"], args=args)
+    assert memory.left_gib == pytest.approx(36.56, rel=0.02)
+
+
+def test_bytes_per_token_divide_among_cards_as_heads_do() -> None:
+    assert kv_bytes_per_token(LLAMA, 1, 2) == 131_072
+    assert kv_bytes_per_token(LLAMA, 8, 2) == 16_384
+    assert kv_bytes_per_token(LLAMA, 16, 2) == 16_384  # a head is on every card, at least
+    latent = LLAMA.model_copy(update={"layers": 61, "latent_dim": 576})
+    assert kv_bytes_per_token(latent, 8, 2) == 61 * 576 * 2
+
+
+def test_the_cache_holds_what_its_dtype_lets_it() -> None:
+    sixteen, eight = on("l4"), on("l4", args=["--kv-cache-dtype", "fp8"])
+    assert eight.kv_bytes_per_token * 2 == sixteen.kv_bytes_per_token
+    assert eight.cache_tokens == pytest.approx(2 * sixteen.cache_tokens, abs=32)
+    assert sixteen.cache_tokens % 16 == 0
+    float32 = on("h100", dtype="float32")
+    assert float32.weights_gib == pytest.approx(2 * LLAMA.weights_gib)
+    assert float32.kv_bytes_per_token == 2 * sixteen.kv_bytes_per_token
+
+
+def test_what_a_server_file_asks_for_counts() -> None:
+    assert on("l4", cache_gib=1.0).cache_tokens == 2**30 // 131_072
+    assert on("l4", engine="sglang", cache_tokens=5000).cache_tokens == 5000
+    assert on("h100", args=["--tensor-parallel-size", "2"]).cards == 2
+    cpu = on(Place("memory", 64.0, cuda=False), cache_gib=2.0, block_tokens=32, dtype="bfloat16")
+    assert cpu.cache_tokens == 2 * 2**30 // 131_072 // 32 * 32
+
+
+def test_sglangs_share_is_its_own_rule() -> None:
+    # 0.5.23, arg_groups/memory_hook.py, by hand. L4: 512 + 1.5 * 4096 + 128 + 2 * 48 MiB.
+    assert on("l4", engine="sglang").budget.usable_gib == pytest.approx(22 - 6880 / 1024, abs=0.02)
+    # More than 60 GiB: at least 10 GiB are kept.
+    h100 = on("h100", engine="sglang").budget
+    assert h100.usable_gib == pytest.approx(79.1 - 13, abs=0.9)
+    set_ = on("h100", engine="sglang", args=["--mem-fraction-static", "0.8"]).budget
+    assert set_.usable_gib == pytest.approx(0.8 * 79.1)
+
+
+def test_a_model_too_large_for_its_card_is_told_what_would_mend_it() -> None:
+    model = MODELS["Qwen3-32B"]
+    server = ServerConfig.model_validate({"model": model.hub_id, "context_tokens": 8192})
+    memory = memory_of(server, model, CARDS["l4"], "auto")
+    assert not memory.fits
+    words = shortfall(memory)
+    assert words is not None
+    assert words.startswith("the model does not fit on l4 (22.0 GiB): 61.0 GiB of weights")
+    found = remedies(server, model, CARDS["l4"], "auto", CARDS)
+    assert found[0] == "gpus: 4"
+    assert found[-1].startswith("a larger card: a100-80")
+    for change in ({"gpus": 4},):
+        assert memory_of(server.model_copy(update=change), model, CARDS["l4"], "auto").fits
+
+
+@pytest.mark.parametrize(
+    ("engine", "place", "context"), [("vllm", "l4", 60_000), ("sglang", "l40s", 200_000)]
+)
+def test_each_remedy_mends(engine: str, place: str, context: int) -> None:
+    keys: dict[str, Any] = {"engine": engine, "model": "some/model", "context_tokens": context}
+    server = ServerConfig.model_validate(keys)
+    assert "the longest prompt does not fit" in str(shortfall(on(place, **keys)))
+    found = remedies(server, LLAMA, CARDS[place], "auto", CARDS)
+    assert any("--quantization" in words for words in found)
+    for words in found:
+        key, _, value = words.partition(": ")
+        if key == "a larger card":
+            for name in value.split(", "):
+                assert on(name, **keys).fits
+            continue
+        changed = value.split("  (")[0].strip("[]").split(", ") if key == "args" else int(value)
+        assert on(place, **{**keys, key: changed}).fits, words
+
+
+def test_a_cache_that_is_not_paid_for_gets_a_size_that_is() -> None:
+    keys: dict[str, Any] = {"model": "some/model", "cache_gib": 30, "context_tokens": 4096}
+    memory = on("l4", **keys)
+    assert "the cache does not fit" in str(shortfall(memory))
+    server = ServerConfig.model_validate(keys)
+    first = remedies(server, LLAMA, CARDS["l4"], "auto", CARDS)[0]
+    assert first.startswith("cache_gib: ")
+    assert on("l4", **{**keys, "cache_gib": float(first.split()[1])}).fits
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--kv-cache-dtype", "nvfp4"], "--kv-cache-dtype nvfp4: its size per token is not known"),
+        (["--gpu-memory-utilization", "much"], "--gpu-memory-utilization much is no number"),
+        (["--pipeline-parallel-size", "2"], "--pipeline-parallel-size divides the weights"),
+        (["--cpu-offload-gb=4"], "--cpu-offload-gb divides the weights"),
+    ],
+)
+def test_what_cannot_be_computed_is_said(args: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        on("h100", args=args)
+
+
+def test_static_prefixes_share_the_cache_with_what_runs() -> None:
+    assert resident(10_000, 2_000, 1_000) == 8
+    assert resident(1_000, 2_000, 1_000) == 0
