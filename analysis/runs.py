@@ -28,6 +28,7 @@ from analysis.oracle import Sent
 from analysis.phases import Phase, read_phase, read_tokens
 from analysis.records import Keep
 from configs.errors import UsageError
+from configs.salts import tenant_salt
 from configs.schema import ARMS
 from serving.engine import Engine
 from serving.engines import ENGINES, OPENAI
@@ -115,7 +116,8 @@ class ServerRun:
         return found
 
     def _salt_of(self, prefix: str) -> str | None:
-        return self.schedule.prefixes[prefix].salt if self.schedule else None
+        own = self.schedule.prefixes[prefix].salt if self.schedule else None
+        return own or (tenant_salt(prefix) if self.config.get("tenant_salts") else None)
 
     def _salts(self) -> dict[str, str | None]:
         return (

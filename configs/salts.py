@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+def tenant_salt(prefix: str) -> str:
+    """The salt of a static prefix whose server file says `tenant_salts: true`: always the same, as
+    a gateway's would be."""
+    return hashlib.sha256(f"tenant/{prefix}".encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class Salts:
     """`nonce` must never have been used on that server. kind: what shares a salt."""

@@ -98,6 +98,11 @@ class ServerConfig(StrictModel):
         description="allow a host other than loopback although /metrics (and a router's own "
         "control pages) answer there without the key",
     )
+    tenant_salts: bool = Field(
+        False,
+        description="send a cache salt of its own with every static prefix (a tenant each), as a "
+        "gateway would that keeps tenants apart",
+    )
     dev_mode: bool = Field(
         False,
         description="vLLM: open its cache-reset endpoint (unauthenticated; loopback only)",
@@ -182,6 +187,31 @@ class RemoteConfig(StrictModel):
     api_key_env: str | None = Field(
         None, description="name of the environment variable that holds the server's API key"
     )
+    tenant_salts: bool = Field(
+        False,
+        description="send a cache salt of its own with every static prefix (a tenant each), as a "
+        "gateway would that keeps tenants apart",
+    )
+
+    replicas: list[str] = Field(
+        default_factory=list,
+        description="where url is a router: the base URLs of the engines behind it, which are "
+        "proved, warmed and counted one by one",
+    )
+    keeps_owners: bool = Field(
+        False,
+        description="the router sends a static prefix to one replica always, which alone is "
+        "warmed then, through the router",
+    )
+    key_header: str | None = Field(
+        None, description="header by which the router tells static prefixes apart, if it needs one"
+    )
+
+    @model_validator(mode="after")
+    def _only_where_there_are_salts(self) -> Self:
+        if self.tenant_salts and self.engine == "openai":
+            raise ValueError("tenant_salts: an openai server takes no cache salts; remove the key")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -194,12 +224,38 @@ class RemoteConfig(StrictModel):
             )
         return data
 
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _replicas_are_urls(cls, value: object) -> object:
+        if not isinstance(value, list):
+            raise ValueError(
+                "on a server that runs already these are the base URLs of the engines behind url, "
+                "as a list"
+            )
+        return value
+
     @field_validator("url")
     @classmethod
     def _url_is_http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return value.rstrip("/").removesuffix("/v1")
+        return _base_url(value)
+
+    @field_validator("replicas")
+    @classmethod
+    def _replicas_are_http(cls, value: list[str]) -> list[str]:
+        return [_base_url(url) for url in value]
+
+    @model_validator(mode="after")
+    def _routers_have_replicas(self) -> Self:
+        for key in ("keeps_owners", "key_header"):
+            if getattr(self, key) and not self.replicas:
+                raise ValueError(f"{key} says how a router works: give its replicas, too")
+        return self
+
+
+def _base_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value.rstrip("/").removesuffix("/v1")
 
 
 AnyServer = ServerConfig | RemoteConfig

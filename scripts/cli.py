@@ -115,11 +115,14 @@ def serve(
         )
         body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
         say(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}")
+        if up.replica_urls:
+            say(f"replicas: {' '.join(up.replica_urls)}")
         say(
             f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
         )
         if arm == "aot":
-            note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD --url {url}")
+            each = " ".join(f"--url {one}" for one in up.replica_urls or (url,))
+            note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
         ended = up.wait()
         code = ended.wait()
     raise ToolkitError(f"a process of {server} ended by itself with exit code {code}: {ended.log}")

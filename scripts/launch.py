@@ -170,6 +170,7 @@ class Launcher:
             replicas=up.replica_urls,
             keeps_owners=bool(front and front.keeps_owners),
             key_header=ROUTERS[front.name].key_header if front else None,
+            tenant_salts=self.config.tenant_salts,
         )
 
 

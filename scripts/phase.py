@@ -75,7 +75,7 @@ class Phase:
     ) -> None:
         """Fill the cache with the static prefixes that compiling found; CacheStateError unless all
         of them hit."""
-        prefixes = plan.static_prefixes(schedule, compiled, salts)
+        prefixes = plan.static_prefixes(schedule, compiled, salts, endpoint.tenant_salts)
         if not prefixes:
             note("no static prefix fills a block: the aot arm has nothing to warm")
         with status("compiling static prefixes ahead of time") as line:
@@ -110,6 +110,7 @@ class Phase:
             salts=salts,
             fleet=fleet,
             key_header=endpoint.key_header,
+            tenant_salts=endpoint.tenant_salts,
         )
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
         self._snapshot(endpoint, "metrics-before")

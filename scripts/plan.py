@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from configs.errors import UsageError
 from configs.files import replacing
 from configs.load import load_workload
-from configs.salts import Salts
+from configs.salts import Salts, tenant_salt
 from serving.warm import StaticPrefix
 from workloads import compiled as compiled_file
 from workloads import scenarios
@@ -104,7 +104,10 @@ def probe_key(prefix_id: str, which: int) -> str:
 
 
 def static_prefixes(
-    schedule: Schedule, compiled: Mapping[str, Compiled], salts: Salts | None = None
+    schedule: Schedule,
+    compiled: Mapping[str, Compiled],
+    salts: Salts | None = None,
+    tenant_salts: bool = False,
 ) -> list[StaticPrefix]:
     """What to warm: per prefix, two chats that differ only in their dynamic part. A prefix that
     fills no block is left out: nothing of it can be found again."""
@@ -114,7 +117,8 @@ def static_prefixes(
         if made is not None and made.full_blocks == 0:
             continue
         static = made.static_tokens if made else None
-        salt = salts.of("warm", prefix.salt) if salts else prefix.salt
+        own = prefix.salt or (tenant_salt(prefix.id) if tenant_salts else None)
+        salt = salts.of("warm", own) if salts else own
         fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
         found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
     return found

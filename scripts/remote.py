@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, UsageError
+from configs.errors import ConfigError, EndpointError, UsageError
 from configs.schema import Arm
 from configs.server import RemoteConfig
 from scripts.target import Up
@@ -48,7 +48,10 @@ class Remote:
     @contextmanager
     def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
         del arm, log  # nothing is started: the arm is emulated by cache salts
-        yield Up(self.endpoint, None, lambda: True)
+        yield Up(self.endpoint, None, lambda: True, self._replicas_alive)
+
+    def _replicas_alive(self) -> list[bool]:
+        return [_answers(one) for one in self.endpoint.each() if self.endpoint.replicas]
 
 
 def prepare(path: Path, config: RemoteConfig) -> Remote:
@@ -63,12 +66,33 @@ def prepare(path: Path, config: RemoteConfig) -> Remote:
         # It speaks of options of the command line; here they are keys of a file.
         words = str(error).replace("--api-key-env", "api_key_env").replace("--", "")
         raise ConfigError(path, words) from None
-    found = engines.detect(endpoint)
-    if found.name not in ("openai", engine.name) and engine.name != "openai":
-        raise ConfigError(
-            path, f"{config.url} is {found.name} by its own pages", key=f"engine: {engine.name}"
-        )
+    endpoint = replace(
+        endpoint,
+        replicas=tuple(config.replicas),
+        keeps_owners=config.keeps_owners,
+        key_header=config.key_header,
+        tenant_salts=config.tenant_salts,
+    )
+    for one in endpoint.each():
+        _check_engine(path, config, one, engine)
     version = engine.version(endpoint.page(engine))
     folder = models.resolve(config.tokenizer, path) if config.tokenizer else None
     versions = {engine.name: version} if version else {}
     return Remote(path, config, engine, endpoint, folder, versions)
+
+
+def _check_engine(path: Path, config: RemoteConfig, one: Endpoint, engine: Engine) -> None:
+    """ConfigError for another engine than the file says; EndpointError where nothing answers."""
+    one.models()
+    found = engines.detect(one)
+    if found.name not in ("openai", engine.name) and engine.name != "openai":
+        raise ConfigError(
+            path, f"{one.base_url} is {found.name} by its own pages", key=f"engine: {config.engine}"
+        )
+
+
+def _answers(one: Endpoint) -> bool:
+    try:
+        return bool(one.models())
+    except EndpointError:
+        return False

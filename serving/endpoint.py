@@ -58,6 +58,8 @@ class Endpoint:
     """Whether the router sends requests with one static prefix to one replica."""
     key_header: str | None = None
     """Header in which a router looks for the key of a request's static prefix."""
+    tenant_salts: bool = False
+    """Whether clients give every static prefix a cache salt of its own."""
 
     def each(self) -> list[Endpoint]:
         """The engines, one by one; the server itself where there is no router."""

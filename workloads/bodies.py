@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.routing import routing_key
-from configs.salts import Salts
+from configs.salts import Salts, tenant_salt
 from workloads.request import Message, Request, Schedule
 
 
@@ -19,9 +19,14 @@ class Bodies:
     """
 
     def __init__(
-        self, schedule: Schedule, model: str, salts: Salts | None, key_header: str | None = None
+        self,
+        schedule: Schedule,
+        model: str,
+        salts: Salts | None,
+        key_header: str | None = None,
+        tenant_salts: bool = False,
     ) -> None:
-        self._schedule, self._salts = schedule, salts
+        self._schedule, self._salts, self._tenant_salts = schedule, salts, tenant_salts
         self._keys = {
             p: f"{key_header}: {routing_key(p)}\r\n".encode() if key_header else b""
             for p in schedule.prefixes
@@ -62,6 +67,8 @@ class Bodies:
             # Shown to the model, not called: no engine needs a parser for that.
             rest |= {"tools": tools, "tool_choice": "none"}
         salt = schedule.prefixes[request.prefix].salt
+        if self._tenant_salts and not salt:
+            salt = tenant_salt(request.prefix)
         if self._salts:
             rest["cache_salt"] = self._salts.of(request.id, salt)
         elif salt:

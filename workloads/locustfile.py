@@ -45,6 +45,12 @@ def add_arguments(parser: Any) -> None:
         help="what shares a cache salt",
     )
     group.add_argument(
+        "--tenant-salts",
+        action="store_true",
+        env_var="AOT_TENANT_SALTS",
+        help="send a cache salt of its own with every static prefix",
+    )
+    group.add_argument(
         "--key-header",
         env_var="AOT_KEY_HEADER",
         help="header in which a router looks for the key of a request's static prefix",

@@ -48,6 +48,8 @@ class Replay:
     fleet: Fleet = Fleet()
     key_header: str | None = None
     """In which a router looks for the key of a request's static prefix."""
+    tenant_salts: bool = False
+    """Whether every static prefix has a cache salt of its own."""
 
     @property
     def records(self) -> Path:
@@ -131,6 +133,8 @@ def _command(replay: Replay) -> list[str]:
     command += ["--exit-code-on-error", "0"]
     if replay.salts:
         command += ["--salt-nonce", replay.salts.nonce, "--salt-per", replay.salts.kind]
+    if replay.tenant_salts:
+        command += ["--tenant-salts"]
     if replay.key_header:
         command += ["--key-header", replay.key_header]
     if replay.api_key_env:

@@ -73,7 +73,9 @@ class Replay:
         self.host = environment.host.rstrip("/")
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
-        self.bodies = Bodies(self.schedule, options.model, salts, options.key_header)
+        self.bodies = Bodies(
+            self.schedule, options.model, salts, options.key_header, options.tenant_salts
+        )
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if options.api_key_env and options.api_key_env not in os.environ:
             raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")

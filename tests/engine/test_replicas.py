@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from live import aot, engine_processes, only_run
+from live import aot, engine_processes, only_run, served
 
 from configs.places import CONFIGS
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def routers(installed: Path) -> Path:
-    for name in ("vllm-router", "smg"):
+    for name in ("vllm-router", "sglang-router", "smg"):
         done = aot("router", "install", name, cwd=installed)
         assert done.returncode == 0, done.stderr
     return installed
@@ -42,6 +42,36 @@ def test_a_prefix_kept_on_its_replica_is_found_there(routers: Path, tmp_path: Pa
     # Once each is the ideal; a replica that got five of the eight evicts some of them.
     assert 8 <= aware["routing"]["cold_requests"] < turns["routing"]["cold_requests"]
     assert engine_processes() == []
+
+
+def test_sglang_replicas_that_run_already_behind_their_router(routers: Path) -> None:
+    server = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
+    router = "{name: sglang-router, policy: cache_aware}"
+    (routers / "pair.yaml").write_text(f"{server}replicas: 2\nrouter: {router}\n")
+    (routers / "few.yaml").write_text(
+        f"scenario: support-bot\nprompt: {CONFIGS / 'prompts' / 'support-bot'}\nrequests: 8\n"
+        "tenants: {count: 4, zipf: 0}\nload: {mode: closed, users: 2}\noutput: {max_tokens: 2}\n"
+    )
+    with served(routers, "pair") as url:
+        commands = [(routers / f"pair-{n}.log").read_text().split("\n")[0] for n in (0, 1)]
+        engines = [f"http://127.0.0.1:{c.split('--port ')[1].split()[0]}" for c in commands]
+        (routers / "far-pair.yaml").write_text(
+            f"engine: sglang\nruntime: remote\nurl: {url}\nreplicas: {engines}\n"
+            "keeps_owners: true\ntokenizer: smollm2-135m\n"
+        )
+        (routers / "far.yaml").write_text(
+            "name: far\nserver: far-pair.yaml\nworkload: few.yaml\narms: [jit, aot]\n"
+        )
+        done = aot("run", "far.yaml", "--runs", "far", cwd=routers)
+        assert done.returncode == 0, done.stderr + done.stdout
+    arms = json.loads((only_run(routers / "far") / "summary.json").read_text())["arms"]
+    for arm in arms.values():
+        cache = arm["cache"]
+        assert cache["server_hit_ratio"] == pytest.approx(cache["client_hit_ratio"])
+        assert sum(r["requests"] for r in arm["routing"]["replicas"]) == arm["requests"]["ok"] == 8
+    assert arms["jit"]["cache"]["cached_tokens"] == 0
+    assert arms["aot"]["cache"]["client_hit_ratio"] > 0.9
+    assert arms["aot"]["routing"]["cold_requests"] == 0
 
 
 def kill_one_replica(phase: Path) -> None:

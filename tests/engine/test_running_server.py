@@ -60,10 +60,42 @@ def test_vllm_serve_warm_load_and_as_a_remote_server(files: Path) -> None:
         assert done.returncode == 0, done.stderr
         # The cache is warm from before, and the salts keep the arms apart from that.
         check_far(far(files, "vllm", url, "", "[jit, aot]"))
+        check_apart(files, url)
     cache = report.evaluate(files / "load").summary["arms"]["aot"]["cache"]
     assert (
         cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"] > 0.9
     )
+
+
+def check_apart(files: Path, url: str) -> None:
+    """What tenants have in common is found by all of them, or with `tenant_salts` by none else."""
+    for name, more in (("together", ""), ("apart", "tenant_salts: true\n")):
+        text = f"engine: vllm\nruntime: remote\nurl: {url}\ntokenizer: smollm2-135m\n"
+        (files / f"{name}.yaml").write_text(text + more)
+    (files / "common.yaml").write_text(
+        dedent("""\
+        scenario: few-shot
+        seed: 3
+        requests: 6
+        tenants: {count: 3, zipf: 0, shared_tokens: 640}
+        static_tokens: 768
+        load: {mode: closed, users: 1}
+        output: {max_tokens: 2}
+        """)
+    )
+    (files / "tenants.yaml").write_text(
+        "name: tenants\nservers: [together.yaml, apart.yaml]\nworkload: common.yaml\narms: [auto]\n"
+    )
+    done = aot("run", "tenants.yaml", "--runs", "tenants", cwd=files)
+    assert done.returncode == 0, done.stderr + done.stdout
+    servers = report.evaluate(only_run(files / "tenants")).summary["servers"]
+    ratios = {}
+    for name, server in servers.items():
+        cache = server["arms"]["auto"]["cache"]
+        found = {cache[f"{k}_hit_ratio"] for k in ("client", "server", "expected")}
+        assert len(found) == 1, (name, cache)
+        ratios[name] = found.pop()
+    assert ratios["together"] > ratios["apart"] + 0.15
 
 
 def test_sglang_with_a_key_and_as_a_remote_server(

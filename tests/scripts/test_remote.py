@@ -14,6 +14,10 @@ import pytest
 from conftest import Aot, check
 from stub import serving
 
+from configs.salts import Salts
+from scripts import plan
+from workloads.bodies import Bodies
+
 SGLANG = {
     "/metrics": 'sglang:page_size 1.0\nsglang:prompt_tokens_total{is_streaming="true"} 5\n',
     "/server_info": '{"disable_radix_cache": false, "page_size": 1, "version": "0.5.23"}',
@@ -150,3 +154,63 @@ def test_load_into_one_folder_is_of_one_engine(aot: Aot, closed: Path, tmp_path:
         check(done, 2, "holds arms of sglang, and this server is openai")
     facts = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert facts["servers"]["server"]["versions"] == {"sglang": "0.5.23"}
+
+
+def test_tenant_salts_of_the_server_file_are_of_static_prefixes(workload: Path) -> None:
+    schedule = plan.schedule_of(workload)
+    prefixes = {r.id: r.prefix for r in schedule.requests}
+    for salts in (None, Salts("nonce", "phase")):
+        bodies = Bodies(schedule, "m", salts, tenant_salts=True)
+        sent = {r.id: json.loads(bodies.of(r, {}))["cache_salt"] for r in schedule.requests}
+        pairs = {(prefixes[id_], salt) for id_, salt in sent.items()}
+        assert len(pairs) == len({p for p, _ in pairs}) == len({s for _, s in pairs}) >= 2
+        warmed = {p.id: p.salt for p in plan.static_prefixes(schedule, {}, salts, True)}
+        assert dict(pairs).items() <= warmed.items()
+
+
+def test_engines_behind_a_running_router_are_proved_and_counted_one_by_one(
+    aot: Aot, closed: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"gap_s": 0.001, "cached_tokens": 0, "pages": SGLANG}
+    with serving(**options) as router, serving(**options) as one, serving(**options) as two:
+        path = experiment(tmp_path, router.base_url, "sglang", "[jit]")
+        theirs = tmp_path / "theirs.yaml"
+        replicas = f"replicas: ['{one.base_url}', '{two.base_url}/v1']\n"
+        theirs.write_text(theirs.read_text() + replicas + "key_header: X-Tenant\n")
+        done = aot("run", path)
+        check(done, 0)
+        assert one.received
+        assert two.received  # each was proved
+        assert all(body.get("stream") for body in router.received)
+    phase = only_run(tmp_path) / "phases" / "r1-jit"
+    assert (phase / "metrics-after-1.txt").exists()
+    assert json.loads((phase / "replicas.json").read_text()) == {"alive": [True, True]}
+
+
+def test_an_engine_behind_the_router_that_does_not_answer_is_named(
+    aot: Aot, closed: Path, tmp_path: Path
+) -> None:
+    with serving(cached_tokens=0, pages=SGLANG) as router:
+        path = experiment(tmp_path, router.base_url, "sglang")
+        theirs = tmp_path / "theirs.yaml"
+        theirs.write_text(theirs.read_text() + "replicas: ['http://127.0.0.1:9']\n")
+        check(aot("run", path), 1, "http://127.0.0.1:9 is not reachable")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "more", "words"),
+    [
+        ("vllm", "replicas: 2\n", "base URLs of the engines behind url, as a list"),
+        ("vllm", "replicas: [gpu-1]\n", "must start with http:// or https://"),
+        ("vllm", "keeps_owners: true\n", "keeps_owners says how a router works: give its replicas"),
+        ("openai", "tenant_salts: true\n", "an openai server takes no cache salts; remove the key"),
+    ],
+)
+def test_keys_of_routers_and_salts_that_cannot_stand(
+    aot: Aot, closed: Path, tmp_path: Path, engine: str, more: str, words: str
+) -> None:
+    path = experiment(tmp_path, "http://127.0.0.1:9", engine)
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text(theirs.read_text() + more)
+    check(aot("run", path), 2, "theirs.yaml", words)
