@@ -26,6 +26,10 @@ def render(
     ttft_slo: Annotated[
         float, typer.Option(help="prometheus-rules: seconds within which 99 % must see a token")
     ] = 1.0,
+    in_cluster: Annotated[
+        bool,
+        typer.Option("--in-cluster", help="prometheus: find what --target k8s makes by its labels"),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", help="file; default: to the terminal")
     ] = None,
@@ -37,7 +41,7 @@ def render(
     """
     from scripts import render as rendering
 
-    options = rendering.Options(chart, ttft_slo)
+    options = rendering.Options(chart, ttft_slo, in_cluster)
     text = rendering.render(server, target, arm_named(arm), options)
     if output is None:
         out.file.write(text)

@@ -27,6 +27,7 @@ class Options:
 
     chart: str = CHARTS[0]
     ttft_slo_s: float = 1.0
+    in_cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,13 @@ def _helm(asked: Asked) -> str:
 
 def _prometheus(asked: Asked) -> str:
     head = "Beside it: aot render --target prometheus-rules -o aot-rules.yml"
-    return _yaml(monitoring.scrape(asked.name, asked.server), head)
+    inside = asked.options.in_cluster
+    if asked.server.front and not inside:
+        head += (
+            "\nThe engines behind the router have their own /metrics: put their addresses, which "
+            "aot serve\nprints, in the place of the router's."
+        )
+    return _yaml(monitoring.scrape(asked.name, asked.server, in_cluster=inside), head)
 
 
 def _rules(asked: Asked) -> str:

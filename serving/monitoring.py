@@ -20,6 +20,7 @@ BURN = ((14.4, "1h", "5m", "critical"), (6.0, "6h", "30m", "warning"))
 """Times the budget's even pace, over a long and a short window that must both burn."""
 WINDOWS = ("5m", "30m", "1h", "6h")
 LESS_THAN_USUAL = 0.7
+ROUTER_DECISIONS = "vllm_router_prefix_routing_decisions_total"
 HIT_RATIO = "aot:prefix_cache_hit_ratio:rate5m"
 
 
@@ -90,30 +91,34 @@ def ttft(names: Names, quantile: float, window: str) -> str:
     return f"histogram_quantile({quantile}, {buckets})"
 
 
-def scrape(name: str, server: ServerConfig) -> dict[str, Any]:
-    """prometheus.yml: the server where its file says it listens, or by its labels in a cluster."""
-    static = {
-        "job_name": name,
-        "scrape_interval": "5s",
-        "static_configs": [{"targets": [f"{server.host}:{server.port or PORT}"]}],
-    }
-    label = "__meta_kubernetes_pod_label_app_kubernetes_io_"
-    pods = {
-        "job_name": f"{name}-pods",
+def scrape(name: str, server: ServerConfig, *, in_cluster: bool) -> dict[str, Any]:
+    """prometheus.yml: the server where its file says it listens; or, in a cluster, the pods of
+    `aot render --target k8s`, engines and router, by their labels."""
+    target = f"{server.host}:{server.port or PORT}"
+    jobs = [{"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}]
+    if in_cluster:
+        parts = [("engine", "http"), *([("router", "metrics")] if server.front else [])]
+        jobs = [_pods(name, server, component, port) for component, port in parts]
+    return {"rule_files": ["aot-rules.yml"], "scrape_configs": jobs}
+
+
+def _pods(name: str, server: ServerConfig, component: str, port: str) -> dict[str, Any]:
+    meta = "__meta_kubernetes_pod_"
+    labels = [f"{meta}label_app_kubernetes_io_{label}" for label in ("name", "component")]
+    return {
+        "job_name": f"{name}-{component}",
         "scrape_interval": "5s",
         "kubernetes_sd_configs": [
             {"role": "pod", "namespaces": {"names": [server.container.namespace]}}
         ],
         "relabel_configs": [
             {
-                "source_labels": [f"{label}name", f"{label}component"],
-                "regex": f"{name};engine",
+                "source_labels": [*labels, f"{meta}container_port_name"],
+                "regex": f"{name};{component};{port}",
                 "action": "keep",
             }
         ],
     }
-    in_cluster = server.container.max_replicas is not None
-    return {"rule_files": ["aot-rules.yml"], "scrape_configs": [pods if in_cluster else static]}
 
 
 def rules(server: ServerConfig, slo_s: float) -> dict[str, Any]:
@@ -125,9 +130,12 @@ def rules(server: ServerConfig, slo_s: float) -> dict[str, Any]:
             f"--ttft-slo: {server.engine} has no bucket that ends at {slo_s:g} s, so the share of "
             f"requests within it is unknown; the nearest is {nearest:g}"
         )
+    alerts = _alerts(names, server.engine, slo_s)
+    if server.front and (server.front.name, server.front.policy) == ("vllm-router", "cache_aware"):
+        alerts.append(_without_affinity())
     groups = [
         {"name": f"aot-{server.engine}", "interval": "15s", "rules": _recorded(names, slo_s)},
-        {"name": f"aot-{server.engine}-alerts", "rules": _alerts(names, server.engine, slo_s)},
+        {"name": f"aot-{server.engine}-alerts", "rules": alerts},
     ]
     return {"groups": groups}
 
@@ -181,6 +189,19 @@ def _alerts(names: Names, engine: str, slo_s: float) -> list[dict[str, Any]]:
     for alert in alerts:
         alert["labels"]["engine"] = engine
     return alerts
+
+
+def _without_affinity() -> dict[str, Any]:
+    """vllm-router's cache_aware asks a worker to render each prompt; where it cannot, requests go
+    to whoever is idle, and nothing else says so."""
+    return _alert(
+        "RouterHasNoAffinity",
+        f'sum by (instance) (rate({ROUTER_DECISIONS}{{outcome="missing_tokens"}}[5m])) > 0',
+        "5m", "warning",
+        "The router {{ $labels.instance }} sends requests without looking at caches",
+        "Its workers do not render prompts for it: start them with --enable-scale-out, as the "
+        "toolkit does.",
+    )  # fmt: skip
 
 
 def _alert(

@@ -165,7 +165,31 @@ def test_scraping_is_configured_as_prometheus_reads_it(server: Path, render: Any
     made = render(server, "prometheus")
     jsonschema.validate(made, schema)
     (job,) = made["scrape_configs"]
-    assert ("kubernetes_sd_configs" in job) == (server.stem == "fleet")
+    assert job["static_configs"]
+    made = render(server, "prometheus", "--in-cluster")
+    jsonschema.validate(made, schema)
+    wanted = {
+        ":".join(j["relabel_configs"][0]["regex"].split(";")[1:]) for j in made["scrape_configs"]
+    }
+    pods = render(server, "k8s")
+    declared = {
+        f"{labels['app.kubernetes.io/component']}:{port['name']}"
+        for d in pods
+        if d["kind"] == "Deployment"
+        for labels in [d["spec"]["template"]["metadata"]["labels"]]
+        for port in d["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+    assert wanted <= declared
+    assert len(wanted) == 1 + ("replicas" in server.read_text())
+
+
+def test_a_router_that_cannot_see_prompts_is_alerted_to(tmp_path: Path, render: Any) -> None:
+    def alerts(name: str) -> set[str]:
+        groups = render(written(name, tmp_path), "prometheus-rules")["groups"]
+        return {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+
+    assert "RouterHasNoAffinity" in alerts("fleet")
+    assert "RouterHasNoAffinity" not in alerts("plain") | alerts("smg")
 
 
 BAD = {
