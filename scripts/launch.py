@@ -216,6 +216,12 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
         recipe.device if recipe else ("cuda" if this_machine().gpus else "cpu")
     )
     sizing.refuse_too_large(config, model)
+    front = config.front
+    if front and config.tenant_salts and not ROUTERS[front.name].passes_salts:
+        raise UsageError(
+            f"tenant_salts: {front.name} drops a request's cache_salt, so that tenants would share "
+            "caches; take another router: {name: smg, policy: cache_aware}"
+        )
     router = environments.require(config.front.recipe) if config.front else None
     launcher = Launcher(path, config, engine, environment, model, device, recipe, router)
     launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts

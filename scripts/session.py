@@ -81,7 +81,10 @@ class Session:
                 traffic.tokens[target.name] = plan.count_tokens(traffic.schedule, encode)
             path = traffic.run_folder / tokens_file(target.name)
             plan.write_tokens(traffic.tokens[target.name], path)
-        wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts)
+        apart = endpoint.tenant_salts or any(
+            prefix.salt for prefix in traffic.schedule.prefixes.values()
+        )
+        wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts, apart)
         with status(f"proving the cache state for {phase.name}"):
             nonce = f"{secrets.token_hex(6)} {traffic.run_folder.name} {phase.name}"
             found = proof.prove_each(endpoint, target.engine, wanted, nonce)

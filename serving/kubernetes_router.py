@@ -25,7 +25,10 @@ def router(
     found = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
     found += ["--service-discovery-namespace", space]
     image, command = in_container(ROUTERS[front.name], front, found, place)
-    probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5}
+    probe = {
+        "httpGet": {"path": ROUTERS[front.name].health_path, "port": "http"},
+        "periodSeconds": 5,
+    }
     pod = {
         "serviceAccountName": called,
         "containers": [

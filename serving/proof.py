@@ -39,6 +39,8 @@ class Wanted:
     reset: str
     remote: bool = False
     salts: Salts | None = None
+    tenants_apart: bool = False
+    """Whether tenants are to be kept apart by salts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,31 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
 def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
     """`prove` for every replica behind a router: the first one's proof with the problems of all."""
     found = [prove(one, engine, wanted, nonce) for one in endpoint.each()]
+    dropped = _dropped_salts(endpoint, wanted, nonce)
     if len(found) == 1:
-        return found[0]
+        return replace(found[0], problems=(*found[0].problems, *dropped))
     problems = tuple(f"replica {n}: {x}" for n, p in enumerate(found) for x in p.problems)
     unknown = tuple(dict.fromkeys(x for p in found for x in p.unknown))
-    return replace(found[0], problems=problems, unknown=unknown)
+    return replace(found[0], problems=(*problems, *dropped), unknown=unknown)
+
+
+def _dropped_salts(endpoint: Endpoint, wanted: Wanted, nonce: str) -> list[str]:
+    """Whether salts reach the engines the way that clients go. One prompt under several salts, as
+    often as even a router that takes turns needs to come back to a replica: mostly found, the salts
+    were lost on the way."""
+    if not (wanted.salts or wanted.tenants_apart) or (wanted.arm == "jit" and not wanted.salts):
+        return []
+    messages = canary(f"{nonce} salts", MIN_WORDS)
+    for n in range(1 + 2 * len(endpoint.each())):
+        salt = hashlib.sha256(f"{nonce}/{n}".encode()).hexdigest()[:32]
+        usage = endpoint.chat(messages, 1, salt)
+        if (usage.cached_tokens or 0) * 2 > (usage.prompt_tokens or 0) and n:
+            return [
+                f"{endpoint.base_url} found a prompt under another cache salt than it was sent "
+                f"with ({usage.cached_tokens} of {usage.prompt_tokens} tokens): something drops "
+                "cache_salt on the way (sglang-router 0.3.2 does; smg and vllm-router pass it on)"
+            ]
+    return []
 
 
 def insist(proof: Proof) -> None:

@@ -6,6 +6,8 @@ Measured traps (each with two replicas and six to eight tenants), and what is do
   --enable-scale-out; without it every request is routed by load alone, and no error says so.
 - consistent_hash without a key sends everything to one worker: every request carries the key of
   its static prefix in a header.
+- sglang-router drops cache_salt, so that tenants share caches whatever they send.
+- sglang-router and smg say that they are healthy before they have a worker.
 - Under light load ties go to the first worker: prefixes are warmed as many at a time as there are
   replicas.
 """
@@ -44,8 +46,11 @@ class Router:
     policies: Mapping[Policy, str]
     key_header: str
     """Requests that have the same value there go to the same worker (consistent_hash)."""
+    passes_salts: bool = True
+    """Whether a request's cache_salt reaches the engine."""
     flags: tuple[str, ...] = ()
-    health_path: str = "/health"
+    health_path: str = "/readiness"
+    """200 once it has a healthy worker; /health is from the start."""
     health_timeout_s: float = 5.0
     failure_line: re.Pattern[str] = re.compile(r"(ERROR|Error|error:|panicked|Traceback)")
 
@@ -123,7 +128,11 @@ ROUTERS = {
         key_header="X-Session-ID",
     ),
     "sglang-router": Router(
-        "sglang-router", ("sglang-router", "launch"), _COMMON, key_header="X-SMG-Routing-Key"
+        "sglang-router",
+        ("sglang-router", "launch"),
+        _COMMON,
+        key_header="X-SMG-Routing-Key",
+        passes_salts=False,  # 0.3.2 writes the body anew, with the fields that it knows
     ),
     "smg": Router(
         "smg",

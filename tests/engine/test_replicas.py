@@ -44,25 +44,33 @@ def test_a_prefix_kept_on_its_replica_is_found_there(routers: Path, tmp_path: Pa
     assert engine_processes() == []
 
 
-def test_sglang_replicas_that_run_already_behind_their_router(routers: Path) -> None:
-    server = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
-    router = "{name: sglang-router, policy: cache_aware}"
-    (routers / "pair.yaml").write_text(f"{server}replicas: 2\nrouter: {router}\n")
-    (routers / "few.yaml").write_text(
+def far_pair(folder: Path, url: str) -> Path:
+    """An experiment over two engines that `aot serve pair.yaml` has started, and their router."""
+    commands = [(folder / f"pair-{n}.log").read_text().split("\n")[0] for n in (0, 1)]
+    engines = [f"http://127.0.0.1:{c.split('--port ')[1].split()[0]}" for c in commands]
+    (folder / "far-pair.yaml").write_text(
+        f"engine: sglang\nruntime: remote\nurl: {url}\nreplicas: {engines}\n"
+        "keeps_owners: true\ntokenizer: smollm2-135m\n"
+    )
+    (folder / "few.yaml").write_text(
         f"scenario: support-bot\nprompt: {CONFIGS / 'prompts' / 'support-bot'}\nrequests: 8\n"
         "tenants: {count: 4, zipf: 0}\nload: {mode: closed, users: 2}\noutput: {max_tokens: 2}\n"
     )
+    path = folder / "far.yaml"
+    path.write_text("name: far\nserver: far-pair.yaml\nworkload: few.yaml\narms: [jit, aot]\n")
+    return path
+
+
+def sglang_pair(folder: Path, router: str) -> None:
+    server = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
+    router = f"{{name: {router}, policy: cache_aware}}"
+    (folder / "pair.yaml").write_text(f"{server}replicas: 2\nrouter: {router}\n")
+
+
+def test_sglang_replicas_that_run_already_behind_their_router(routers: Path) -> None:
+    sglang_pair(routers, "smg")
     with served(routers, "pair") as url:
-        commands = [(routers / f"pair-{n}.log").read_text().split("\n")[0] for n in (0, 1)]
-        engines = [f"http://127.0.0.1:{c.split('--port ')[1].split()[0]}" for c in commands]
-        (routers / "far-pair.yaml").write_text(
-            f"engine: sglang\nruntime: remote\nurl: {url}\nreplicas: {engines}\n"
-            "keeps_owners: true\ntokenizer: smollm2-135m\n"
-        )
-        (routers / "far.yaml").write_text(
-            "name: far\nserver: far-pair.yaml\nworkload: few.yaml\narms: [jit, aot]\n"
-        )
-        done = aot("run", "far.yaml", "--runs", "far", cwd=routers)
+        done = aot("run", far_pair(routers, url), "--runs", "far", cwd=routers)
         assert done.returncode == 0, done.stderr + done.stdout
     arms = json.loads((only_run(routers / "far") / "summary.json").read_text())["arms"]
     for arm in arms.values():
@@ -72,6 +80,18 @@ def test_sglang_replicas_that_run_already_behind_their_router(routers: Path) -> 
     assert arms["jit"]["cache"]["cached_tokens"] == 0
     assert arms["aot"]["cache"]["client_hit_ratio"] > 0.9
     assert arms["aot"]["routing"]["cold_requests"] == 0
+
+
+def test_a_router_that_drops_salts_is_found_out(routers: Path) -> None:
+    sglang_pair(routers, "sglang-router")
+    with served(routers, "pair") as url:
+        done = aot("run", far_pair(routers, url), "--runs", "dropped", cwd=routers)
+        assert done.returncode == 1
+        assert "something drops cache_salt on the way" in done.stderr
+        options = ("--salts", "--trials", "8", "--json", "audit.json")
+        done = aot("audit", "isolation", url, *options, cwd=routers)
+        assert done.returncode == 1, done.stdout
+    assert json.loads((routers / "audit.json").read_text())["verdict"] == "leak"
 
 
 def kill_one_replica(phase: Path) -> None:

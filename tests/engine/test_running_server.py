@@ -12,6 +12,7 @@ from live import KEY, aot, engine_processes, only_run, served
 
 from analysis import report
 from configs.errors import CacheStateError
+from configs.places import CONFIGS
 from scripts.session import Session
 from scripts.target import Up
 from serving.endpoint import Endpoint
@@ -73,14 +74,15 @@ def check_apart(files: Path, url: str) -> None:
         text = f"engine: vllm\nruntime: remote\nurl: {url}\ntokenizer: smollm2-135m\n"
         (files / f"{name}.yaml").write_text(text + more)
     (files / "common.yaml").write_text(
-        dedent("""\
+        dedent(f"""\
         scenario: few-shot
+        prompt: {CONFIGS / "prompts" / "ticket-labels"}
         seed: 3
         requests: 6
-        tenants: {count: 3, zipf: 0, shared_tokens: 640}
+        tenants: {{count: 3, zipf: 0, shared_tokens: 640}}
         static_tokens: 768
-        load: {mode: closed, users: 1}
-        output: {max_tokens: 2}
+        load: {{mode: closed, users: 1}}
+        output: {{max_tokens: 2}}
         """)
     )
     (files / "tenants.yaml").write_text(

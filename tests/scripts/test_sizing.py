@@ -96,7 +96,7 @@ def test_one_that_does_not_fit_is_named_with_its_remedies(aot: Aot, tmp_path: Pa
     done = aot("doctor", "--server", path, "--card", "l4")
     assert done.returncode == 1
     assert "the model does not fit on l4 (22.0 GiB): 61.0 GiB of weights" in done.stdout
-    assert "mended by  gpus: 4\n" in done.stdout
+    assert "mended by  gpus: 8\n" in done.stdout
     done = aot("doctor", "--server", path, "--card", "h100", "--json")
     facts = json.loads(done.stdout)
     assert done.returncode == 1

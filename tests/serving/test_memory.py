@@ -48,31 +48,54 @@ def test_shipped_weights_follow_from_the_layers(name: str, parameters: tuple[int
     assert (model.kv_heads, model.head_dim) == (kv_heads, head_dim)
 
 
-def test_what_vllm_logged_for_llama_on_an_80_gb_card() -> None:
-    # vllm-project/vllm#10511: Meta-Llama-3-8B (its layers are those of 3.1), 79.22 GiB, share 0.90:
-    # weights 14.96, activations 1.26 (256 requests, 8,192 tokens).
-    args = [
-        "--gpu-memory-utilization",
-        "0.9",
-        "--max-num-seqs",
-        256,
-        "--max-num-batched-tokens",
-        8192,
-    ]
-    memory = on(Place("a card", 79.22, cuda=True), args=[*args, "--enforce-eager"])
-    assert memory.budget.usable_gib == pytest.approx(71.29, abs=0.02)
-    assert memory.weights_gib == pytest.approx(14.96, abs=0.01)
-    assert memory.budget.reserve_gib - 0.25 == pytest.approx(1.26, abs=0.02)
-    halves = on(Place("a card", 79.22, cuda=True), args=args, gpus=2)
-    assert halves.weights_gib == pytest.approx(7.48, abs=0.01)
+TOKENKAKI = "github.com/dariustanrd/tokenkaki, 1_vllm: vLLM 0.19.1 on an A100-SXM4-40GB"
+GCE = "github.com/ilseokoh/vllm-gce: vLLM 0.15.1, eager, on an A100 of 40 GB"
+DENNIS = "github.com/dennislee22/vLLM-benchmarking/log: vLLM 0.10.1 on an A100 of 80 GB"
+MYOCEANE = "myoceane.fr, ai-vllm-a100-gemma-4: vLLM 0.19.0 on an A100 of 80 GB"
+LOGS = [
+    # source, model, total GiB, share, batched tokens; logged: weights GiB, cache GiB, cache tokens
+    (TOKENKAKI, "Qwen3-8B", 39.39, 0.9, 2048, 15.27, 19.36, 140_960),
+    (GCE, "Llama-3.1-8B-Instruct", 39.39, 0.9, 8192, 14.99, 19.28, 157_936),
+    (DENNIS, "Qwen2.5-7B-Instruct", 79.28, 0.5, 2048, 14.25, 24.83, 464_848),
+    (DENNIS, "Qwen2.5-7B-Instruct", 79.28, 0.25, 2048, 14.25, 5.01, 93_872),
+    (MYOCEANE, "gpt-oss-20b", 79.25, 0.65, 2048, 13.72, 36.56, None),
+]
+"""Qwen2.5-7B has the layers of Qwen2-7B. None of these took CUDA graphs off the cache: they were
+eager, or before 0.21."""
 
 
-def test_what_vllm_logged_for_gpt_oss_on_an_a100() -> None:
-    # https://myoceane.fr/index.php/ai-vllm-a100-gemma-4/: vLLM 0.19, which did not yet take CUDA
-    # graphs off: --gpu-memory-utilization 0.65, 36.56 GiB left for the cache.
-    args = ["--gpu-memory-utilization=0.65", "--enforce-eager"]
-    memory = on("a100-80", MODELS["gpt-oss-20b"], args=args)
-    assert memory.left_gib == pytest.approx(36.56, rel=0.02)
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log[1]}-{log[3]}")
+def test_what_vllm_logged_on_gpus(
+    log: tuple[str, str, float, float, int, float, float, int],
+) -> None:
+    source, name, total_gib, share, batch, weights_gib, cache_gib, cache_tokens = log
+    args = ["--gpu-memory-utilization", share, "--max-num-batched-tokens", batch]
+    args += ["--max-num-seqs", 256, "--enforce-eager"]
+    memory = on(Place("a card", total_gib, cuda=True), MODELS[name], args=args)
+    assert memory.weights_gib == pytest.approx(weights_gib, abs=0.08), source
+    assert memory.left_gib == pytest.approx(cache_gib, abs=0.4), source
+    if cache_tokens:
+        logged = cache_gib * 2**30 / memory.kv_bytes_per_token
+        assert logged == pytest.approx(cache_tokens, rel=0.001), source
+
+
+@pytest.mark.parametrize(
+    ("total_gib", "fraction", "tokens"),
+    [
+        # docs.sglang.ai/start/send_request.html: Llama-3.1-8B, 78.81 GiB free at the start.
+        (79.2, 0.88, 444_500),
+        # github.com/sgl-project/sglang/pull/4760: the same model and fraction.
+        (79.1, 0.88, 442_750),
+    ],
+)
+def test_what_sglang_logged_on_gpus(total_gib: float, fraction: float, tokens: int) -> None:
+    args = ["--mem-fraction-static", fraction]
+    memory = on(Place("a card", total_gib, cuda=True), engine="sglang", args=args)
+    assert memory.cache_tokens == pytest.approx(tokens, rel=0.02)
+
+
+def test_vllms_graphs_are_taken_off_the_cache() -> None:
+    assert on("l4", args=["--enforce-eager"]).left_gib - on("l4").left_gib == pytest.approx(2.4)
 
 
 def test_bytes_per_token_divide_among_cards_as_heads_do() -> None:
@@ -103,7 +126,9 @@ def test_what_a_server_file_asks_for_counts() -> None:
 
 def test_sglangs_share_is_its_own_rule() -> None:
     # 0.5.23, arg_groups/memory_hook.py, by hand. L4: 512 + 1.5 * 4096 + 128 + 2 * 48 MiB.
-    assert on("l4", engine="sglang").budget.usable_gib == pytest.approx(22 - 6880 / 1024, abs=0.02)
+    assert on("l4", engine="sglang").budget.usable_gib == pytest.approx(
+        22.03 - 6880 / 1024, abs=0.02
+    )
     # More than 60 GiB: at least 10 GiB are kept.
     h100 = on("h100", engine="sglang").budget
     assert h100.usable_gib == pytest.approx(79.1 - 13, abs=0.9)
