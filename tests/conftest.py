@@ -63,6 +63,9 @@ import json, os, signal, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 mode = os.environ.get("FAKE_MODE", "healthy")
 host, port = (sys.argv[sys.argv.index(f) + 1] for f in ("--host", "--port"))
+if mode == "no-memory":
+    print("ValueError: No available memory for the cache blocks.")
+    sys.exit(1)
 if mode == "dies":
     print("INFO loading weights")
     print("ValueError: no kernel image for this device")

@@ -91,3 +91,23 @@ def test_misspelt_policies_and_numbers_are_named(fake_router: Path, aot: Aot) ->
     check(aot("serve", fake_router), 2, "router.policy", "'cache_aware'")
     fake_router.write_text(text.replace("replicas: 2", "replicas: 0"))
     check(aot("serve", fake_router), 2, "replicas", "greater than or equal to 1")
+
+
+def test_salts_that_a_router_would_drop_are_refused_before_anything_starts(
+    fake_router: Path, aot: Aot
+) -> None:
+    router = "router: {name: sglang-router, policy: cache_aware}\ntenant_salts: true\n"
+    fake_router.write_text(fake_router.read_text() + router)
+    words = "tenant_salts: sglang-router drops a request's cache_salt"
+    check(aot("serve", fake_router), 2, "replicas.yaml", words, "{name: smg, policy: cache_aware}")
+
+
+def test_an_engine_without_memory_is_told_how_to_find_out_what_fits(
+    fake_engine: Path, aot: Aot
+) -> None:
+    done = aot("serve", fake_engine, FAKE_MODE="no-memory")
+    check(done, 1, "No available memory for the cache blocks", "aot doctor --server")
+    assert str(fake_engine) in done.stderr
+    done = aot("serve", fake_engine, FAKE_MODE="dies")
+    check(done, 1, "no kernel image")
+    assert "aot doctor" not in done.stderr

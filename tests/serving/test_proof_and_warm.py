@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from configs.errors import CacheStateError
+from configs.salts import Salts
 from serving import proof, warm
 from serving.counters import parse
 from serving.endpoint import Message, Tools, Usage
@@ -170,3 +171,37 @@ def test_success_is_not_claimed_without_hits(server: PlayedServer, words: str) -
     with pytest.raises(CacheStateError, match=r"2 of 2 static prefixes.*e.g. alpha") as caught:
         warm.insist(warmed)
     assert words in str(caught.value)
+
+
+class Deaf(PlayedServer):
+    """What stands before it drops the salts."""
+
+    base_url = "http://front"
+
+    def each(self) -> list[Deaf]:
+        return [self]
+
+    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None,
+             tools: Tools = (), prefix: str | None = None) -> Usage:  # fmt: skip
+        return super().chat(messages, max_tokens, None, tools, prefix)
+
+
+class Hears(Deaf):
+    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None,
+             tools: Tools = (), prefix: str | None = None) -> Usage:  # fmt: skip
+        return PlayedServer.chat(self, messages, max_tokens, salt, tools, prefix)
+
+
+@pytest.mark.parametrize("salts", [Salts("nonce", "phase"), None])
+def test_salts_that_get_lost_on_the_way_are_a_problem(salts: Salts | None) -> None:
+    wanted = proof.Wanted("auto", BLOCK, "fresh process", salts=salts, tenants_apart=True)
+    (problem,) = proof.prove_each(Deaf(), VLLM(), wanted, "run/r1").problems
+    assert "http://front found a prompt under another cache salt than it was sent with" in problem
+    assert proof.prove_each(Hears(), VLLM(), wanted, "run/r1").problems == ()
+
+
+def test_where_no_salts_are_sent_none_can_get_lost() -> None:
+    wanted = proof.Wanted("auto", BLOCK, "fresh process")
+    server = Deaf()
+    assert proof.prove_each(server, VLLM(), wanted, "run/r1").problems == ()
+    assert len(server.seen) == 2
