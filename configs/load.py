@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from configs.draws import TAGS
 from configs.errors import ConfigError
-from configs.server import AnyServer, RemoteConfig, ServerConfig
+from configs.remote_server import AnyServer, RemoteConfig
+from configs.server import ServerConfig
 from configs.workload import SCENARIOS, WorkloadConfig
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -42,7 +42,7 @@ def doctor(
     request_tokens: Annotated[
         int, typer.Option(min=0, help="tokens of a request beside its static prefix, and answer")
     ] = 1024,
-    as_json: Annotated[bool, typer.Option("--json", help="print all of it as JSON")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="print all of it as JSON")] = False,
 ) -> None:
     """What this machine can run, what is missing, and the command that mends it.
 
@@ -51,16 +51,17 @@ def doctor(
     prefixes stay resident. Example: aot doctor --server configs/servers/qwen3-8b-l4.yaml
     """
     if server is None:
-        if card or workload or as_json:
+        if card or workload or json_:
             raise UsageError("--card, --workload and --json go with --server FILE")
         _machine()
         return
-    from scripts.sizing import Asked, asked, rows, size
+    from scripts.sizing import size
+    from scripts.sizing_table import Asked, as_json, asked, rows
 
     sizing = size(server, card)
     traffic = asked(server, sizing, workload, Asked(running, request_tokens, prefix_tokens))
-    if as_json:
-        say(json.dumps(sizing.as_json(traffic), indent=1))
+    if json_:
+        say(json.dumps(as_json(sizing, traffic), indent=1))
     else:
         table = Table("what", "how much", "why", box=None, title=None)
         table.columns[1].justify = "right"

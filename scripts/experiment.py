@@ -19,8 +19,8 @@ from typing import Any
 from analysis.runs import tokens_file
 from configs.errors import ConfigError, UsageError
 from configs.load import load, load_server, load_workload
+from configs.remote_server import RemoteConfig
 from configs.schema import Arm, ExperimentConfig
-from configs.server import RemoteConfig
 from configs.settings import Changes, changed
 from configs.workload import WorkloadConfig
 from scripts import launch, manifest, plan, remote

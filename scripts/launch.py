@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.errors import ConfigError, LaunchError, UsageError
+from configs.errors import ConfigError, UsageError
 from configs.load import load_server
 from configs.recipe import EngineRecipe
 from configs.recipes import engine_recipe
+from configs.remote_server import RemoteConfig
 from configs.schema import Arm
-from configs.server import RemoteConfig, ServerConfig
+from configs.server import ServerConfig
 from scripts import manifest, sizing
 from scripts.target import Target, Up
 from scripts.terminal import note, status
@@ -28,11 +28,6 @@ from serving.routers import ROUTERS, Place, by_urls, worker_args
 from serving.server import free_port
 
 LOOPBACK = "127.0.0.1"
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|OutOfMemory|No available memory for the cache|max seq len|"
-    r"[Aa]vailable memory|Not enough memory|leave no GPU memory|Free memory on device"
-)
-"""What vLLM 0.32 and SGLang 0.5.23 say at their start when memory does not suffice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +151,7 @@ class Launcher:
                 for plan in plans.engines:
                     if plan.container:
                         stack.callback(docker.remove, plan.container)
-                with _what_fits(self.path):
+                with sizing.explained(self.path):
                     up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
             note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
             yield up
@@ -227,18 +222,6 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
     launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
     _check_cards(config, device)
     return launcher
-
-
-@contextmanager
-def _what_fits(path: Path) -> Iterator[None]:
-    """An engine that dies for want of memory: its post-mortem, and how to find out what fits."""
-    try:
-        yield
-    except LaunchError as error:
-        if not OUT_OF_MEMORY.search(str(error)):
-            raise
-        words = f"it needs more memory than there is; what would fit: aot doctor --server {path}"
-        raise LaunchError(f"{error}\n{words}") from None
 
 
 def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, EndpointError, UsageError
+from configs.remote_server import RemoteConfig
 from configs.schema import Arm
-from configs.server import RemoteConfig
 from scripts.target import Up
 from serving import engines, models
 from serving.endpoint import Endpoint, connect

@@ -13,8 +13,9 @@ import yaml
 
 from configs.errors import ConfigError, UsageError
 from configs.load import load_server
+from configs.remote_server import RemoteConfig
 from configs.schema import Arm
-from configs.server import PUBLIC_KEY, RemoteConfig, ServerConfig
+from configs.server import PUBLIC_KEY, ServerConfig
 from serving import compose, container, engines, grafana, helm, kubernetes, models, monitoring
 from serving.container import Contained
 

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from configs.architecture import Architecture
-from configs.errors import ConfigError, UsageError
+from configs.errors import ConfigError, LaunchError, UsageError
 from configs.load import load_server
 from configs.recipes import card, recipe_names
-from configs.server import RemoteConfig, ServerConfig
-from scripts.compiling import static_tokens
-from scripts.plan import local_encoder, schedule_of
+from configs.remote_server import RemoteConfig
+from configs.server import ServerConfig
 from serving import models
-from serving.architectures import architecture, snapshot
+from serving.architectures import architecture
 from serving.container import device_of
 from serving.engine import Site, dtype
-from serving.fitting import remedies, resident, shortfall
+from serving.fitting import remedies, shortfall
 from serving.flags import value_of
 from serving.machine import Machine, this_machine
-from serving.memory import Memory, Place, card_as_place, memory_of
+from serving.memory import Memory, memory_of
+from serving.memory_budgets import Place, card_as_place
 
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|OutOfMemory|No available memory for the cache|max seq len|"
+    r"[Aa]vailable memory|Not enough memory|leave no GPU memory|Free memory on device"
+)
+"""What vLLM 0.32 and SGLang 0.5.23 say at their start when memory does not suffice."""
 UNNAMED_CARD_SHARE = 0.97
 """Of nvidia-smi's memory, what CUDA reports of a card that has no file in configs/cards/."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The traffic to make room for. `prefixes`: tokens of each static prefix, where known."""
-
-    running: int
-    request_tokens: int
-    prefix_tokens: int
-    prefixes: dict[str, int] | None = None
-
-    @property
-    def busy_tokens(self) -> int:
-        return self.running * self.request_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +44,6 @@ class Sizing:
     problem: str | None
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def as_json(self, asked: Asked) -> dict[str, Any]:
-        """Everything that is shown, and what it follows from."""
-        memory = self.memory
-        return {
-            "server": str(self.path),
-            "fits": memory.fits,
-            "problem": self.problem,
-            "remedies": list(self.remedies),
-            "notes": list(self.notes),
-            "model": self.model.model_dump(mode="json"),
-            "memory": asdict(memory),
-            "asked": asdict(asked),
-            "resident_prefixes": resident(
-                memory.cache_tokens, asked.busy_tokens, asked.prefix_tokens
-            )
-            if asked.prefixes is None
-            else None,
-            "static_tokens": sum(asked.prefixes.values()) if asked.prefixes else None,
-        }
 
 
 def size(path: Path, card_name: str | None) -> Sizing:
@@ -132,6 +104,18 @@ def refuse_too_large(server: ServerConfig, model: str) -> None:
         )
 
 
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """An engine that dies for want of memory: its post-mortem, and how to find out what fits."""
+    try:
+        yield
+    except LaunchError as error:
+        if not OUT_OF_MEMORY.search(str(error)):
+            raise
+        words = f"it needs more memory than there is; what would fit: aot doctor --server {path}"
+        raise LaunchError(f"{error}\n{words}") from None
+
+
 def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Place:
     if server.recipe != "current" and device_of(server) == "cpu":
         if card_name:
@@ -187,90 +171,3 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
             "computed, not measured: the engine's log says at its start what it found "
             "('KV cache size', 'max_total_num_tokens')"
         )
-
-
-def asked(
-    path: Path,
-    sizing: Sizing,
-    workload: Path | None,
-    traffic: Asked,
-) -> Asked:
-    """`traffic` with the static prefixes of `workload`, counted by the model's own tokenizer.
-
-    Raises UsageError where the tokenizer is not on this machine.
-    """
-    if workload is None:
-        return traffic
-    folder = snapshot(models.resolve(sizing.server.model, path))
-    encode = local_encoder(folder) if folder else None
-    if folder is None or encode is None:
-        raise UsageError(
-            f"--workload {workload}: the tokenizer of {sizing.server.model} is not on this "
-            "machine to count with; give --prefix-tokens N instead"
-        )
-    schedule = schedule_of(workload, encode)
-    prefixes = static_tokens(schedule, folder, sizing.server.block_tokens or 1)
-    return Asked(traffic.running, traffic.request_tokens, traffic.prefix_tokens, prefixes)
-
-
-Row = tuple[str, str, str]
-
-
-def rows(sizing: Sizing, traffic: Asked) -> Iterator[Row]:
-    """What, how much, and why."""
-    memory, model, budget = sizing.memory, sizing.model, sizing.memory.budget
-    cards = f"{memory.cards} x " if memory.place.cuda else ""
-    yield "on", f"{cards}{memory.place.name}", f"{memory.place.memory_gib:.1f} GiB each"
-    yield "the engine may use", _gib(budget.usable_gib), budget.usable_why
-    each = f", 1/{memory.cards} on each card" if memory.cards > 1 else ""
-    yield "- weights", _gib(memory.weights_gib), f"{model.weights_dtype}{each}; {model.source}"
-    yield "- reserve", _gib(budget.reserve_gib), budget.reserve_why
-    yield "= left for the cache", _gib(memory.left_gib), ""
-    if memory.cache_gib != memory.left_gib:
-        yield "cache asked for", _gib(memory.cache_gib), "by the server file"
-    yield "KV per token", f"{memory.kv_bytes_per_token:,} B", _kv_words(memory, model)
-    yield (
-        "cache",
-        f"{memory.cache_tokens:,} tokens",
-        "of each replica" if sizing.server.replicas > 1 else "",
-    )
-    longest = memory.cache_tokens / memory.context_tokens
-    yield (
-        "longest prompt",
-        f"{memory.context_tokens:,} tokens",
-        f"the cache holds {longest:.1f} of them",
-    )
-    yield _resident_row(memory, traffic)
-
-
-def _resident_row(memory: Memory, traffic: Asked) -> Row:
-    beside = (
-        f"beside {traffic.running} running requests with {traffic.request_tokens:,} tokens of "
-        "their own"
-    )
-    if traffic.prefixes is None:
-        n = resident(memory.cache_tokens, traffic.busy_tokens, traffic.prefix_tokens)
-        return (
-            "static prefixes resident",
-            f"{n:,}",
-            f"of {traffic.prefix_tokens:,} tokens, {beside}",
-        )
-    free, kept = max(0, memory.cache_tokens - traffic.busy_tokens), 0
-    total = sum(traffic.prefixes.values())
-    for tokens in sorted(traffic.prefixes.values()):
-        free -= tokens
-        kept += free >= 0
-    what = f"{kept} of {len(traffic.prefixes)}"
-    return "static prefixes resident", what, f"{total:,} tokens together, {beside}"
-
-
-def _kv_words(memory: Memory, model: Architecture) -> str:
-    each = " on each card" if memory.cards > 1 else ""
-    if model.latent_dim:
-        return f"{model.layers} layers x {model.latent_dim}, {memory.kv_dtype}{each}"
-    heads = -(-model.kv_heads // memory.cards)
-    return f"2 x {model.layers} layers x {heads} heads x {model.head_dim}, {memory.kv_dtype}{each}"
-
-
-def _gib(value: float) -> str:
-    return f"{value:.1f} GiB"

@@ -13,8 +13,9 @@ from analysis import report, tuning
 from analysis.report import Evaluation
 from configs.errors import ConfigError, LaunchError, UsageError
 from configs.load import load, load_server, load_workload
+from configs.remote_server import RemoteConfig
 from configs.schema import ExperimentConfig
-from configs.server import RemoteConfig, ServerConfig
+from configs.server import ServerConfig
 from configs.settings import Changes, Value, full_name
 from scripts import launch
 from scripts.study import Point, Study, create, write

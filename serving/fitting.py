@@ -8,7 +8,8 @@ from configs.architecture import Architecture
 from configs.errors import UsageError
 from configs.server import ServerConfig
 from serving.flags import value_of
-from serving.memory import GIB, Memory, Place, cards_of, memory_of
+from serving.memory import Memory, cards_of, memory_of
+from serving.memory_budgets import GIB, Place
 
 MORE_CARDS = (2, 4, 8)
 SHORTEST_CONTEXT = 1024

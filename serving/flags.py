@@ -99,3 +99,18 @@ def value_of(args: Sequence[str], *names: str) -> str | None:
         if flag.replace("_", "-") in names:
             found = value if equals else (args[n + 1] if n + 1 < len(args) else None)
     return found
+
+
+def number_of(args: Sequence[str], *names: str) -> float | None:
+    """The same as a number; UsageError where it is none."""
+    raw = value_of(args, *names)
+    try:
+        return None if raw is None else float(raw)
+    except ValueError:
+        raise UsageError(f"args: {names[0]} {raw} is no number") from None
+
+
+def count_of(args: Sequence[str], *names: str) -> int | None:
+    """The same as a whole number."""
+    found = number_of(args, *names)
+    return None if found is None else int(found)

@@ -12,9 +12,10 @@ from configs.places import CONFIGS
 from configs.pricing import PriceTable
 from configs.recipe import EngineRecipe, ModelRecipe
 from configs.recipes import engine_recipe, recipe_names
+from configs.remote_server import RemoteConfig
 from configs.router import RouterRecipe
 from configs.schema import ExperimentConfig
-from configs.server import RemoteConfig, ServerConfig
+from configs.server import ServerConfig
 from configs.workload import SupportBot
 
 SHAPES = {

@@ -12,7 +12,7 @@ from conftest import Aot, check
 from configs.load import load_server
 from configs.places import CHECKOUT, CONFIGS
 from configs.server import ServerConfig
-from scripts import sizing
+from scripts import sizing, sizing_table
 from serving import engines
 from serving.engine import Site
 from serving.flags import known
@@ -68,7 +68,7 @@ def test_the_table_in_the_docs_is_what_the_doctor_says() -> None:
 def table_row(path: Path) -> str:
     found = sizing.size(path, None if not sizing.this_machine().gpus else load_card(path))
     memory = found.memory
-    facts = found.as_json(sizing.Asked(8, 1024, 4096))
+    facts = sizing_table.as_json(found, sizing_table.Asked(8, 1024, 4096))
     return (
         f"{memory.weights_gib:.1f} + {memory.budget.reserve_gib:.1f} of "
         f"{memory.budget.usable_gib:.1f} | {memory.kv_bytes_per_token:,} | "

@@ -11,7 +11,8 @@ from configs.errors import UsageError
 from configs.recipes import architectures, card, recipe_names
 from configs.server import ServerConfig
 from serving.fitting import remedies, resident, shortfall
-from serving.memory import Memory, Place, card_as_place, kv_bytes_per_token, memory_of
+from serving.memory import Memory, kv_bytes_per_token, memory_of
+from serving.memory_budgets import Place, card_as_place
 
 MODELS = {model.hub_id.split("/")[1]: model for model in architectures()}
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]
