@@ -57,7 +57,9 @@ class Launcher:
         )
         router = ROUTERS[front.name]
         port = config.port or free_port(config.host)
-        place = Place(config.host, port, free_port(LOOPBACK), config.name_in_api)
+        place = Place(
+            config.host, port, free_port(LOOPBACK), config.name_in_api, self.engine.alive_path
+        )
         finding = by_urls([plan.base_url for plan in engines_])
         return Plans(engines_, (router, router.plan(front, self.router.bin_dir, finding, place)))
 

@@ -87,7 +87,7 @@ def _router(server: ServerConfig, contained: Contained, names: list[str]) -> dic
     front = server.front
     assert front is not None
     finding = by_urls([f"http://{name}:{PORT}" for name in names])
-    place = Place(EVERYWHERE, PORT, PORT + 1, contained.served_name)
+    place = Place(EVERYWHERE, PORT, PORT + 1, contained.served_name, contained.alive_path)
     image, command = in_container(ROUTERS[front.name], front, finding, place)
     return {
         "image": image,

@@ -45,6 +45,7 @@ class Contained:
     served_name: str
     health_path: str
     health_timeout_s: float
+    alive_path: str
     cards: int
     """GPUs of each replica; 0 on a CPU."""
     model_folder: Path | None
@@ -83,6 +84,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         served_name=plan.served_name,
         health_path=plan.health_path,
         health_timeout_s=engine.health_timeout_s,
+        alive_path=engine.alive_path,
         cards=0 if device == "cpu" else server.gpus or 1,
         model_folder=folder,
         files=files,

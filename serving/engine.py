@@ -91,6 +91,8 @@ class Engine(Protocol):
     health_path: str
     health_timeout_s: float
     """How long one answer of `health_path` may take."""
+    alive_path: str
+    """Answers at once, under load, too, as long as the server can: what routers ask."""
     info_path: str | None
     """A JSON page with the server's version and settings."""
     reset: Reset | None

@@ -20,7 +20,9 @@ def router(
     space, called = server.container.namespace, f"{name}-router"
     labels = {**engines, "app.kubernetes.io/component": "router"}
     meta = {"name": called, "namespace": space, "labels": labels}
-    place = Place(EVERYWHERE, PORT, METRICS_PORT, contained.served_name, EVERYWHERE)
+    place = Place(
+        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
+    )
     selector = [f"{key}={value}" for key, value in engines.items()]
     found = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
     found += ["--service-discovery-namespace", space]

@@ -21,6 +21,7 @@ class OpenAIServer:
     name = "openai"
     health_path = "/v1/models"
     health_timeout_s = 5.0
+    alive_path = "/v1/models"
     info_path: str | None = None
     reset: Reset | None = None
     has_salts = False

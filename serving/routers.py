@@ -8,6 +8,8 @@ Measured traps (each with two replicas and six to eight tenants), and what is do
   its static prefix in a header.
 - sglang-router drops cache_salt, so that tenants share caches whatever they send.
 - sglang-router and smg say that they are healthy before they have a worker.
+- SGLang's /health generates a token, behind what is queued: a router that asks for it takes a busy
+  worker for a dead one. Its /ready is asked instead.
 - Under light load ties go to the first worker: prefixes are warmed as many at a time as there are
   replicas.
 """
@@ -76,6 +78,7 @@ class Router:
             str(place.metrics_port),
         ]
         argv += ["--health-check-interval-secs", str(HEALTH_EVERY_S)]
+        argv += ["--health-check-endpoint", place.alive_path]
         argv += ["--worker-startup-check-interval", "1", *self.flags, *config.args]
         return LaunchPlan(
             argv=tuple(argv),
@@ -100,12 +103,14 @@ class Router:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a router listens, and which model is behind it."""
+    """Where a router listens, and what is behind it."""
 
     host: str
     port: int
     metrics_port: int
     served_name: str
+    alive_path: str
+    """By which the router asks whether a worker is alive."""
     metrics_host: str = "127.0.0.1"
 
 

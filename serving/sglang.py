@@ -74,6 +74,7 @@ class SGLang:
     # It generates one token: about 1 s at rest, and behind the queue under load.
     health_path = "/health"
     health_timeout_s = 20.0
+    alive_path = "/ready"
     info_path: str | None = "/server_info"
     # It waits that long for running requests, then gives up with 400.
     reset: Reset | None = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)

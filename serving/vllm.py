@@ -58,6 +58,7 @@ class VLLM:
     name = "vllm"
     health_path = "/health"
     health_timeout_s = 5.0
+    alive_path = "/health"
     info_path: str | None = "/version"
     reset: Reset | None = Reset("/reset_prefix_cache", needs_dev_mode=True)
     has_salts = True

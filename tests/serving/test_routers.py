@@ -13,7 +13,7 @@ from configs.routing import routing_key
 from configs.server import ServerConfig
 from serving.routers import ROUTERS, Place, by_urls, worker_args
 
-PLACE = Place("0.0.0.0", 8000, 29001, "m")
+PLACE = Place("0.0.0.0", 8000, 29001, "m", "/ready")
 WORKERS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 
 
