@@ -17,6 +17,7 @@ class Architecture(StrictModel):
     weights_gib: float = Field(gt=0, description="weights as the checkpoint stores them")
     weights_dtype: str = Field(description="bfloat16, float16, float32; or how it is quantized")
     layers: int = Field(gt=0, description="layers with a KV cache")
+    heads: int = Field(gt=0, description="attention heads: tensor parallelism divides them")
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
     latent_dim: int | None = Field(

@@ -38,6 +38,12 @@ class ConfigError(UsageError):
         super().__init__(f"{where}: {key}: {message}" if key else f"{where}: {message}")
 
 
+class NotSettledError(ToolkitError):
+    """What was asked cannot be answered with what is known here."""
+
+    exit_code = 3
+
+
 class NotInstalledError(ToolkitError):
     """An engine environment or a model is not installed on this machine."""
 

@@ -86,6 +86,11 @@ class RemoteConfig(StrictModel):
 
     @model_validator(mode="after")
     def _routers_have_replicas(self) -> Self:
+        if len({self.url, *self.replicas}) <= len(self.replicas):
+            raise ValueError(
+                "replicas: each engine once, and url is the router's: one that is named twice "
+                "would be counted twice"
+            )
         for key in ("keeps_owners", "key_header"):
             if getattr(self, key) and not self.replicas:
                 raise ValueError(f"{key} says how a router works: give its replicas, too")

@@ -36,30 +36,42 @@ def doctor(
         typer.Option(help="take the static prefixes of this workload or schedule, counted"),
     ] = None,
     prefix_tokens: Annotated[
-        int, typer.Option(min=1, help="or static prefixes of so many tokens")
-    ] = 4096,
-    running: Annotated[int, typer.Option(min=0, help="requests running at once")] = 8,
+        int | None, typer.Option(min=1, help="or static prefixes of so many tokens (4096)")
+    ] = None,
+    running: Annotated[
+        int | None,
+        typer.Option(min=0, help="requests running at once; default: the workload's users, or 8"),
+    ] = None,
     request_tokens: Annotated[
-        int, typer.Option(min=0, help="tokens of a request beside its static prefix, and answer")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            min=0,
+            help="tokens of a request beside its static prefix, answer included; default: the "
+            "workload's longest, or 1024",
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="print all of it as JSON")] = False,
 ) -> None:
     """What this machine can run, what is missing, and the command that mends it.
 
     With --server: the memory arithmetic of a server file, before there is a GPU to try it on:
-    weights, reserve, KV cache per token; whether it fits (exit code 0, else 1), and how many static
-    prefixes stay resident. Example: aot doctor --server configs/servers/qwen3-8b-l4.yaml
+    weights, reserve, KV cache per token, whether it fits, and how many static prefixes stay
+    resident. Exit code 0: it fits, 1: it does not, 3: the model is not known here and its hub was
+    not reached. Example: aot doctor --server configs/servers/qwen3-8b-l4.yaml
     """
     if server is None:
-        if card or workload or json_:
-            raise UsageError("--card, --workload and --json go with --server FILE")
+        if json_ or any(
+            x is not None for x in (card, workload, prefix_tokens, running, request_tokens)
+        ):
+            raise UsageError("all options of the doctor go with --server FILE")
         _machine()
         return
     from scripts.sizing import size
-    from scripts.sizing_table import Asked, as_json, asked, rows
+    from scripts.sizing_table import PREFIX_TOKENS, Asked, as_json, rows, traffic_of
 
     sizing = size(server, card)
-    traffic = asked(server, sizing, workload, Asked(running, request_tokens, prefix_tokens))
+    asked = Asked(running, request_tokens, prefix_tokens or PREFIX_TOKENS)
+    traffic = traffic_of(server, sizing, workload, asked)
     if json_:
         say(json.dumps(as_json(sizing, traffic), indent=1))
     else:

@@ -15,6 +15,7 @@
 # Tested without a GPU: with a CPU server file on a bare machine, and with stand-ins for nvidia-smi
 # and apt-get. Not run on a GPU by this project.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in -h | --help)
@@ -22,12 +23,9 @@ case "${1:-}" in -h | --help)
   exit 0
   ;;
 esac
-server=${1:-}
-workload=${2:-configs/workloads/support-bot.yaml}
-repeats=${AOT_BOX_REPEATS:-4}
-dry=${AOT_BOX_DRY_RUN:-}
 
 step() { printf '\n== %s\n' "$*" >&2; }
+say() { printf '   %s\n' "$*" >&2; }
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1
@@ -43,26 +41,38 @@ apt_install() {
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"
 }
-key() { sed -n "s/^$1: *\([^ #]*\).*/\1/p" "$2" | head -1; }
+# The file named by a person, from where the person is.
+given() { case "$1" in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+# A key of a YAML file, without quotes; the toolkit's own reader comes later.
+key() { sed -n "s/^$1: *[\"']\{0,1\}\([^ #\"']*\).*/\1/p" "$2" | head -1; }
+
+server=${1:+$(given "$1")}
+workload=${2:+$(given "$2")}
+workload=${workload:-$PWD/configs/workloads/support-bot.yaml}
+repeats=${AOT_BOX_REPEATS:-4}
+dry=${AOT_BOX_DRY_RUN:-}
 
 for file in ${server:+"$server"} "$workload"; do
   [ -f "$file" ] || fail "$file: no such file"
 done
+if [ -n "$server" ] && [ "$(key runtime "$server")" = remote ]; then
+  fail "$server runs already (runtime: remote): measure it with aot run, from anywhere"
+fi
 command -v apt-get >/dev/null || fail "this script is for Ubuntu and Debian (no apt-get here); \
 do its steps by hand: README, 'On a GPU box'"
 
 step "GPU"
 if [ -n "$server" ] && [[ "$(key environment "$server")" == *-cpu ]]; then
-  echo "   $server is for a CPU" >&2
+  say "$server is for a CPU"
 elif ! command -v nvidia-smi >/dev/null || ! nvidia-smi >/dev/null 2>&1; then
-  echo "   no driver that answers; installing Ubuntu's own" >&2
+  say "no driver that answers; installing Ubuntu's own"
   apt_install ubuntu-drivers-common
   as_root ubuntu-drivers install
-  echo "   reboot now, and start this script again" >&2
+  say "reboot now, and start this script again"
   exit 3
 else
   gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)
-  echo "   $gpu" >&2
+  say "$gpu"
   if [ -z "$server" ]; then
     case "$gpu" in
       *H200* | *B200*) preset=qwen3-32b-h200 ;;
@@ -71,35 +81,34 @@ else
       *L4) preset=qwen3-8b-l4 ;;
       *) preset=gpu ;;
     esac
-    server=configs/servers/$preset.yaml
+    server=$PWD/configs/servers/$preset.yaml
   fi
 fi
-echo "   server file: $server" >&2
+say "server file: $server"
 
 step "system packages"
+fit_python='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
 python=
 for candidate in python3 python3.13 python3.12 python3.11; do
-  if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
+  if "$candidate" -c "$fit_python" 2>/dev/null; then
     python=$candidate
     break
   fi
 done
 missing=()
 for tool in make git gcc; do command -v "$tool" >/dev/null || missing+=("$tool"); done
-if [ -z "$python" ]; then
-  # Ubuntu 24.04 has 3.12; 22.04 has 3.10, and 3.11 beside it.
-  if python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
-    python=python3
-    missing+=(python3 python3-venv python3-dev)
-  else
-    python=python3.11
-    missing+=(python3.11 python3.11-venv python3.11-dev)
-  fi
+if [ -z "$python" ]; then # Ubuntu 24.04 has 3.12; 22.04 has 3.10, and 3.11 beside it
+  python=python3.11
+  missing+=(python3.11)
 fi
+"$python" -c 'import venv, ensurepip' 2>/dev/null || missing+=("$python-venv")
+# Triton compiles against Python's own headers.
+"$python" -c 'import sysconfig, os.path; open(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' \
+  2>/dev/null || missing+=("$python-dev")
 if [ ${#missing[@]} -gt 0 ]; then
   apt_install "${missing[@]/#gcc/build-essential}"
 else
-  echo "   all there" >&2
+  say "all there"
 fi
 
 step "the toolkit"
@@ -107,27 +116,44 @@ act make toolkit PYTHON="$python"
 
 recipe=$(key environment "$server")
 recipe=${recipe:-$(key engine "$server")}
+recipe=${recipe:-vllm}
 model=$(key model "$server")
+
+install() {
+  step "the engine"
+  if [ "$(key runtime "$server")" = docker ] || [ "$recipe" = current ]; then
+    say "$server brings its own"
+  else
+    act .venv/bin/aot engine install "$recipe"
+  fi
+  if [ -f "configs/models/$model.yaml" ]; then act .venv/bin/aot model fetch "$model"; fi
+}
 
 fits() {
   step "does it fit"
   [ -z "$dry" ] || return 0
-  .venv/bin/aot doctor --server "$server" >&2 || fail "$server does not fit; see the remedies above"
-  if [ -z "${HF_TOKEN:-}" ] && .venv/bin/aot doctor --server "$server" | grep -q 'is gated'; then
+  local words code=0
+  words=$(.venv/bin/aot doctor --server "$server") || code=$?
+  printf '%s\n' "$words" >&2
+  case $code in
+    0) ;;
+    1) fail "$server: see above what would mend it" ;;
+    *) say "that could not be computed beforehand; the engine will tell" ;;
+  esac
+  if [[ "$words" == *"is gated"* ]] && [ -z "${HF_TOKEN:-}" ] &&
+    [ ! -s "${HF_HOME:-$HOME/.cache/huggingface}/token" ]; then
     fail "the model of $server is gated: agree to its terms on its page of the hub, make a token \
 there, export HF_TOKEN=..., and start this script again"
   fi
 }
 
+# A model that a recipe makes is weighed when it is there; others before much is downloaded.
 if [ -f "configs/models/$model.yaml" ]; then
-  step "the engine and the model"
-  act .venv/bin/aot engine install "$recipe"
-  act .venv/bin/aot model fetch "$model"
+  install
   fits
 else
   fits
-  step "the engine"
-  act .venv/bin/aot engine install "$recipe"
+  install
 fi
 
 step "the first report"
@@ -137,8 +163,8 @@ if [ -z "$dry" ]; then
   cat >"$experiment" <<YAML
 # Written by scripts/gpu_box.sh.
 name: gpu-box
-server: $(realpath "$server")
-workload: $(realpath "$workload")
+server: $server
+workload: $workload
 arms: [jit, auto, aot]
 repeats: $repeats
 YAML

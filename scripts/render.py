@@ -70,6 +70,8 @@ def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> s
         raise UsageError(f"--target: '{target}' is none of {', '.join(TARGETS)}")
     if options.chart not in CHARTS:
         raise UsageError(f"--chart: '{options.chart}' is none of {', '.join(CHARTS)}")
+    if options.in_cluster and target != "prometheus":
+        raise UsageError(f"--in-cluster goes with --target prometheus, not {target}")
     try:
         return TARGETS[target](Asked(path, server, arm, options))
     except ConfigError:

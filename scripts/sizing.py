@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from configs.architecture import Architecture
 from configs.errors import ConfigError, LaunchError, UsageError
@@ -14,7 +15,7 @@ from configs.load import load_server
 from configs.recipes import card, recipe_names
 from configs.remote_server import RemoteConfig
 from configs.server import ServerConfig
-from serving import models
+from serving import engines, models
 from serving.architectures import architecture
 from serving.container import device_of
 from serving.engine import Site, dtype
@@ -72,6 +73,7 @@ def size(path: Path, card_name: str | None) -> Sizing:
 def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
     machine = this_machine()
     place = _place(server, card_name, machine)
+    _check_plan(server, place)
     model = architecture(models.resolve(server.model, path))
     computed = _dtype(server, model, place, machine)
     memory = memory_of(server, model, place, computed)
@@ -81,6 +83,12 @@ def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
     return Sizing(
         path, server, model, memory, problem, tuple(mends), tuple(_notes(server, memory, model))
     )
+
+
+def _check_plan(server: ServerConfig, place: Place) -> None:
+    """UsageError for what the engine would be refused, so that nothing fits which cannot start."""
+    device: Literal["cpu", "cuda"] = "cuda" if place.cuda else "cpu"
+    engines.engine(server.engine).plan(server, "auto", Site(Path(), server.model, 1, device))
 
 
 def refuse_too_large(server: ServerConfig, model: str) -> None:
@@ -120,25 +128,31 @@ def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Pla
     if server.recipe != "current" and device_of(server) == "cpu":
         if card_name:
             raise UsageError(f"environment: {server.recipe} is for a CPU; leave --card out")
-        return Place("the memory of this machine", machine.memory_gib, cuda=False)
+        if server.replicas == 1:
+            return Place("the memory of this machine", machine.memory_gib, cuda=False)
+        share = f"1/{server.replicas} of the memory of this machine"
+        return Place(share, machine.memory_gib / server.replicas, cuda=False)
     if card_name:
         return card_as_place(card_name, card(card_name))
-    if machine.gpus:
-        return _found(machine.gpus[0])
+    if machine.gpus and (here := _found(machine.gpus[0])) is not None:
+        return here
     if server.card:
         return card_as_place(server.card, card(server.card))
     known = ", ".join(recipe_names("cards"))
-    raise UsageError(f"no GPU here, and no key 'card'; name one: --card NAME ({known})")
+    what = "nvidia-smi does not say how much memory the GPU has" if machine.gpus else "no GPU here"
+    raise UsageError(f"{what}, and no key 'card'; name one: --card NAME ({known})")
 
 
-def _found(line: str) -> Place:
-    """The card of a line of nvidia-smi: name, memory in MiB, driver."""
-    name, memory, *_ = [part.strip() for part in line.split(",")]
+def _found(line: str) -> Place | None:
+    """The card of a line of nvidia-smi: name, memory in MiB, driver. None where it does not tell,
+    as on machines whose GPU has no memory of its own."""
+    name, memory, *_ = [*(part.strip() for part in line.split(",")), ""]
     for known in recipe_names("cards"):
         if name in card(known).names:
             return card_as_place(known, card(known))
-    mib = float(memory.split()[0])
-    return Place(name, UNNAMED_CARD_SHARE * mib / 1024, cuda=True)
+    if (mib := re.match(r"(\d+)\s*MiB", memory)) is None:
+        return None
+    return Place(name, UNNAMED_CARD_SHARE * int(mib[1]) / 1024, cuda=True)
 
 
 def _dtype(server: ServerConfig, model: Architecture, place: Place, machine: Machine) -> str:
@@ -166,6 +180,11 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
         )
     if model.gated:
         yield f"{model.hub_id} is gated: agree to its terms on the hub, then export HF_TOKEN"
+    needed, here = memory.cards * server.replicas, len(this_machine().gpus)
+    if memory.place.cuda and here and here < needed:
+        yield f"the file needs {needed} cards, and this machine has {here}"
+    if server.engine == "sglang" and server.cache_tokens and memory.cache_gib == memory.left_gib:
+        yield f"cache_tokens {server.cache_tokens:,} has no room: SGLang takes what there is"
     if memory.place.cuda:
         yield (
             "computed, not measured: the engine's log says at its start what it found "

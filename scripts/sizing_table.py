@@ -10,40 +10,52 @@ from typing import Any
 from configs.architecture import Architecture
 from configs.errors import UsageError
 from scripts.compiling import static_tokens
-from scripts.plan import local_encoder, schedule_of
+from scripts.plan import count_tokens, local_encoder, schedule_of
 from scripts.sizing import Sizing
 from serving import models
 from serving.architectures import snapshot
 from serving.fitting import resident
 from serving.memory import Memory
 
+RUNNING, REQUEST_TOKENS, PREFIX_TOKENS = 8, 1024, 4096
+"""Guesses, for want of a workload."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The traffic to make room for. `prefixes`: tokens of each static prefix, where known."""
+    """The traffic to make room for: None is what the workload says, or a guess without one."""
+
+    running: int | None = None
+    request_tokens: int | None = None
+    prefix_tokens: int = PREFIX_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The same with numbers. `prefixes`: tokens of each static prefix, where they are known."""
 
     running: int
     request_tokens: int
     prefix_tokens: int
     prefixes: dict[str, int] | None = None
 
-    @property
-    def busy_tokens(self) -> int:
-        return self.running * self.request_tokens
+    def busy_tokens(self, replicas: int) -> int:
+        """Tokens that running requests hold beside their static prefixes, on one of `replicas`."""
+        return -(-self.running // replicas) * self.request_tokens
 
 
-def asked(
-    path: Path,
-    sizing: Sizing,
-    workload: Path | None,
-    traffic: Asked,
-) -> Asked:
-    """`traffic` with the static prefixes of `workload`, counted by the model's own tokenizer.
+def traffic_of(path: Path, sizing: Sizing, workload: Path | None, asked: Asked) -> Traffic:
+    """What is asked for; of `workload` the static prefixes are counted by the model's tokenizer.
 
     Raises UsageError where the tokenizer is not on this machine.
     """
+    guessed = Traffic(
+        RUNNING if asked.running is None else asked.running,
+        REQUEST_TOKENS if asked.request_tokens is None else asked.request_tokens,
+        asked.prefix_tokens,
+    )
     if workload is None:
-        return traffic
+        return guessed
     folder = snapshot(models.resolve(sizing.server.model, path))
     encode = local_encoder(folder) if folder else None
     if folder is None or encode is None:
@@ -53,30 +65,55 @@ def asked(
         )
     schedule = schedule_of(workload, encode)
     prefixes = static_tokens(schedule, folder, sizing.server.block_tokens or 1)
-    return replace(traffic, prefixes=prefixes)
+    tokens = count_tokens(schedule, encode) or {}
+    own = [
+        len(tokens[r.id]) - prefixes[r.prefix] + schedule.output_tokens(r)
+        for r in schedule.planned
+        if r.id in tokens
+    ]
+    return replace(
+        guessed,
+        prefixes=prefixes,
+        running=schedule.users if asked.running is None and schedule.users else guessed.running,
+        request_tokens=max(own, default=guessed.request_tokens)
+        if asked.request_tokens is None
+        else guessed.request_tokens,
+    )
 
 
-def as_json(sizing: Sizing, traffic: Asked) -> dict[str, Any]:
+def as_json(sizing: Sizing, traffic: Traffic) -> dict[str, Any]:
     """Everything that is shown, and what it follows from."""
-    memory, known = sizing.memory, traffic.prefixes
-    each = resident(memory.cache_tokens, traffic.busy_tokens, traffic.prefix_tokens)
     return {
         "server": str(sizing.path),
-        "fits": memory.fits,
+        "fits": sizing.memory.fits,
         "problem": sizing.problem,
         "remedies": list(sizing.remedies),
         "notes": list(sizing.notes),
         "model": sizing.model.model_dump(mode="json"),
-        "memory": asdict(memory),
-        "asked": asdict(traffic),
-        "resident_prefixes": each if known is None else _kept(memory, traffic, known),
+        "memory": asdict(sizing.memory),
+        "traffic": asdict(traffic),
+        "resident_prefixes": _resident(sizing, traffic),
     }
+
+
+def _resident(sizing: Sizing, traffic: Traffic) -> int:
+    """Static prefixes that stay; of all replicas together where each is kept on one of them."""
+    replicas, front = sizing.server.replicas, sizing.server.front
+    homes = replicas if front and front.keeps_owners else 1
+    busy = traffic.busy_tokens(replicas)
+    if traffic.prefixes is None:
+        return homes * resident(sizing.memory.cache_tokens, busy, traffic.prefix_tokens)
+    free, kept = homes * (sizing.memory.cache_tokens - busy), 0
+    for tokens in sorted(traffic.prefixes.values()):
+        free -= tokens
+        kept += free >= 0
+    return kept
 
 
 Row = tuple[str, str, str]
 
 
-def rows(sizing: Sizing, traffic: Asked) -> Iterator[Row]:
+def rows(sizing: Sizing, traffic: Traffic) -> Iterator[Row]:
     """What, how much, and why."""
     memory, model, budget = sizing.memory, sizing.model, sizing.memory.budget
     cards = f"{memory.cards} x " if memory.place.cuda else ""
@@ -100,33 +137,23 @@ def rows(sizing: Sizing, traffic: Asked) -> Iterator[Row]:
         f"{memory.context_tokens:,} tokens",
         f"the cache holds {longest:.1f} of them",
     )
-    yield _resident_row(memory, traffic)
+    yield _resident_row(sizing, traffic)
 
 
-def _resident_row(memory: Memory, traffic: Asked) -> Row:
-    beside = (
-        f"beside {traffic.running} running requests with {traffic.request_tokens:,} tokens of "
-        "their own"
+def _resident_row(sizing: Sizing, traffic: Traffic) -> Row:
+    kept, front = _resident(sizing, traffic), sizing.server.front
+    why = f"of {traffic.prefix_tokens:,} tokens"
+    if traffic.prefixes is not None:
+        why = f"of {len(traffic.prefixes)}, {sum(traffic.prefixes.values()):,} tokens together"
+    if front:
+        where = "each on one replica" if front.keeps_owners else "the same ones on every replica"
+        why += f", {where}"
+    own = f"{traffic.request_tokens:,} tokens of their own"
+    return (
+        "static prefixes resident",
+        f"{kept:,}",
+        f"{why}, beside {traffic.running} running requests with {own}",
     )
-    if traffic.prefixes is None:
-        n = resident(memory.cache_tokens, traffic.busy_tokens, traffic.prefix_tokens)
-        return (
-            "static prefixes resident",
-            f"{n:,}",
-            f"of {traffic.prefix_tokens:,} tokens, {beside}",
-        )
-    what = f"{_kept(memory, traffic, traffic.prefixes)} of {len(traffic.prefixes)}"
-    total = sum(traffic.prefixes.values())
-    return "static prefixes resident", what, f"{total:,} tokens together, {beside}"
-
-
-def _kept(memory: Memory, traffic: Asked, prefixes: dict[str, int]) -> int:
-    """How many of these prefixes stay, the shortest first."""
-    free, kept = memory.cache_tokens - traffic.busy_tokens, 0
-    for tokens in sorted(prefixes.values()):
-        free -= tokens
-        kept += free >= 0
-    return kept
 
 
 def _kv_words(memory: Memory, model: Architecture) -> str:

@@ -4,6 +4,7 @@ hub's."""
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 from pydantic import ValidationError
 
 from configs.architecture import Architecture
-from configs.errors import ToolkitError, UsageError
+from configs.errors import NotSettledError, UsageError
 from configs.recipes import architectures
 from serving.models import READY
 
@@ -27,6 +28,10 @@ DTYPES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "
 """Bytes of the dtypes of safetensors; all others are of one byte (huggingface/safetensors:
 safetensors/src/tensor.rs)."""
 HUB_TIMEOUT_S = 10.0
+STATE_KEY = re.compile(
+    r"(mamba|ssm|linear)_|attn_layer_period|hybrid_override_pattern|layers_block_"
+)
+"""Keys of config.json that models with Mamba or linear-attention layers have."""
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -34,7 +39,8 @@ def architecture(model: str, ask_hub: bool = True) -> Architecture:
     """`model`: a folder, or a hub id. From the folder; for a hub id from the hub's cache on this
     machine, else from a shipped file, else from the hub if it may be asked.
 
-    Raises UsageError (files that say too little), ToolkitError (hub not reached, or refuses).
+    Raises UsageError (files that say too little), NotSettledError (hub not reached, or it wants
+    a token).
     """
     folder = snapshot(model)
     if folder is not None and (Path(model).is_absolute() or _weight_files(Path(folder))):
@@ -70,6 +76,8 @@ def from_folder(folder: Path) -> Architecture:
     counts: Counter[str] = Counter()
     for path in files:
         counts.update(_header_counts(path))
+    if not counts:
+        raise UsageError(f"{folder}: its safetensors files hold no weights; fetch the model again")
     return described(str(folder), config, counts, str(folder))
 
 
@@ -80,7 +88,26 @@ def described(
 
     Raises UsageError for models whose cache is not one of keys and values per token.
     """
+    try:
+        return _described(name, config, values, source)
+    except KeyError as missing:
+        raise UsageError(f"{name}: its config.json has no {missing}") from None
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        raise UsageError(f"{name}: its config.json: {first['loc'][0]}: {first['msg']}") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UsageError(f"{name}: its config.json is not that of a model: {error}") from None
+
+
+def _described(
+    name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
+) -> Architecture:
     text = config.get("text_config") or config
+    if states := sorted(key for key in text if STATE_KEY.match(key)):
+        raise UsageError(
+            f"{name}: some of its layers hold a state ({states[0]}), not keys and values per "
+            "token; start the server and read 'KV cache' in its log"
+        )
     kinds = text.get("layer_types") or []
     strange = {k for k in kinds if k not in ("full_attention", "sliding_attention")}
     if strange:
@@ -94,29 +121,24 @@ def described(
     dtype = quantized.get("quant_method") or NAMES.get(most, most)
     window = text.get("sliding_window") if "sliding_attention" in kinds else None
     rank = text.get("kv_lora_rank")
-    try:
-        heads = text["num_attention_heads"]
-        return Architecture(
-            hub_id=name,
-            source=source,
-            weights_gib=stored / GIB,
-            weights_dtype=dtype,
-            layers=text["num_hidden_layers"],
-            kv_heads=text.get("num_key_value_heads") or heads,
-            head_dim=text.get("head_dim") or text["hidden_size"] // heads,
-            latent_dim=rank + text.get("qk_rope_head_dim", 0) if rank else None,
-            hidden=text["hidden_size"],
-            intermediate=_intermediate(text),
-            vocabulary=text["vocab_size"],
-            context_tokens=text["max_position_embeddings"],
-            sliding_layers=kinds.count("sliding_attention") if window else 0,
-            sliding_window=window,
-        )
-    except KeyError as missing:
-        raise UsageError(f"{name}: its config.json has no {missing}") from None
-    except ValidationError as failure:
-        first = failure.errors()[0]
-        raise UsageError(f"{name}: its config.json: {first['loc'][0]}: {first['msg']}") from None
+    heads = text["num_attention_heads"]
+    return Architecture(
+        hub_id=name,
+        source=source,
+        weights_gib=stored / GIB,
+        weights_dtype=dtype,
+        layers=text["num_hidden_layers"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
+        latent_dim=rank + (text.get("qk_rope_head_dim") or 0) if rank else None,
+        hidden=text["hidden_size"],
+        intermediate=_intermediate(text),
+        vocabulary=text["vocab_size"],
+        context_tokens=text["max_position_embeddings"],
+        sliding_layers=kinds.count("sliding_attention") if window else 0,
+        sliding_window=window,
+    )
 
 
 def _intermediate(text: Mapping[str, Any]) -> int:
@@ -131,7 +153,10 @@ def _weight_files(folder: Path) -> list[Path]:
     beside model-*.safetensors), the index or the names tell."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = {folder / name for name in _json(index)["weight_map"].values()}
+        try:
+            names = {folder / name for name in _json(index)["weight_map"].values()}
+        except (KeyError, AttributeError, TypeError):
+            raise UsageError(f"{index}: has no weight_map; fetch the model again") from None
         return sorted(names) if all(path.exists() for path in names) else []
     return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
 
@@ -147,7 +172,7 @@ def _header_counts(path: Path) -> Counter[str]:
             if name != "__metadata__":
                 begin, end = tensor["data_offsets"]
                 counts[tensor["dtype"]] += (end - begin) // DTYPES.get(tensor["dtype"], 1)
-    except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
         raise UsageError(f"{path}: not a safetensors file; fetch the model again") from None
     return counts
 
@@ -157,7 +182,7 @@ def _from_hub(model: str) -> Architecture:
         info = HfApi().model_info(model, timeout=HUB_TIMEOUT_S)  # first: it does not try again
         config = _json(Path(hf_hub_download(model, READY)))
     except GatedRepoError:
-        raise ToolkitError(
+        raise NotSettledError(
             f"{model}: the hub wants a token of somebody who agreed to the model's terms; agree on "
             "its page, then export HF_TOKEN"
         ) from None
@@ -166,7 +191,7 @@ def _from_hub(model: str) -> Architecture:
     except Exception as error:  # of whichever HTTP library the hub's client has
         words = " ".join(str(error).split())[:160]
         known = ", ".join(a.hub_id for a in architectures())
-        raise ToolkitError(
+        raise NotSettledError(
             f"{model}: not on this machine, and the hub was not reached ({words}); put its folder "
             f"on this machine and name that as 'model', or take one that is known here: {known}"
         ) from None

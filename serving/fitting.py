@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from configs.architecture import Architecture
 from configs.errors import UsageError
@@ -12,8 +13,9 @@ from serving.memory import Memory, cards_of, memory_of
 from serving.memory_budgets import GIB, Place
 
 MORE_CARDS = (2, 4, 8)
-SHORTEST_CONTEXT = 1024
-"""Tokens; nobody deploys less."""
+LARGER = 1.05
+"""Times the memory: cards of much the same size are no remedy."""
+BATCH = "--max-num-batched-tokens"
 
 
 def shortfall(memory: Memory) -> str | None:
@@ -46,7 +48,7 @@ def remedies(
     dtype: str,
     others: Mapping[str, Place],
 ) -> list[str]:
-    """Single changes of the server file, and of the card, after which it fits; least first.
+    """Single changes of the server file, and of the card, after each of which it fits.
 
     others: the cards that are known, by name.
     """
@@ -57,29 +59,37 @@ def remedies(
         except UsageError:
             return False
 
-    found = _smaller(server, memory_of(server, model, place, dtype))
-    for flag, words in (("--kv-cache-dtype", "FP8 cache"), ("--quantization", "FP8 weights")):
-        changed = server.model_copy(update={"args": [*server.args, flag, _fp8(server, flag)]})
-        if place.fp8 and value_of(server.args, flag) is None and mends(changed):
-            found.append(f"args: [{flag}, {_fp8(server, flag)}]  ({words})")
-    more = [n for n in MORE_CARDS if n > cards_of(server)] if place.cuda else []
-    enough = [n for n in more if mends(server.model_copy(update={"gpus": n}))]
-    found += [f"gpus: {n}" for n in enough[:1]]
-    larger = [name for name, other in others.items() if mends(server, other)] if place.cuda else []
-    return [*found, f"a larger card: {', '.join(larger)}"] if larger else found
+    found = []
+    for update in _changes(server, memory_of(server, model, place, dtype)):
+        if mends(server.model_copy(update=update)):
+            found.append(", ".join(f"{key}: {_as_yaml(value)}" for key, value in update.items()))
+    larger = sorted((o.memory_gib, n) for n, o in others.items() if mends(server, o))
+    names = [name for gib, name in larger if gib > LARGER * place.memory_gib]
+    return [*found, f"a larger card: {', '.join(names)}"] if place.cuda and names else found
 
 
-def _smaller(server: ServerConfig, memory: Memory) -> list[str]:
-    """The same card with less asked of it; nothing where not even the weights have room."""
-    if memory.left_gib <= 0:
-        return []
-    if memory.cache_gib > memory.left_gib:
+def _changes(server: ServerConfig, memory: Memory) -> Iterator[dict[str, Any]]:
+    """What could be changed in the file, whether it helps or not."""
+    if memory.left_gib > 0:
         if server.cache_gib:
-            return [f"cache_gib: {int(memory.left_gib * 10) / 10}"]
-        return [f"cache_tokens: {int(memory.left_gib * GIB / memory.kv_bytes_per_token)}"]
-    if memory.cache_tokens >= SHORTEST_CONTEXT:
-        return [f"context_tokens: {memory.cache_tokens // 1024 * 1024}"]
-    return []
+            yield {"cache_gib": int(memory.left_gib * 10) / 10}
+        if server.cache_tokens:
+            yield {"cache_tokens": int(memory.left_gib * GIB / memory.kv_bytes_per_token)}
+            yield {"cache_tokens": None}
+        yield {"context_tokens": max(1, memory.cache_tokens // 1024) * 1024}
+    if memory.place.cuda and server.engine == "vllm" and BATCH not in server.args:
+        yield {"args": [*server.args, BATCH, "2048", "--max-num-seqs", "256"]}
+    for flag in ("--kv-cache-dtype", "--quantization"):
+        if memory.place.fp8 and value_of(server.args, flag) is None:
+            yield {"args": [*server.args, flag, _fp8(server, flag)]}
+    if memory.place.cuda:
+        yield from ({"gpus": n} for n in MORE_CARDS if n > cards_of(server))
+
+
+def _as_yaml(value: object) -> str:
+    if value is None:
+        return "(leave it out)"
+    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
 
 
 def _fp8(server: ServerConfig, flag: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -10,6 +11,8 @@ from configs.places import CONFIGS
 from configs.server import ServerConfig
 from serving.engine import SECRET_NAME
 
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""What vLLM's own parser takes behind whole numbers (engine/arg_utils.py, human_readable_int)."""
 PAIRS = {
     "--no-enable-prefix-caching": "--disable-radix-cache",
     "--enable-prompt-tokens-details": "--enable-cache-report",
@@ -96,21 +99,38 @@ def value_of(args: Sequence[str], *names: str) -> str | None:
     found = None
     for n, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
-        if flag.replace("_", "-") in names:
+        if flag in names or flag.replace("_", "-") in names:
             found = value if equals else (args[n + 1] if n + 1 < len(args) else None)
     return found
 
 
+def has(args: Sequence[str], name: str) -> bool:
+    """Whether a flag without a value is given."""
+    return any(arg.replace("_", "-") == name for arg in args)
+
+
 def number_of(args: Sequence[str], *names: str) -> float | None:
-    """The same as a number; UsageError where it is none."""
+    """The same as a number above zero, with vLLM's suffixes (8k is 8,000, 8K is 8,192); UsageError
+    where it is none."""
     raw = value_of(args, *names)
-    try:
-        return None if raw is None else float(raw)
-    except ValueError:
-        raise UsageError(f"args: {names[0]} {raw} is no number") from None
+    if raw is None:
+        return None
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([kKmMgG]?)", raw)
+    found = float(parts[1]) * SUFFIXES[parts[2]] if parts else 0.0
+    if not found:
+        raise UsageError(f"args: {names[0]} {raw} is no number above zero")
+    return found
 
 
 def count_of(args: Sequence[str], *names: str) -> int | None:
     """The same as a whole number."""
     found = number_of(args, *names)
     return None if found is None else int(found)
+
+
+def share_of(args: Sequence[str], *names: str) -> float | None:
+    """The same as a share of something."""
+    found = number_of(args, *names)
+    if found is not None and found > 1:
+        raise UsageError(f"args: {names[0]} {found:g} is more than all of it")
+    return found

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from configs.architecture import Architecture
 from configs.errors import UsageError
 from configs.server import ServerConfig
-from serving.flags import count_of, value_of
+from serving.flags import count_of, number_of, value_of
 from serving.memory_budgets import GIB, Budget, Place, budget
 from serving.vllm import DEFAULT_BLOCK
 
+CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
+"""GiB; read by vLLM on a CPU."""
 BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -41,7 +43,7 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Whether it starts: the cache is paid for, and holds the longest prompt."""
+        """Whether the cache is paid for, and holds the longest prompt."""
         return 0 < self.cache_gib <= self.left_gib and self.cache_tokens >= self.context_tokens
 
 
@@ -51,16 +53,23 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     Raises UsageError for what cannot be computed: a KV dtype of unknown size, numbers that are
     none, weights split in other ways than by tensor parallelism.
     """
-    _refuse_other_splits(server.args)
+    _refuse_what_is_not_computed(server.args)
     cards = cards_of(server)
+    if model.heads % cards:
+        raise UsageError(
+            f"gpus: {cards} cards do not divide the model's {model.heads} attention heads evenly, "
+            "which tensor parallelism needs"
+        )
     weights_gib = _weights_gib(server, model, dtype) / cards
     kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
     per_token = kv_bytes_per_token(model, cards, kv_bytes)
     room = budget(server, model, place, cards)
     left_gib = room.usable_gib - weights_gib - room.reserve_gib
-    asked_gib = _asked_gib(server, per_token)
-    cache_gib = left_gib if asked_gib is None else asked_gib
     block = server.block_tokens or _default_block(server.engine, place)
+    asked_gib = _asked_gib(server, per_token, block)
+    cache_gib = left_gib if asked_gib is None else asked_gib
+    if server.engine == "sglang":  # it takes what there is, and says so in its log
+        cache_gib = min(cache_gib, left_gib)
     tokens = max(0, int(cache_gib * GIB / per_token) // block * block)
     return Memory(
         place=place,
@@ -78,8 +87,7 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
 
 def cards_of(server: ServerConfig) -> int:
     """Cards of one replica."""
-    flags = ("--tensor-parallel-size", "-tp", "--tp-size", "--tp")
-    return server.gpus or count_of(server.args, *flags) or 1
+    return server.gpus or 1
 
 
 def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int:
@@ -105,7 +113,13 @@ def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float
     stored = BYTES.get(model.weights_dtype)
     if stored is None:
         return model.weights_gib  # quantized: held as stored
-    if value_of(server.args, "--quantization", "-q") == "fp8" and stored == 2:
+    method = value_of(server.args, "--quantization", "-q")
+    if method not in (None, "fp8"):
+        raise UsageError(
+            f"args: --quantization {method} of weights that are not stored so: their size is not "
+            "computed here; start the server and read 'Model loading' in its log"
+        )
+    if method == "fp8" and stored == 2:
         # Embedding and head stay as they are (vLLM: layers/quantization/fp8.py).
         kept = 2 * model.vocabulary * model.hidden * 2 / GIB
         return kept + max(0.0, model.weights_gib - kept) / 2
@@ -128,32 +142,35 @@ def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[st
     )
 
 
-def _asked_gib(server: ServerConfig, per_token: int) -> float | None:
+def _asked_gib(server: ServerConfig, per_token: int, block: int) -> float | None:
     """The cache that the server file asks for; None where the engine takes what is left."""
     if server.cache_gib:
         return server.cache_gib
+    if CPU_CACHE in server.env and server.engine == "vllm":
+        return number_of([CPU_CACHE, server.env[CPU_CACHE]], CPU_CACHE)
     if server.cache_tokens:
         return server.cache_tokens * per_token / GIB
-    return None
+    blocks = count_of(server.args, "--num-gpu-blocks-override")
+    return blocks * block * per_token / GIB if blocks else None
 
 
-OTHER_SPLITS = (
-    "--pipeline-parallel-size",
-    "-pp",
-    "--pp-size",
+NOT_COMPUTED = (
+    "--pipeline-parallel-size", "-pp", "--pp-size",
+    "--data-parallel-size", "-dp", "--dp-size",
+    "--enable-expert-parallel", "-ep", "--ep-size", "--ep", "--expert-parallel-size",
+    "--decode-context-parallel-size", "-dcp",
     "--cpu-offload-gb",
-    "--enable-expert-parallel",
-    "--ep-size",
-    "--ep",
-    "--dp-size",
-    "--data-parallel-size",
-)
+    "--speculative-config", "--speculative-algorithm", "--speculative-draft-model-path",
+    "--kv-cache-dtype-skip-layers",
+)  # fmt: skip
+"""Arguments that divide the weights in other ways, or need memory that is not in the sums."""
 
 
-def _refuse_other_splits(args: Sequence[str]) -> None:
-    for flag in OTHER_SPLITS:
-        if value_of(args, flag) is not None or flag in args:
+def _refuse_what_is_not_computed(args: Sequence[str]) -> None:
+    given = {arg.split("=", 1)[0].replace("_", "-") for arg in args}
+    for flag in NOT_COMPUTED:
+        if flag in given:
             raise UsageError(
-                f"args: {flag} divides the weights in a way that is not computed here; start the "
-                "server and read 'KV cache' in its log"
+                f"args: what {flag} does to the memory is not computed here; start the server and "
+                "read 'KV cache' in its log"
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from configs.architecture import Architecture
 from configs.card import Card
 from configs.server import ServerConfig
-from serving.flags import count_of, number_of
+from serving.flags import count_of, has, share_of, value_of
 
 GIB = 2**30
 CONTEXT_GIB = 0.25
@@ -53,9 +53,7 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
 
 
 def _vllm(server: ServerConfig, model: Architecture, place: Place, cards: int) -> Budget:
-    share = (
-        number_of(server.args, "--gpu-memory-utilization", "--device-memory-utilization") or 0.92
-    )
+    share = share_of(server.args, "--gpu-memory-utilization", "--device-memory-utilization") or 0.92
     usable = share * place.memory_gib
     why = f"{share:g} of the memory (--gpu-memory-utilization)"
     if server.cache_gib:  # then vLLM does not ask for a share
@@ -65,7 +63,7 @@ def _vllm(server: ServerConfig, model: Architecture, place: Place, cards: int) -
     batch, requests = _vllm_batch(place)
     batch = count_of(server.args, "--max-num-batched-tokens") or batch
     requests = count_of(server.args, "--max-num-seqs") or requests
-    graphs_gib = 0.0 if "--enforce-eager" in server.args else GRAPHS_GIB
+    graphs_gib = 0.0 if has(server.args, "--enforce-eager") else GRAPHS_GIB
     reserve = CONTEXT_GIB + graphs_gib + _peak_gib(model, batch, requests, cards)
     words = f"activations of {batch:,} tokens or {requests:,} requests"
     words = f"estimate: {words}, and CUDA graphs of {graphs_gib:g} GiB"
@@ -96,19 +94,35 @@ def _sglang(server: ServerConfig, _model: Architecture, place: Place, cards: int
     """SGLang's own rule (0.5.23: arg_groups/memory_hook.py, handle_gpu_memory_settings), and a
     fixed GiB for context and libraries, which it takes off by measuring free memory."""
     total = place.memory_gib
-    share = number_of(server.args, "--mem-fraction-static")
+    share = share_of(server.args, "--mem-fraction-static")
     if not place.cuda:
         share = share or 0.9
         return Budget(share * total, f"{share:g} of the memory", 0.5, "estimate")
     if share is None:
-        chunk, graphs = _sglang_batch(total, cards)
-        chunk = count_of(server.args, "--chunked-prefill-size") or chunk
-        graphs = count_of(server.args, "--cuda-graph-max-bs") or graphs
-        away_mib = 512 + 1.5 * max(chunk, 2048) + cards / 8 * 1024 + 2 * graphs
-        away_mib = max(away_mib, 10 * 1024) if total > 60 else away_mib
-        share = round((total - away_mib / 1024) / total, 3)
+        share = round((total - _sglang_reserve_mib(server, total, cards) / 1024) / total, 3)
     why = f"{share:g} of the memory (--mem-fraction-static, for weights and cache)"
     return Budget(share * total, why, 0.5, "estimate: CUDA context; activations are outside")
+
+
+def _sglang_reserve_mib(server: ServerConfig, total_gib: float, cards: int) -> float:
+    chunk, graphs = _sglang_batch(total_gib, cards)
+    if value_of(server.args, "--chunked-prefill-size") == "-1":  # not chunked
+        chunk = count_of(server.args, "--max-prefill-tokens") or 16384
+    else:
+        chunk = count_of(server.args, "--chunked-prefill-size") or chunk
+    graphs = min(graphs, count_of(server.args, "--max-running-requests") or graphs)
+    graphs = count_of(server.args, "--cuda-graph-max-bs-decode") or graphs
+    captured = 2 * graphs + 8 * _prefill_graphs(chunk)
+    captured = 0 if has(server.args, "--disable-cuda-graph") else captured
+    away = 512 + 1.5 * max(chunk, 2048) + cards / 8 * 1024 + captured
+    return max(away, 10 * 1024) if total_gib > 60 else away
+
+
+def _prefill_graphs(tokens: int) -> int:
+    """How many sizes are captured up to `tokens` (generate_prefill_cuda_graph_batch_sizes)."""
+    steps = ((4, 33, 4), (48, 257, 16), (288, 513, 32), (576, 1025, 64), (1280, 4097, 256))
+    sizes = [size for step in steps for size in range(*step)] + list(range(4608, tokens + 1, 512))
+    return sum(size <= tokens for size in sizes)
 
 
 def _sglang_batch(memory_gib: float, cards: int) -> tuple[int, int]:

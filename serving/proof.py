@@ -104,7 +104,7 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
 def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
     """`prove` for every replica behind a router: the first one's proof with the problems of all."""
     found = [prove(one, engine, wanted, nonce) for one in endpoint.each()]
-    dropped = _dropped_salts(endpoint, wanted, nonce)
+    dropped = _dropped_salts(endpoint, wanted, found[0].facts, nonce)
     if len(found) == 1:
         return replace(found[0], problems=(*found[0].problems, *dropped))
     problems = tuple(f"replica {n}: {x}" for n, p in enumerate(found) for x in p.problems)
@@ -112,13 +112,13 @@ def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -
     return replace(found[0], problems=(*problems, *dropped), unknown=unknown)
 
 
-def _dropped_salts(endpoint: Endpoint, wanted: Wanted, nonce: str) -> list[str]:
+def _dropped_salts(endpoint: Endpoint, wanted: Wanted, facts: CacheFacts, nonce: str) -> list[str]:
     """Whether salts reach the engines the way that clients go. One prompt under several salts, as
     often as even a router that takes turns needs to come back to a replica: mostly found, the salts
     were lost on the way."""
     if not (wanted.salts or wanted.tenants_apart) or (wanted.arm == "jit" and not wanted.salts):
         return []
-    messages = canary(f"{nonce} salts", MIN_WORDS)
+    messages = canary(f"{nonce} salts", facts.block_tokens or 128)
     for n in range(1 + 2 * len(endpoint.each())):
         salt = hashlib.sha256(f"{nonce}/{n}".encode()).hexdigest()[:32]
         usage = endpoint.chat(messages, 1, salt)

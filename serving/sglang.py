@@ -21,6 +21,7 @@ from serving.histograms import Where
 LAUNCHER = Path(__file__).parent / "in_engine" / "sglang_server.py"
 
 _IN_THE_ENVIRONMENT = "use the key 'api_key_env'; a key in an argument list shows in process lists"
+_CARDS = "use the key 'gpus', so that containers and replicas get as many"
 OWN_FLAGS = {
     "--disable-radix-cache": "the arm sets it",
     "--enable-cache-report": "it is always on: without it no answer says what was cached",
@@ -42,6 +43,8 @@ OWN_FLAGS = {
     "--dtype": "use the key 'dtype'",
     "--model": "use the key 'model'",
     "--model-path": "use the key 'model'",
+    "--tp-size": _CARDS,
+    "--tensor-parallel-size": _CARDS,
     "--api-key": _IN_THE_ENVIRONMENT,
     "--admin-api-key": _IN_THE_ENVIRONMENT,
 }

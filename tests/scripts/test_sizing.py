@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Aot, check
+from model_files import CONFIG, model_folder
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
+from configs.errors import ConfigError
 from configs.load import load_server
 from configs.places import CHECKOUT, CONFIGS
 from configs.server import ServerConfig
@@ -68,7 +73,7 @@ def test_the_table_in_the_docs_is_what_the_doctor_says() -> None:
 def table_row(path: Path) -> str:
     found = sizing.size(path, None if not sizing.this_machine().gpus else load_card(path))
     memory = found.memory
-    facts = sizing_table.as_json(found, sizing_table.Asked(8, 1024, 4096))
+    facts = sizing_table.as_json(found, sizing_table.Traffic(8, 1024, 4096))
     return (
         f"{memory.weights_gib:.1f} + {memory.budget.reserve_gib:.1f} of "
         f"{memory.budget.usable_gib:.1f} | {memory.kv_bytes_per_token:,} | "
@@ -119,6 +124,55 @@ def test_the_gpu_that_is_here_counts_unless_another_is_named(
     assert place.memory_gib == pytest.approx(0.97 * 48)
 
 
+def test_a_gpu_that_does_not_say_its_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = ServerConfig.model_validate({"model": "Qwen/Qwen3-8B"})
+    for line in ("NVIDIA GB10, [N/A], 580.95", "odd", ""):
+        gpus(monkeypatch, line)
+        with pytest.raises(ConfigError, match="does not say how much memory the GPU has"):
+            sizing.size(server_file(tmp_path, "model: Qwen/Qwen3-8B\n"), None)
+        path = server_file(tmp_path, "model: Qwen/Qwen3-8B\ncard: h100\n")
+        assert sizing.size(path, None).memory.place.name == "h100"
+        sizing.refuse_too_large(server, "Qwen/Qwen3-8B")
+
+
+def test_replicas_share_a_machine_and_routers_share_prefixes(
+    aot: Aot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(monkeypatch)  # 64 GiB
+    text = "model: Qwen/Qwen3-8B\nenvironment: vllm-cpu\ncontext_tokens: 4096\ncache_gib: 4\n"
+    assert sizing.size(server_file(tmp_path, text), None).memory.fits
+    path = server_file(tmp_path, text + "replicas: 8\n")
+    assert "1/8 of the memory" in str(sizing.size(path, None).problem)
+    text = "model: Qwen/Qwen3-8B\ncontext_tokens: 4096\nreplicas: 2\nrouter: {name: smg, policy: "
+    found = []
+    for policy in ("round_robin", "cache_aware"):
+        made = sizing.size(server_file(tmp_path, text + policy + "}\n"), "h100")
+        traffic = sizing_table.Traffic(8, 1024, 4096)
+        found.append(sizing_table.as_json(made, traffic)["resident_prefixes"])
+    assert found[1] == 2 * found[0]
+
+
+def test_a_workload_says_what_runs(aot: Aot, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", {**CONFIG, "max_position_embeddings": 8192})
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    template = "{% for m in messages %}{{ m.content }} a {% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    text = f"model: {folder}\nenvironment: vllm-cpu\nblock_tokens: 32\ncache_tokens: 4096\n"
+    workload = CONFIGS / "workloads" / "support-bot.yaml"
+    path = server_file(tmp_path, text)
+    done = aot("doctor", "--server", path, "--workload", workload, "--json")
+    facts = json.loads(done.stdout)
+    assert len(facts["traffic"]["prefixes"]) > 1
+    assert facts["traffic"]["request_tokens"] != 1024
+    told = ("--running", "1", "--request-tokens", "7", "--json")
+    done = aot("doctor", "--server", path, "--workload", workload, *told)
+    assert json.loads(done.stdout)["traffic"]["request_tokens"] == 7
+
+
 def test_a_launch_refuses_weights_that_have_no_room_here(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ServerConfig.model_validate({"model": "Qwen/Qwen3-32B"})
     gpus(monkeypatch, "NVIDIA L4, 23034 MiB, 570.1")
@@ -154,6 +208,16 @@ def test_notes_say_what_the_numbers_do_not(tmp_path: Path, monkeypatch: pytest.M
             ["--card", "l4"],
             "server.yaml: --kv-cache-dtype int4: its size per token is not known",
         ),
+        (
+            "model: Qwen/Qwen3-8B\nargs: [--max-model-len, 100]\n",
+            ["--card", "l4"],
+            "--max-model-len does not belong there: use the key 'context_tokens'",
+        ),
+        (
+            "model: Qwen/Qwen3-8B\nargs: [-tp, 2]\n",
+            ["--card", "l4"],
+            "-tp does not belong there: use the key 'gpus'",
+        ),
         ("model: a/b/c\n", ["--card", "l4"], "neither a folder here nor an id of the hub"),
         (
             "model: Qwen/Qwen3-8B\n",
@@ -178,4 +242,4 @@ def test_bad_input_is_named(
 
 
 def test_options_of_a_server_need_one(aot: Aot) -> None:
-    check(aot("doctor", "--card", "l4"), 2, "--card, --workload and --json go with --server FILE")
+    check(aot("doctor", "--card", "l4"), 2, "all options of the doctor go with --server FILE")

@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from model_files import CONFIG, model_folder, weights
 
-from configs.errors import ToolkitError, UsageError
+from configs.errors import NotSettledError, UsageError
 from serving import architectures
 from serving.architectures import architecture, from_folder
-
-CONFIG: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": 1000,
-    "max_position_embeddings": 2048,
-}
-
-
-def model_folder(folder: Path, config: Mapping[str, Any], dtype: str = "BF16") -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    weights(folder / "model.safetensors", {"a": (dtype, 4096), "b": (dtype, 1024)})
-    return folder
-
-
-def weights(path: Path, tensors: Mapping[str, tuple[str, int]]) -> None:
-    """A safetensors file of such dtypes and sizes in bytes."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, (dtype, size) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": [size], "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
 
 
 def test_a_folder_tells_layers_heads_and_weights(tmp_path: Path) -> None:
@@ -89,6 +61,14 @@ def test_the_same_weights_in_two_formats_are_weighed_once(tmp_path: Path) -> Non
     ("change", "words"),
     [
         ({"num_hidden_layers": None}, "config.json: layers"),
+        ({"intermediate_size": None}, "its config.json is not that of a model"),
+        ({"num_attention_heads": 0}, "its config.json is not that of a model"),
+        ({"hidden_size": "64"}, "its config.json is not that of a model"),
+        ({"text_config": "x"}, "its config.json"),
+        ({"quantization_config": "fp8"}, "its config.json is not that of a model"),
+        ({"layer_types": 5}, "its config.json is not that of a model"),
+        ({"mamba_d_state": 16}, "some of its layers hold a state"),
+        ({"attn_layer_period": 8}, "some of its layers hold a state"),
         ({"layer_types": ["linear_attention"]}, "layers of the kind linear_attention hold a state"),
         ({"num_attention_heads": ...}, "its config.json has no 'num_attention_heads'"),
     ],
@@ -104,6 +84,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UsageError, match=r"model.safetensors: not a safetensors file"):
         from_folder(folder)
+    for header in ({}, {"__metadata__": {}}, []):
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+        with pytest.raises(UsageError, match="fetch the model again"):
+            from_folder(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text("{}")
+    with pytest.raises(UsageError, match="has no weight_map"):
+        from_folder(folder)
+    index.unlink()
     (folder / "model.safetensors").unlink()
     with pytest.raises(UsageError, match=r"no \*.safetensors there"):
         from_folder(folder)
@@ -118,7 +108,7 @@ def test_a_hub_that_is_not_reached_names_what_helps(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(architectures.HfApi, "model_info", unreachable)
     with pytest.raises(
-        ToolkitError, match=r"the hub was not reached .*known here: .*Qwen/Qwen3-8B"
+        NotSettledError, match=r"the hub was not reached .*known here: .*Qwen/Qwen3-8B"
     ):
         architecture("some/model")
     with pytest.raises(UsageError, match="neither a folder here nor an id of the hub"):

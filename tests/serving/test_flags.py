@@ -48,8 +48,8 @@ def test_a_flag_of_the_other_engine(engine: str, flag: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("engine", "args"),
     [
-        ("sglang", ("--tp-size", "2", "--chunked-prefill-size", "-1")),
-        ("vllm", ("--max-num-seqs", "4", "-tp", "2")),
+        ("sglang", ("--max-running-requests", "2", "--chunked-prefill-size", "-1")),
+        ("vllm", ("--max-num-seqs", "4", "-O", "2")),
         ("vllm", ("--max-num-s", "4")),  # argparse takes a clear beginning
         ("vllm", ("--no-such-flag-of-anyone",)),  # the engine itself says what it thinks of it
         ("sglang", ("--kv-cache-dtype", "fp8_e4m3")),  # both have it
