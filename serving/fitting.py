@@ -77,7 +77,7 @@ def _changes(server: ServerConfig, memory: Memory) -> Iterator[dict[str, Any]]:
             yield {"cache_tokens": int(memory.left_gib * GIB / memory.kv_bytes_per_token)}
             yield {"cache_tokens": None}
         yield {"context_tokens": max(1, memory.cache_tokens // 1024) * 1024}
-    if memory.place.cuda and server.engine == "vllm" and BATCH not in server.args:
+    if memory.place.cuda and server.engine == "vllm" and not value_of(server.args, BATCH):
         yield {"args": [*server.args, BATCH, "2048", "--max-num-seqs", "256"]}
     for flag in ("--kv-cache-dtype", "--quantization"):
         if memory.place.fp8 and value_of(server.args, flag) is None:
