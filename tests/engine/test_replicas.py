@@ -133,11 +133,12 @@ def test_a_replica_that_dies_loses_only_what_it_had_under_way(
         _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
-    assert process.returncode == 1, errors  # not every request was answered
     summary: dict[str, Any] = json.loads((found[0].parents[1] / "summary.json").read_text())
     requests = summary["arms"]["aot"]["requests"]
     assert requests["planned"] == 96
-    assert 0 <= requests["failed"] <= 4  # closed loop: four are under way at a time
+    # Closed loop: four are under way at a time. smg sends those again that had no answer yet.
+    assert 0 <= requests["failed"] <= 4
+    assert process.returncode == (1 if requests["failed"] else 0), errors
     assert requests["ok"] + requests["failed"] == 96
     detail = next(f["detail"] for f in summary["findings"] if f["check"] == "every replica alive")
     assert f"replica 0 died during r1-aot; {requests['failed']} of 96 requests failed" in detail
