@@ -165,4 +165,4 @@ def _kv_words(memory: Memory, model: Architecture) -> str:
 
 
 def _gib(value: float) -> str:
-    return f"{value:.1f} GiB"
+    return f"{value:.1f} GiB" if abs(value) >= 1 else f"{value:.2f} GiB"

@@ -59,31 +59,32 @@ def remedies(
         except UsageError:
             return False
 
-    found = []
-    for update in _changes(server, memory_of(server, model, place, dtype)):
-        if mends(server.model_copy(update=update)):
-            found.append(", ".join(f"{key}: {_as_yaml(value)}" for key, value in update.items()))
+    found: list[str] = []
+    for key, value in _changes(server, memory_of(server, model, place, dtype)):
+        enough = key == "gpus" and any(words.startswith("gpus") for words in found)
+        if not enough and mends(server.model_copy(update={key: value})):
+            found.append(f"{key}: {_as_yaml(value)}")
     larger = sorted((o.memory_gib, n) for n, o in others.items() if mends(server, o))
     names = [name for gib, name in larger if gib > LARGER * place.memory_gib]
     return [*found, f"a larger card: {', '.join(names)}"] if place.cuda and names else found
 
 
-def _changes(server: ServerConfig, memory: Memory) -> Iterator[dict[str, Any]]:
+def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
     """What could be changed in the file, whether it helps or not."""
     if memory.left_gib > 0:
         if server.cache_gib:
-            yield {"cache_gib": int(memory.left_gib * 10) / 10}
+            yield "cache_gib", int(memory.left_gib * 10) / 10
         if server.cache_tokens:
-            yield {"cache_tokens": int(memory.left_gib * GIB / memory.kv_bytes_per_token)}
-            yield {"cache_tokens": None}
-        yield {"context_tokens": max(1, memory.cache_tokens // 1024) * 1024}
+            yield "cache_tokens", int(memory.left_gib * GIB / memory.kv_bytes_per_token)
+            yield "cache_tokens", None
+        yield "context_tokens", max(1, memory.cache_tokens // 1024) * 1024
     if memory.place.cuda and server.engine == "vllm" and not value_of(server.args, BATCH):
-        yield {"args": [*server.args, BATCH, "2048", "--max-num-seqs", "256"]}
+        yield "args", [*server.args, BATCH, "2048", "--max-num-seqs", "256"]
     for flag in ("--kv-cache-dtype", "--quantization"):
         if memory.place.fp8 and value_of(server.args, flag) is None:
-            yield {"args": [*server.args, flag, _fp8(server, flag)]}
+            yield "args", [*server.args, flag, _fp8(server, flag)]
     if memory.place.cuda:
-        yield from ({"gpus": n} for n in MORE_CARDS if n > cards_of(server))
+        yield from (("gpus", n) for n in MORE_CARDS if n > cards_of(server))
 
 
 def _as_yaml(value: object) -> str:
