@@ -117,7 +117,7 @@ class ServerRun:
 
     def _salt_of(self, prefix: str) -> str | None:
         own = self.schedule.prefixes[prefix].salt if self.schedule else None
-        return own or (tenant_salt(prefix) if self.config.get("tenant_salts") else None)
+        return tenant_salt(prefix, own, bool(self.config.get("tenant_salts")))
 
     def _salts(self) -> dict[str, str | None]:
         return (

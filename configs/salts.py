@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-def tenant_salt(prefix: str) -> str:
-    """The salt of a static prefix whose server file says `tenant_salts: true`: always the same, as
-    a gateway's would be."""
-    return hashlib.sha256(f"tenant/{prefix}".encode()).hexdigest()[:32]
+def tenant_salt(prefix: str, own: str | None, tenant_salts: bool) -> str | None:
+    """The salt of a static prefix: its `own`, from the workload; else, where the server file says
+    `tenant_salts: true`, one that is always the same, as a gateway's would be; else none."""
+    return own or (_named(f"tenant/{prefix}") if tenant_salts else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,8 @@ class Salts:
         """The salt of one request, whose tenant may have one of its own."""
         shared = self.nonce if self.kind == "phase" else f"{self.nonce}/{request_id}"
         shared += f"/{tenant_salt}" if tenant_salt else ""
-        return hashlib.sha256(shared.encode()).hexdigest()[:32]
+        return _named(shared)
+
+
+def _named(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

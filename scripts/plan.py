@@ -117,8 +117,8 @@ def static_prefixes(
         if made is not None and made.full_blocks == 0:
             continue
         static = made.static_tokens if made else None
-        own = prefix.salt or (tenant_salt(prefix.id) if tenant_salts else None)
-        salt = salts.of("warm", own) if salts else own
+        salt = tenant_salt(prefix.id, prefix.salt, tenant_salts)
+        salt = salts.of("warm", salt) if salts else salt
         fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
         found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
     return found

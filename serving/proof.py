@@ -119,9 +119,9 @@ def _dropped_salts(endpoint: Endpoint, wanted: Wanted, facts: CacheFacts, nonce:
     if not (wanted.salts or wanted.tenants_apart) or (wanted.arm == "jit" and not wanted.salts):
         return []
     messages = canary(f"{nonce} salts", facts.block_tokens or 128)
+    salts = Salts(nonce, "request")
     for n in range(1 + 2 * len(endpoint.each())):
-        salt = hashlib.sha256(f"{nonce}/{n}".encode()).hexdigest()[:32]
-        usage = endpoint.chat(messages, 1, salt)
+        usage = endpoint.chat(messages, 1, salts.of(f"salts-{n}"))
         if (usage.cached_tokens or 0) * 2 > (usage.prompt_tokens or 0) and n:
             return [
                 f"{endpoint.base_url} found a prompt under another cache salt than it was sent "

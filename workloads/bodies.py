@@ -66,9 +66,8 @@ class Bodies:
         if tools := self._tools[request.prefix]:
             # Shown to the model, not called: no engine needs a parser for that.
             rest |= {"tools": tools, "tool_choice": "none"}
-        salt = schedule.prefixes[request.prefix].salt
-        if self._tenant_salts and not salt:
-            salt = tenant_salt(request.prefix)
+        own = schedule.prefixes[request.prefix].salt
+        salt = tenant_salt(request.prefix, own, self._tenant_salts)
         if self._salts:
             rest["cache_salt"] = self._salts.of(request.id, salt)
         elif salt:
