@@ -112,6 +112,11 @@ class ServerConfig(StrictModel):
         return self.served_name or self.model
 
     @property
+    def cards(self) -> int:
+        """GPUs of each replica, where there are any."""
+        return self.gpus or 1
+
+    @property
     def recipe(self) -> str:
         return self.environment or self.engine
 

@@ -94,7 +94,7 @@ class Launcher:
     def _share(self, replica: int) -> dict[str, str]:
         """What keeps a replica to its own cards, or its own cores where there are enough."""
         if self.device == "cuda":
-            cards = self.config.gpus or 1
+            cards = self.config.cards
             own = range(replica * cards, (replica + 1) * cards)
             return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
         cores = this_machine().cores // self.config.replicas
@@ -219,7 +219,7 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
             f"tenant_salts: {front.name} drops a request's cache_salt, so that tenants would share "
             "caches; take another router: {name: smg, policy: cache_aware}"
         )
-    router = environments.require(config.front.recipe) if config.front else None
+    router = environments.require(front.recipe) if front else None
     launcher = Launcher(path, config, engine, environment, model, device, recipe, router)
     launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
     _check_cards(config, device)
@@ -234,10 +234,10 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
 
 
 def _check_cards(config: ServerConfig, device: str) -> None:
-    needed, found = config.replicas * (config.gpus or 1), len(this_machine().gpus)
+    needed, found = config.replicas * config.cards, len(this_machine().gpus)
     if device == "cuda" and needed > max(found, 1):
         raise UsageError(
-            f"replicas: {config.replicas} with {config.gpus or 1} card(s) each need {needed}, and "
+            f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
             f"this machine has {found}"
         )
 

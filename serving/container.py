@@ -85,7 +85,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         health_path=plan.health_path,
         health_timeout_s=engine.health_timeout_s,
         alive_path=engine.alive_path,
-        cards=0 if device == "cpu" else server.gpus or 1,
+        cards=0 if device == "cpu" else server.cards,
         model_folder=folder,
         files=files,
     )

@@ -9,7 +9,7 @@ from configs.architecture import Architecture
 from configs.errors import UsageError
 from configs.server import ServerConfig
 from serving.flags import value_of
-from serving.memory import Memory, cards_of, memory_of
+from serving.memory import Memory, memory_of
 from serving.memory_budgets import GIB, Place
 
 MORE_CARDS = (2, 4, 8)
@@ -84,7 +84,7 @@ def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
         if memory.place.fp8 and value_of(server.args, flag) is None:
             yield "args", [*server.args, flag, _fp8(server, flag)]
     if memory.place.cuda:
-        yield from (("gpus", n) for n in MORE_CARDS if n > cards_of(server))
+        yield from (("gpus", n) for n in MORE_CARDS if n > server.cards)
 
 
 def _as_yaml(value: object) -> str:

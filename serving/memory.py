@@ -54,7 +54,7 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     none, weights split in other ways than by tensor parallelism.
     """
     _refuse_what_is_not_computed(server.args)
-    cards = cards_of(server)
+    cards = server.cards
     if model.heads % cards:
         raise UsageError(
             f"gpus: {cards} cards do not divide the model's {model.heads} attention heads evenly, "
@@ -83,11 +83,6 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         cache_tokens=min(tokens, server.cache_tokens or tokens),
         context_tokens=server.context_tokens or model.context_tokens,
     )
-
-
-def cards_of(server: ServerConfig) -> int:
-    """Cards of one replica."""
-    return server.gpus or 1
 
 
 def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int:
