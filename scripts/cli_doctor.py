@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from configs.errors import UsageError
 from scripts.terminal import out, say
+
+if TYPE_CHECKING:
+    from scripts.sizing import Sizing
+    from scripts.sizing_table import Row
 
 DOES_NOT_FIT = 1
 SIGNS = {
@@ -75,19 +80,23 @@ def doctor(
     if json_:
         say(json.dumps(as_json(sizing, traffic), indent=1))
     else:
-        table = Table("what", "how much", "why", box=None, title=None)
-        table.columns[1].justify = "right"
-        for what, much, why in rows(sizing, traffic):
-            table.add_row(what, much, why)
-        say(f"{server}: {sizing.server.model} on {sizing.server.engine}")
-        out.print(table, markup=False)
-        for words in sizing.notes:
-            say(f"note: {words}")
-        say(sizing.problem or "it fits")
-        for words in sizing.remedies:
-            say(f"  mended by  {words}")
+        _show(sizing, rows(sizing, traffic))
     if sizing.problem:
         raise typer.Exit(DOES_NOT_FIT)
+
+
+def _show(sizing: Sizing, rows: Iterable[Row]) -> None:
+    table = Table("what", "how much", "why", box=None)
+    table.columns[1].justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    say(f"{sizing.path}: {sizing.server.model} on {sizing.server.engine}")
+    out.print(table, markup=False)
+    for words in sizing.notes:
+        say(f"note: {words}")
+    say(sizing.problem or "it fits")
+    for words in sizing.remedies:
+        say(f"  mended by  {words}")
 
 
 def _machine() -> None:

@@ -125,7 +125,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Place:
-    if server.recipe != "current" and device_of(server) == "cpu":
+    if device_of(server) == "cpu":
         if card_name:
             raise UsageError(f"environment: {server.recipe} is for a CPU; leave --card out")
         if server.replicas == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,24 @@ def traffic_of(path: Path, sizing: Sizing, workload: Path | None, asked: Asked) 
 
     Raises UsageError where the tokenizer is not on this machine.
     """
-    guessed = Traffic(
-        RUNNING if asked.running is None else asked.running,
-        REQUEST_TOKENS if asked.request_tokens is None else asked.request_tokens,
+    running, own, prefixes = asked.running, asked.request_tokens, None
+    if workload is not None:
+        prefixes, users, longest = _counted(path, sizing, workload)
+        running = users if running is None else running
+        own = longest if own is None else own
+    return Traffic(
+        RUNNING if running is None else running,
+        REQUEST_TOKENS if own is None else own,
         asked.prefix_tokens,
+        prefixes,
     )
-    if workload is None:
-        return guessed
+
+
+def _counted(
+    path: Path, sizing: Sizing, workload: Path
+) -> tuple[dict[str, int], int | None, int | None]:
+    """Tokens of each static prefix, users, and the most tokens that a request has beside its static
+    prefix, with its answer; None where the workload does not say."""
     folder = snapshot(models.resolve(sizing.server.model, path))
     encode = local_encoder(folder) if folder else None
     if folder is None or encode is None:
@@ -71,14 +82,7 @@ def traffic_of(path: Path, sizing: Sizing, workload: Path | None, asked: Asked) 
         for r in schedule.planned
         if r.id in tokens
     ]
-    return replace(
-        guessed,
-        prefixes=prefixes,
-        running=schedule.users if asked.running is None and schedule.users else guessed.running,
-        request_tokens=max(own, default=guessed.request_tokens)
-        if asked.request_tokens is None
-        else guessed.request_tokens,
-    )
+    return prefixes, schedule.users or None, max(own, default=None)
 
 
 def as_json(sizing: Sizing, traffic: Traffic) -> dict[str, Any]:

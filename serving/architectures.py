@@ -32,6 +32,7 @@ STATE_KEY = re.compile(
     r"(mamba|ssm|linear)_|attn_layer_period|hybrid_override_pattern|layers_block_"
 )
 """Keys of config.json that models with Mamba or linear-attention layers have."""
+ATTENTION = {"full_attention", "sliding_attention"}
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -103,16 +104,11 @@ def _described(
     name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
 ) -> Architecture:
     text = config.get("text_config") or config
-    if states := sorted(key for key in text if STATE_KEY.match(key)):
-        raise UsageError(
-            f"{name}: some of its layers hold a state ({states[0]}), not keys and values per "
-            "token; start the server and read 'KV cache' in its log"
-        )
     kinds = text.get("layer_types") or []
-    strange = {k for k in kinds if k not in ("full_attention", "sliding_attention")}
-    if strange:
+    states = {key for key in text if STATE_KEY.match(key)} | (set(kinds) - ATTENTION)
+    if states:
         raise UsageError(
-            f"{name}: layers of the kind {', '.join(sorted(strange))} hold a state, not keys and "
+            f"{name}: some of its layers hold a state ({', '.join(sorted(states))}), not keys and "
             "values per token; start the server and read 'KV cache' in its log"
         )
     stored = sum(DTYPES.get(dtype, 1) * n for dtype, n in values.items())

@@ -69,7 +69,7 @@ def test_the_same_weights_in_two_formats_are_weighed_once(tmp_path: Path) -> Non
         ({"layer_types": 5}, "its config.json is not that of a model"),
         ({"mamba_d_state": 16}, "some of its layers hold a state"),
         ({"attn_layer_period": 8}, "some of its layers hold a state"),
-        ({"layer_types": ["linear_attention"]}, "layers of the kind linear_attention hold a state"),
+        ({"layer_types": ["linear_attention"]}, "layers hold a state .linear_attention., not keys"),
         ({"num_attention_heads": ...}, "its config.json has no 'num_attention_heads'"),
     ],
 )
