@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -84,14 +84,14 @@ def _compose(asked: Asked) -> str:
     contained = asked.contained(in_cluster=False)
     keys = " and ".join(f"{source}=..." for source in contained.secrets.values())
     head = "Start: docker compose up -d --wait" + (f"; put {keys} into .env" if keys else "")
-    return _yaml(compose.render(asked.name, asked.server, contained), head)
+    return _yaml(compose.render(asked.name, asked.server, contained, _texts(contained)), head)
 
 
 def _k8s(asked: Asked) -> str:
     asked = asked.keyed()
     contained = asked.contained(in_cluster=True)
     head = _secret_command(asked, contained) + "Apply: kubectl apply -f this-file.yaml"
-    return _yaml(kubernetes.render(asked.name, asked.server, contained), head)
+    return _yaml(kubernetes.render(asked.name, asked.server, contained, _texts(contained)), head)
 
 
 def _helm(asked: Asked) -> str:
@@ -125,6 +125,10 @@ def _rules(asked: Asked) -> str:
 def _grafana(asked: Asked) -> str:
     made = grafana.dashboard(asked.server.engine)
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
+
+def _texts(contained: Contained) -> dict[PurePosixPath, str]:
+    return {inside: path.read_text(encoding="utf-8") for inside, path in contained.files.items()}
 
 
 def _secret_command(asked: Asked, contained: Contained) -> str:

@@ -6,6 +6,8 @@ variables that hold keys; Compose takes their values from the environment or fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from configs.server import ServerConfig
@@ -17,8 +19,10 @@ MEMLOCK = {"memlock": {"soft": -1, "hard": -1}, "stack": 67108864}
 """What SGLang's own compose file sets (docker/compose.yaml)."""
 
 
-def render(name: str, server: ServerConfig, contained: Contained) -> dict[str, Any]:
-    """The whole file, as data."""
+def render(
+    name: str, server: ServerConfig, contained: Contained, texts: Mapping[PurePosixPath, str]
+) -> dict[str, Any]:
+    """The whole file, as data. `texts`: what is in the files that the container needs."""
     front = server.front
     names = [f"engine-{n}" for n in range(server.replicas)] if front else ["engine"]
     services = {
@@ -27,10 +31,7 @@ def render(name: str, server: ServerConfig, contained: Contained) -> dict[str, A
     }
     if front:
         services["router"] = _router(server, contained, names)
-    files = {
-        path.stem.replace("_", "-"): {"content": source.read_text(encoding="utf-8")}
-        for path, source in contained.files.items()
-    }
+    files = {_config(path): {"content": text} for path, text in texts.items()}
     return {"name": name, "services": services, **({"configs": files} if files else {})}
 
 
@@ -60,7 +61,7 @@ def _engine(
         service["ulimits"] = MEMLOCK
     if contained.files:
         service["configs"] = [
-            {"source": path.stem.replace("_", "-"), "target": str(path)} for path in contained.files
+            {"source": _config(path), "target": str(path)} for path in contained.files
         ]
     if public:
         service["ports"] = [f"{server.host}:{server.port or PORT}:{PORT}"]
@@ -73,6 +74,11 @@ def _engine(
         device = {"driver": "nvidia", "device_ids": list(map(str, cards)), "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
     return service
+
+
+def _config(path: PurePosixPath) -> str:
+    """What a file is called among the configs."""
+    return path.stem.replace("_", "-")
 
 
 def _by_reference(contained: Contained) -> dict[str, str]:

@@ -7,6 +7,8 @@ no key, also by the namespace `monitoring`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from configs.server import ServerConfig
@@ -19,12 +21,15 @@ WAITING_PER_REPLICA = "4"
 """Requests that wait before another replica is started: queueing is what more of them mend."""
 
 
-def render(name: str, server: ServerConfig, contained: Contained) -> list[dict[str, Any]]:
-    """All manifests, in an order in which they can be applied."""
+def render(
+    name: str, server: ServerConfig, contained: Contained, texts: Mapping[PurePosixPath, str]
+) -> list[dict[str, Any]]:
+    """All manifests, in an order in which they can be applied. `texts`: what is in the files that
+    the container needs."""
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "engine"}
     kit = _Kit(name, server.container.namespace, labels)
     front = server.front
-    found = [_volume(kit, server), *_files(kit, contained)]
+    found = [_volume(kit, server), *_files(kit, texts)]
     found += [_deployment(kit, server, contained), _service(kit), _budget(kit)]
     found.append(_policy(kit, behind_router=front is not None))
     if server.container.max_replicas:
@@ -53,10 +58,10 @@ def _volume(kit: _Kit, server: ServerConfig) -> dict[str, Any]:
     return kit.made("v1", "PersistentVolumeClaim", spec, "-models")
 
 
-def _files(kit: _Kit, contained: Contained) -> list[dict[str, Any]]:
-    if not contained.files:
+def _files(kit: _Kit, texts: Mapping[PurePosixPath, str]) -> list[dict[str, Any]]:
+    if not texts:
         return []
-    data = {path.name: src.read_text(encoding="utf-8") for path, src in contained.files.items()}
+    data = {path.name: text for path, text in texts.items()}
     made = kit.made("v1", "ConfigMap", None, "-files")
     del made["spec"]
     return [{**made, "data": data}]
