@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import report
-from analysis.compare import Speedup, pair, speedup
-from analysis.metrics import QUANTILES
-from analysis.report import Evaluation
-from analysis.verdict import Verdict, judge
-from configs.errors import UsageError
+from aot.analysis import report
+from aot.analysis.inference.compare import Speedup, pair, speedup
+from aot.analysis.inference.verdict import Verdict, judge
+from aot.analysis.measures.metrics import QUANTILES
+from aot.analysis.report import Evaluation
+from aot.configs.kernel.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.runs import ServerRun
-from configs.pricing import ModelPrice, PriceTable
+from aot.analysis.runs.run import ServerRun
+from aot.configs.loading.pricing import ModelPrice, PriceTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis import across
-from analysis.compare import pair, speedup
-from analysis.metrics import QUANTILES
-from analysis.report import Evaluation
-from configs.errors import UsageError
+from aot.analysis import across
+from aot.analysis.inference.compare import pair, speedup
+from aot.analysis.measures.metrics import QUANTILES
+from aot.analysis.report import Evaluation
+from aot.configs.kernel.errors import UsageError
 
 LATENCIES = tuple(f"{m}_{q}" for m in ("ttft", "tpot", "e2e") for q in QUANTILES)
 RATES = ("requests_per_s", "output_tokens_per_s", "hit_ratio")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.across import Row
-from configs.errors import UsageError
+from aot.analysis.across import Row
+from aot.configs.kernel.errors import UsageError
 
 Facts = dict[str, Any]
 UNKNOWN = "unknown"

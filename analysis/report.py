@@ -19,15 +19,18 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis import explorer, figures, headlines, metrics, record_store, steady, time_axis
-from analysis.figures import Figure
-from analysis.finding import LEVELS, Finding
-from analysis.formats import metric_text, number, ratio_text, seconds
-from analysis.records import Keep, empty
-from analysis.runs import Run, ServerRun, load
-from analysis.summary import summarize
-from analysis.validity import ANSWERED, judge
-from configs.files import replacing
+from aot.analysis.checks import steady
+from aot.analysis.checks.finding import LEVELS, Finding
+from aot.analysis.checks.validity import ANSWERED, judge
+from aot.analysis.measures import metrics
+from aot.analysis.pages import explorer, figures, headlines, time_axis
+from aot.analysis.pages.figures import Figure
+from aot.analysis.pages.formats import metric_text, number, ratio_text, seconds
+from aot.analysis.runs import record_store
+from aot.analysis.runs.records import Keep, empty
+from aot.analysis.runs.run import Run, ServerRun, load
+from aot.analysis.summary import summarize
+from aot.configs.kernel.files import replacing
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UsageError
-from configs.pricing import ModelPrice
+from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.pricing import ModelPrice
 
 DAY_S = 86_400
 WORTH_IT_TOKENS = 500

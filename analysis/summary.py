@@ -5,13 +5,13 @@ arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
 arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the workload file
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
                 achieved_of_reachable,
-                cached_tokens,prompt_tokens,losses}        losses: analysis/losses.py
+                cached_tokens,prompt_tokens,losses}        losses: analysis/cache/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
-arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/replicas.py
-arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   analysis/distance.py; aot only
-arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/server_times.py
-prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/prefill.py
+arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/measures/replicas.py
+arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   analysis/inference/distance.py; aot only
+arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/measures/server_times.py
+prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/measures/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
 comparison.ratios[]: before, after, metric, quantile, ratio, ci95, pairs, repeats, verdict
                      (effect, none, inconclusive; None: too few pairs), repeats_needed
@@ -27,10 +27,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import comparison, distance, losses, metrics, oracle, prefill, replicas, server_times
-from analysis.phases import Phase
-from analysis.runs import Run, ServerRun
-from serving.counters import sum_up
+from aot.analysis.cache import losses, oracle
+from aot.analysis.inference import comparison, distance
+from aot.analysis.measures import metrics, prefill, replicas, server_times
+from aot.analysis.runs.phases import Phase
+from aot.analysis.runs.run import Run, ServerRun
+from aot.serving.engines.counters import sum_up
 
 FORMAT = "aot-summary/2"
 

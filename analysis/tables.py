@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import metrics
-from analysis.report import Evaluation, evaluate
+from aot.analysis.measures import metrics
+from aot.analysis.report import Evaluation, evaluate
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,16 @@ from typing import Any
 
 import yaml
 
-from configs.errors import ConfigError, UsageError
-from configs.load import load_server
-from configs.remote_server import RemoteConfig
-from configs.schema import Arm
-from configs.server import PUBLIC_KEY, ServerConfig
-from serving import compose, container, engines, grafana, helm, kubernetes, models, monitoring
-from serving.container import Contained
+from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.loading.load import load_server
+from aot.configs.schema.experiment import Arm
+from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
+from aot.serving.engines import table
+from aot.serving.local import models
+from aot.serving.render import compose, grafana, helm, kubernetes, monitoring
+from aot.serving.topology import container
+from aot.serving.topology.container import Contained
 
 CHARTS = ("production-stack", "llm-d")
 
@@ -53,7 +56,7 @@ class Asked:
                 f"model: {self.server.model} is a folder of this machine, which a cluster does "
                 "not have; name a hub id"
             )
-        return container.contain(self.server, self.arm, engines.engine(self.server.engine), model)
+        return container.contain(self.server, self.arm, table.engine(self.server.engine), model)
 
     def keyed(self) -> Asked:
         """In a cluster others can reach it: a key is on by default, as on any such host."""

@@ -18,7 +18,7 @@ from rich.panel import Panel as Frame
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from workloads.progress import Progress as ReplayProgress
+from aot.workloads.load.progress import Progress as ReplayProgress
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)

@@ -39,7 +39,8 @@ def check(done: Done, code: int, *words: str) -> str:
 def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Aot:
     """Run the command line in an empty folder, as a user would; in this process, for speed (the
     signals, which need a process of their own, are tested in test_server.py)."""
-    from scripts import cli, terminal
+    from aot.scripts import terminal
+    from aot.scripts.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
@@ -85,7 +86,7 @@ HTTPServer((host, int(port)), Handler).serve_forever()
 
 def _pretend_installed(home: Path, recipe: str, command: str) -> None:
     """An installed-looking environment whose engine command is a script."""
-    from serving import environments
+    from aot.serving.local import environments
 
     script = home / ".engines" / recipe / "bin" / command
     script.parent.mkdir(parents=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from scripts.cli import app
+from aot.scripts.cli.main import app
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("analysis", "configs", "scripts", "serving", "workloads")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_run import make, phase, record
+from support.made_run import make, phase, record
 
-from analysis import report
+from aot.analysis import report
 
 Spoil = Callable[[Path], object]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.chunk_times import flat
-from analysis.thinning import SLOWEST, evenly, thin
+from aot.analysis.pages.thinning import SLOWEST, evenly, thin
+from aot.analysis.runs.chunk_times import flat
 
 
 def test_lists_one_after_the_other() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Aot, check
-from made_run import make
+from support.made_run import make
 
-from analysis.cost import misses
+from aot.analysis.cost import misses
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_hosted_prices_write_a_prefix_once_and_read_it_then(aot: Aot, tmp_path: 
 def test_hosted_prices_with_a_prefix_that_is_kept(tmp_path: Path) -> None:
     from datetime import date
 
-    from analysis import report
-    from analysis.cost import hosted
-    from configs.pricing import ModelPrice, PriceTable
+    from aot.analysis import report
+    from aot.analysis.cost import hosted
+    from aot.configs.loading.pricing import ModelPrice, PriceTable
 
     made = report.evaluate(make(tmp_path / "run"))
     price = ModelPrice(input=2, write=2.5, read=0.2, output=10)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from conftest import Aot, check
-from made_run import make
+from support.made_run import make
 
-from analysis.imported import read
+from aot.analysis.imported import read
 
 # Keys and units as the tools write them (vllm 0.32, sglang 0.5.23, guidellm 0.8.1); made-up values.
 VLLM = {

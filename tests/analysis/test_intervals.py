@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import verdict
-from analysis.compare import Speedup, speedup
+from aot.analysis.inference import verdict
+from aot.analysis.inference.compare import Speedup, speedup
 
 DRAWS = 1_000
 

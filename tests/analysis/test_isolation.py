@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from analysis.isolation import judge
-from serving.isolation import Seen, Trial
+from aot.analysis.checks.isolation import judge
+from aot.serving.cache.isolation import Seen, Trial
 
 
 def trials(known_s: float, cached: tuple[int | None, int | None], count: int = 40) -> list[Trial]:

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import metrics, oracle
-from analysis.compare import pair, speedup
-from serving.vllm import VLLM
+from aot.analysis.cache import oracle
+from aot.analysis.inference.compare import pair, speedup
+from aot.analysis.measures import metrics
+from aot.serving.engines.vllm import VLLM
 
 
 def test_a_ratio_of_sums_is_not_a_mean_of_ratios() -> None:

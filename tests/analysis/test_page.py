@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import make
+from support.made_run import make
 
-from analysis import report
-from analysis.pdf import browser, print_page
-from configs.errors import NotInstalledError
+from aot.analysis import report
+from aot.analysis.pages.pdf import browser, print_page
+from aot.configs.kernel.errors import NotInstalledError
 
 needs_browser = pytest.mark.skipif(browser() is None, reason="no Chromium: apt install chromium")
 

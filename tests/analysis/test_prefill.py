@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import make
+from support.made_run import make
 
-from analysis import prefill, report
+from aot.analysis import report
+from aot.analysis.measures import prefill
 
 
 def frame(uncached: list[float], ttft: list[float], prompt: int = 5000) -> pd.DataFrame:

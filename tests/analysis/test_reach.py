@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import layouts, policies, reach, stack_distance
-from configs.errors import UsageError
-from workloads.blocks import BlockTrace, Builder, regroup
+from aot.analysis.cache import layouts, policies, reach, stack_distance
+from aot.configs.kernel.errors import UsageError
+from aot.workloads.traces.blocks import BlockTrace, Builder, regroup
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 Prompts = list[list[int]]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import make
+from support.made_run import make
 
-from analysis import report
+from aot.analysis import report
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import metrics, record_store, records
-from workloads.record import Record, RecordHeader
+from aot.analysis.measures import metrics
+from aot.analysis.runs import record_store, records
+from aot.workloads.wire.record import Record, RecordHeader
 
 CHUNKS = [[1.0, 1.5, 1.75], [], [3.0], [4.0, 4.25], [], [6.0, 7.0, 7.5, 7.6]]
 GAPS = [0.5, 0.25, 0.25, 1.0, 0.5, 0.1]

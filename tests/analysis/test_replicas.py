@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from made_run import PAGE, PROMPT, make, phase, record
+from support.made_run import PAGE, PROMPT, make, phase, record
 
-from analysis import report
+from aot.analysis import report
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import COUNT, PROMPT, make, phase, record
+from support.made_run import COUNT, PROMPT, make, phase, record
 
-from analysis import report
-from configs.errors import UsageError
+from aot.analysis import report
+from aot.configs.kernel.errors import UsageError
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
-from made_run import make
+from support.made_run import make
 
-from analysis import report, savings
-from analysis.savings import Lifetime, Tokens
-from configs.errors import UsageError
-from configs.pricing import ModelPrice
+from aot.analysis import report, savings
+from aot.analysis.savings import Lifetime, Tokens
+from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.pricing import ModelPrice
 
 ARTICLE = Tokens(requests=10_000, static=2_000, rounding=16, dynamic=40)
 ANTHROPIC = ModelPrice(input=2, write=2.5, read=0.2, output=10)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import make
+from support.made_run import make
 
-from analysis import report
+from aot.analysis import report
 
 
 def edit(path: Path, change: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_run import make, phase, record
+from support.made_run import make, phase, record
 
-from analysis import report, steady
+from aot.analysis import report
+from aot.analysis.checks import steady
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import make, phase, record
+from support.made_run import make, phase, record
 
-from analysis import break_even, limited, report, slo
-from analysis.rate_search import Bracket, Tried, bracket, next_rate
-from analysis.slo import Outcome
-from analysis.study import Row
-from configs.errors import UsageError
-from serving.counters import parse
-from serving.histograms import Where, between, read
+from aot.analysis import report
+from aot.analysis.studies import break_even, limited, slo
+from aot.analysis.studies.rate_search import Bracket, Tried, bracket, next_rate
+from aot.analysis.studies.slo import Outcome
+from aot.analysis.studies.study import Row
+from aot.configs.kernel.errors import UsageError
+from aot.serving.engines.counters import parse
+from aot.serving.engines.histograms import Where, between, read
 
 
 def search(capacity: float, start: float, precision: float = 1.1) -> tuple[Bracket, int]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_run import make
+from support.made_run import make
 
-import analysis
-from analysis import report
-from configs.errors import UsageError
+import aot.analysis as analysis
+from aot.analysis import report
+from aot.configs.kernel.errors import UsageError
 
 
 def test_a_notebook_gets_tidy_frames(tmp_path: Path) -> None:

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from configs.architecture import Architecture
-from configs.card import Card
-from configs.errors import ConfigError, UsageError
-from configs.load import load, load_server, load_workload
-from configs.places import CONFIGS
-from configs.pricing import PriceTable
-from configs.recipe import EngineRecipe, ModelRecipe
-from configs.recipes import engine_recipe, recipe_names
-from configs.remote_server import RemoteConfig
-from configs.router import RouterRecipe
-from configs.schema import ExperimentConfig
-from configs.server import ServerConfig
-from configs.workload import SupportBot
+from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.presets import engine_recipe, recipe_names
+from aot.configs.loading.pricing import PriceTable
+from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.card import Card
+from aot.configs.schema.experiment import ExperimentConfig
+from aot.configs.schema.recipe import EngineRecipe, ModelRecipe
+from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.router import RouterRecipe
+from aot.configs.schema.server import ServerConfig
+from aot.configs.schema.workload import SupportBot
 
 SHAPES = {
     "engines": EngineRecipe,

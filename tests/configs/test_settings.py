@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from configs.errors import UsageError
-from configs.load import load, load_workload
-from configs.places import CONFIGS
-from configs.server import ServerConfig
-from configs.settings import changed, full_name, value
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.configs.loading.load import load, load_workload
+from aot.configs.loading.settings import changed, full_name, value
+from aot.configs.schema.server import ServerConfig
 
 WORKLOAD = load_workload(CONFIGS / "workloads" / "support-bot.yaml")
 DOC_QA = load_workload(CONFIGS / "workloads" / "doc-qa.yaml")

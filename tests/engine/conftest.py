@@ -6,10 +6,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from live import aot
+from support.live import aot
 
-from configs.places import CONFIGS
-from serving import environments
+from aot.configs.kernel.places import CONFIGS
+from aot.serving.local import environments
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from live import aot, served
+from support.live import aot, served
 
-from configs.places import CONFIGS
-from scripts import warming
-from serving import hosted, kv_events
-from serving.endpoint import Endpoint, connect
-from serving.residency import Residency
-from serving.vllm import replay_endpoint
-from workloads import compiled
-from workloads.compiled import Compiled
+from aot.configs.kernel.places import CONFIGS
+from aot.scripts.prompts import warming
+from aot.serving.cache.residency import Residency
+from aot.serving.client import kv_events
+from aot.serving.client.endpoint import Endpoint, connect
+from aot.serving.engines.vllm import replay_endpoint
+from aot.serving.hosted import apis
+from aot.serving.hosted.api import Account, Static
+from aot.workloads.prompts import compiled
+from aot.workloads.prompts.compiled import Compiled
 
 pytestmark = pytest.mark.engine
 PROMPTS = sorted(p for p in (CONFIGS / "prompts").iterdir() if p.is_dir())
@@ -80,16 +82,16 @@ def ask_by_both_apis(files: Path, url: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     made = compiled.read(files / "o.json")
-    static = hosted.Static(made.messages, tuple(made.tools), made.cache_key)
-    account = hosted.Account(url, MODEL, None)
-    client = hosted.client("anthropic", account)
+    static = Static(made.messages, tuple(made.tools), made.cache_key)
+    account = Account(url, MODEL, None)
+    client = apis.client("anthropic", account)
     first, second = (
         client.ask(static, [{"role": "user", "content": q}], 2) for q in ("Why?", "How much?")
     )
     assert first.cached_tokens == 0
     assert (first.written_tokens or 0) >= made.cached_tokens
     assert second.cached_tokens == made.cached_tokens
-    other = hosted.client("openai", account)
+    other = apis.client("openai", account)
     again = other.ask(static, [{"role": "user", "content": "When?"}], 2)
     assert again.cached_tokens == made.cached_tokens
     done = aot(
@@ -137,7 +139,7 @@ def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> No
 
 def watched(files: Path, url: str, events: str, prompt: Compiled) -> None:
     """`aot warm --watch --events` warms what was evicted, and ends when told to."""
-    command = [sys.executable, "-m", "scripts.cli", "warm", str(files / "compiled-0.json")]
+    command = [sys.executable, "-m", "aot.scripts.cli.main", "warm", str(files / "compiled-0.json")]
     command += ["--url", url, "--watch", "--events", events]
     process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import KEY, aot, engine_processes, only_run
+from support.live import KEY, aot, engine_processes, only_run
 
-from analysis import report
-from configs.load import load_server
-from configs.places import CHECKOUT, CONFIGS
-from configs.schema import ARMS
-from configs.server import ServerConfig
-from serving import environments
-from serving.counters import parse
-from serving.engine import Site
-from serving.engines import ENGINES
-from workloads import compiled
+from aot.analysis import report
+from aot.configs.kernel.places import CHECKOUT, CONFIGS
+from aot.configs.loading.load import load_server
+from aot.configs.schema.experiment import ARMS
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.counters import parse
+from aot.serving.engines.engine import Site
+from aot.serving.engines.table import ENGINES
+from aot.serving.local import environments
+from aot.workloads.prompts import compiled
 
 pytestmark = pytest.mark.engine
 MODEL = "smollm2-135m"
@@ -171,7 +171,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) ->
     run = only_run(files / "restart")
     phase = "r1-aot@sglang"
     (run / "phases" / phase / "done.json").unlink()
-    command = [sys.executable, "-m", "scripts.cli", "run", "--resume", str(run)]
+    command = [sys.executable, "-m", "aot.scripts.cli.main", "run", "--resume", str(run)]
     process = subprocess.Popen(
         command,
         cwd=files,

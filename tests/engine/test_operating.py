@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from live import KEY, aot, served
+from support.live import KEY, aot, served
 
 pytestmark = pytest.mark.engine
 METRIC = re.compile(r"\b(?:vllm|sglang):[a-z0-9_]+")

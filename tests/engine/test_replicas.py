@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 import pytest
-from live import aot, engine_processes, only_run, served
+from support.live import aot, engine_processes, only_run, served
 
-from configs.places import CONFIGS
+from aot.configs.kernel.places import CONFIGS
 
 pytestmark = pytest.mark.engine
 
@@ -107,7 +107,9 @@ def kill_one_replica(phase: Path) -> None:
     for process in engine_processes():
         with suppress(psutil.Error):  # killing one may end another
             words = process.cmdline()
-            supervised = "serving.supervisor" in words  # which ends what a dead engine leaves
+            supervised = (
+                "aot.serving.local.supervisor" in words
+            )  # which ends what a dead engine leaves
             if port in words and "--port" in words and not supervised:
                 process.kill()
 
@@ -122,7 +124,7 @@ def test_a_replica_that_dies_loses_only_what_it_had_under_way(
         f"name: death\nserver: two.yaml\narms: [aot]\n"
         f"workload: {CONFIGS / 'workloads' / 'eight-tenants.yaml'}\n"
     )
-    command = [sys.executable, "-m", "scripts.cli", "run", str(tmp_path / "death.yaml")]
+    command = [sys.executable, "-m", "aot.scripts.cli.main", "run", str(tmp_path / "death.yaml")]
     command += ["--runs", str(tmp_path / "runs")]
     process = subprocess.Popen(command, cwd=routers, stderr=subprocess.PIPE, text=True)
     try:

@@ -8,15 +8,15 @@ from textwrap import dedent
 
 import pytest
 import requests
-from live import KEY, aot, engine_processes, only_run, served
+from support.live import KEY, aot, engine_processes, only_run, served
 
-from analysis import report
-from configs.errors import CacheStateError
-from configs.places import CONFIGS
-from scripts.session import Session
-from scripts.target import Up
-from serving.endpoint import Endpoint
-from serving.engines import engine
+from aot.analysis import report
+from aot.configs.kernel.errors import CacheStateError
+from aot.configs.kernel.places import CONFIGS
+from aot.scripts.run.session import Session
+from aot.scripts.run.target import Up
+from aot.serving.client.endpoint import Endpoint
+from aot.serving.engines.table import engine
 
 pytestmark = pytest.mark.engine
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from live import aot, engine_processes, only_run
+from support.live import aot, engine_processes, only_run
 
-from analysis import capacity_page, study
-from analysis.study import Row
-from configs.places import CONFIGS
+from aot.analysis.studies import capacity_page, study
+from aot.analysis.studies.study import Row
+from aot.configs.kernel.places import CONFIGS
 
 pytestmark = pytest.mark.engine
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from live import aot, served
+from support.live import aot, served
 
-from analysis import report
-from analysis.report import Evaluation
-from configs.places import CONFIGS
-from workloads import schedule as schedule_file
+from aot.analysis import report
+from aot.analysis.report import Evaluation
+from aot.configs.kernel.places import CONFIGS
+from aot.workloads.requests import schedule as schedule_file
 
 pytestmark = pytest.mark.engine
 MODEL = "smollm2-135m"

@@ -10,9 +10,9 @@ from textwrap import dedent
 
 import pytest
 from conftest import Aot, check
-from stub import KEY, serving
+from support.stub import KEY, serving
 
-from configs.places import CONFIGS
+from aot.configs.kernel.places import CONFIGS
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from conftest import Aot, check
-from made_run import make, phase, record
+from support.made_run import make, phase, record
 
-from workloads import schedule as schedule_file
+from aot.workloads.requests import schedule as schedule_file
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.places import CHECKOUT
+from aot.configs.kernel.places import CHECKOUT
 
 SCRIPT = CHECKOUT / "scripts" / "gpu_box.sh"
 

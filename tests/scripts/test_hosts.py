@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stub import Stub, serving
+from support.stub import Stub, serving
 from test_fleet import sessions
 
-from workloads import schedule as schedule_file
+from aot.workloads.requests import schedule as schedule_file
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None,
@@ -56,7 +56,7 @@ def hosts() -> Iterator[list[str]]:
                 subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
-AOT = [sys.executable, "-m", "scripts.cli", "load", "s.jsonl"]
+AOT = [sys.executable, "-m", "aot.scripts.cli.main", "load", "s.jsonl"]
 
 
 def worker(host: str, number: int, stub: Stub, folder: Path) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Aot, check
-from stub import serving
+from support.stub import serving
 from test_tokens import model as model_fixture
 
 model = model_fixture

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from conftest import Aot, check
-from stub import serving
+from support.stub import serving
 
-from configs.salts import Salts
-from scripts import plan
-from workloads.bodies import Bodies
+from aot.configs.kernel.salts import Salts
+from aot.scripts.traffic import plan
+from aot.workloads.wire.bodies import Bodies
 
 SGLANG = {
     "/metrics": 'sglang:page_size 1.0\nsglang:prompt_tokens_total{is_streaming="true"} 5\n',

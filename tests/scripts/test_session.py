@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from stub import MODEL, serving
+from support.stub import MODEL, serving
 
-from configs.errors import CacheStateError
-from scripts.session import Session
-from scripts.target import Up
-from serving.endpoint import Endpoint
-from serving.engines import engine
+from aot.configs.kernel.errors import CacheStateError
+from aot.scripts.run.session import Session
+from aot.scripts.run.target import Up
+from aot.serving.client.endpoint import Endpoint
+from aot.serving.engines.table import engine
 
 PATH = "/flush_cache?timeout=10"
 
@@ -44,7 +44,7 @@ def test_the_order_of_arms_turns_so_that_no_arm_keeps_its_place() -> None:
     from types import SimpleNamespace
     from typing import Any
 
-    from scripts.experiment import order
+    from aot.scripts.run.experiment import order
 
     config = SimpleNamespace(arms=["jit", "auto", "aot"], repeats=6)
     experiment: Any = SimpleNamespace(config=config, targets=["here"])

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 from conftest import Aot, check
-from model_files import CONFIG, model_folder
+from support.model_files import CONFIG, model_folder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from configs.errors import ConfigError
-from configs.load import load_server
-from configs.places import CHECKOUT, CONFIGS
-from configs.server import ServerConfig
-from scripts import sizing, sizing_table
-from serving import engines
-from serving.engine import Site
-from serving.flags import known
-from serving.machine import Machine
+from aot.configs.kernel.errors import ConfigError
+from aot.configs.kernel.places import CHECKOUT, CONFIGS
+from aot.configs.loading.load import load_server
+from aot.configs.schema.server import ServerConfig
+from aot.scripts.doctor import sizing, sizing_table
+from aot.serving.engines import table
+from aot.serving.engines.engine import Site
+from aot.serving.engines.flags import known
+from aot.serving.local.machine import Machine
 
 PRESETS = sorted(
     path for path in (CONFIGS / "servers").glob("*.yaml") if "\ncard:" in path.read_text()
@@ -49,7 +49,7 @@ def test_each_preset_fits_its_card_with_room_for_two_longest_prompts(path: Path)
     assert memory.fits
     assert memory.cache_tokens >= 2 * memory.context_tokens
     site = Site(Path("/usr/bin"), server.model, 8000, "cuda")
-    argv = engines.engine(server.engine).plan(server, "aot", site).argv
+    argv = table.engine(server.engine).plan(server, "aot", site).argv
     flags = {word.split("=")[0] for word in argv if word.startswith("--")}
     assert flags <= known(server.engine)
 

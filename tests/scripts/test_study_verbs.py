@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import Aot, check
-from stub import serving
+from support.stub import serving
 
-from configs.errors import UsageError
-from scripts.sweep import values
+from aot.configs.kernel.errors import UsageError
+from aot.scripts.study.sweep import values
 
 SGLANG = {
     "/metrics": 'sglang:page_size 1.0\nsglang:prompt_tokens_total{is_streaming="true"} 5\n',

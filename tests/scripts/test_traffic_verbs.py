@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from workloads import schedule as schedule_file
-from workloads.lexicon import WORDS
-from workloads.tokens import from_folder
+from aot.workloads.plan.lexicon import WORDS
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.tokens import from_folder
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }} {{ m.content }} end {% endfor %}"
@@ -292,7 +292,7 @@ def test_a_large_file_is_read_again_rather_than_held(
         options += ["--policy", policy]
     held = aot(*options)
     check(held, 0)
-    monkeypatch.setattr("scripts.oracle.LARGE_BYTES", 100)
+    monkeypatch.setattr("aot.scripts.traffic.oracle.LARGE_BYTES", 100)
     streamed = aot(*options)
     check(streamed, 0)
     assert json.loads(streamed.stdout) == json.loads(held.stdout)

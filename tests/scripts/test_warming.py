@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from configs.errors import CacheStateError
-from scripts import warming
-from scripts.warming import Place
-from serving.endpoint import Message, Tools, Usage
-from serving.engines import engine
-from workloads.compiled import BlockHashes, Compiled, Spread
+from aot.configs.kernel.errors import CacheStateError
+from aot.scripts.prompts import warming
+from aot.scripts.prompts.warming import Place
+from aot.serving.client.endpoint import Message, Tools, Usage
+from aot.serving.engines.table import engine
+from aot.workloads.prompts.compiled import BlockHashes, Compiled, Spread
 
 BLOCK = 4
 

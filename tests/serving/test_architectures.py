@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from model_files import CONFIG, model_folder, weights
+from support.model_files import CONFIG, model_folder, weights
 
-from configs.errors import NotSettledError, UsageError
-from serving import architectures
-from serving.architectures import architecture, from_folder
+from aot.configs.kernel.errors import NotSettledError, UsageError
+from aot.serving.memory import architectures
+from aot.serving.memory.architectures import architecture, from_folder
 
 
 def test_a_folder_tells_layers_heads_and_weights(tmp_path: Path) -> None:

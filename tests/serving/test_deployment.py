@@ -9,8 +9,8 @@ import psutil
 import pytest
 from conftest import Aot, check
 
-from configs.errors import LaunchError
-from scripts import launch
+from aot.configs.kernel.errors import LaunchError
+from aot.scripts.run import launch
 
 
 def child_pid(log: Path) -> int:
@@ -37,7 +37,11 @@ def test_one_replica_may_die(fake_router: Path, tmp_path: Path) -> None:
         port = up.replicas[0].plan.port
         for process in psutil.process_iter():
             words = process.cmdline() if process.is_running() else []
-            if str(port) in words and "serving.supervisor" not in words and "--policy" not in words:
+            if (
+                str(port) in words
+                and "aot.serving.local.supervisor" not in words
+                and "--policy" not in words
+            ):
                 process.kill()
         psutil.wait_procs([psutil.Process(up.replicas[0]._process.pid)], timeout=20)
         assert up.replicas_alive == [False, True]

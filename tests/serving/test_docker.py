@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import Aot, check
 
-from configs.container import ContainerConfig
-from configs.server import ServerConfig
-from serving import docker
-from serving.container import contain
-from serving.engines import engine
+from aot.configs.schema.container import ContainerConfig
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.table import engine
+from aot.serving.local import docker
+from aot.serving.topology.container import contain
 
 GPU = "engine: vllm\nruntime: docker\nmodel: org/m\n"
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from stub import KEY, MODEL, serving
+from support.stub import KEY, MODEL, serving
 
-from configs.errors import EndpointError, UsageError
-from serving.endpoint import Endpoint, Usage, connect
-from serving.server import free_port
+from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.serving.client.endpoint import Endpoint, Usage, connect
+from aot.serving.local.server import free_port
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import configs.recipes
-from configs.errors import ConfigError, NotInstalledError, ToolkitError, UsageError
-from serving import environments, models
+from aot.configs.kernel.errors import ConfigError, NotInstalledError, ToolkitError, UsageError
+from aot.configs.loading import presets
+from aot.serving.local import environments, models
 
 RECIPE = """\
 engine: vllm
@@ -23,7 +23,7 @@ probe: "import six"
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe 'tiny' of one small package; returns the configs folder."""
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(configs.recipes, "CONFIGS", tmp_path)
+    monkeypatch.setattr(presets, "CONFIGS", tmp_path)
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "tiny.yaml").write_text(RECIPE.format(package="six==1.16.0"))
     return tmp_path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from configs.errors import UsageError
-from configs.server import ServerConfig
-from serving.flags import PAIRS, known, refuse
-from serving.sglang import OWN_FLAGS as SGLANG_FLAGS
-from serving.vllm import OWN_FLAGS as VLLM_FLAGS
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.flags import PAIRS, known, refuse
+from aot.serving.engines.sglang import OWN_FLAGS as SGLANG_FLAGS
+from aot.serving.engines.vllm import OWN_FLAGS as VLLM_FLAGS
 
 
 def check(engine: str, *args: str) -> None:

@@ -17,10 +17,10 @@ import pytest
 from conftest import Aot, check
 from test_warming import prompt as compiled_prompt
 
-from configs.errors import EndpointError, NotInstalledError, UsageError
-from scripts import hosted_warming
-from serving import hosted
-from serving.hosted import Account, Static
+from aot.configs.kernel.errors import EndpointError, NotInstalledError, UsageError
+from aot.scripts.prompts import hosted_warming
+from aot.serving.hosted import apis
+from aot.serving.hosted.api import APIS, Account, Answer, Static
 
 STATIC = Static(
     messages=[{"role": "system", "content": "Be brief."}],
@@ -90,8 +90,8 @@ def api(**answers: Any) -> Iterator[Recorder]:
         server.server_close()
 
 
-def ask(name: Any, recorder: Recorder, static: Static = STATIC, ttl: Any = "5m") -> hosted.Answer:
-    made = hosted.client(name, Account(recorder.url, "m", None), ttl)
+def ask(name: Any, recorder: Recorder, static: Static = STATIC, ttl: Any = "5m") -> Answer:
+    made = apis.client(name, Account(recorder.url, "m", None), ttl)
     return made.ask(static, QUESTION, 16)
 
 
@@ -144,7 +144,7 @@ def test_anthropic_marks_static_turns_too() -> None:
 
 def test_gemini_stores_once_and_names_it_then() -> None:
     with api(cachedContents=STORED, generateContent=GEMINI) as server:
-        client = hosted.client("gemini", Account(server.url, "m", None), "1h")
+        client = apis.client("gemini", Account(server.url, "m", None), "1h")
         first, second = (client.ask(STATIC, QUESTION, 16) for _ in range(2))
     paths = [p.partition("?")[0].rpartition("/")[2] for p, _, _ in server.seen]
     assert paths == ["cachedContents", "m:generateContent", "m:generateContent"]
@@ -184,7 +184,7 @@ ERRORS = {
 PATHS = {"openai": "completions", "anthropic": "messages", "gemini": "cachedContents"}
 
 
-@pytest.mark.parametrize("name", hosted.APIS)
+@pytest.mark.parametrize("name", APIS)
 @pytest.mark.parametrize(
     ("status", "words"),
     [(401, "not authorized.*bad key.*not expired"), (429, "too many requests"), (404, "model")],
@@ -199,16 +199,16 @@ def test_an_error_body_becomes_one_paragraph(name: str, status: int, words: str)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", hosted.APIS)
+@pytest.mark.parametrize("name", APIS)
 def test_a_server_that_is_not_there(name: Any) -> None:
-    nowhere = hosted.client(name, Account("http://127.0.0.1:9", "m", None))
+    nowhere = apis.client(name, Account("http://127.0.0.1:9", "m", None))
     with pytest.raises(EndpointError, match=r"http://127.0.0.1:9 is not reachable"):
         nowhere.ask(STATIC, QUESTION, 4)
 
 
 def test_a_key_that_is_not_set() -> None:
     with pytest.raises(UsageError, match="NO_SUCH_KEY is not set"):
-        hosted.client("anthropic", Account(None, "m", "NO_SUCH_KEY"))
+        apis.client("anthropic", Account(None, "m", "NO_SUCH_KEY"))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_missing_sdk_names_the_command(
 
     monkeypatch.setitem(sys.modules, f"serving.hosted_{name}", None)
     with pytest.raises(NotInstalledError, match=f"run: .venv/bin/pip install {package}"):
-        hosted.client(name, Account(None, "m", None))
+        apis.client(name, Account(None, "m", None))
 
 
 def test_hosted_prefixes_are_written_verified_and_used_again(

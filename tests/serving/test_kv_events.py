@@ -12,10 +12,10 @@ import msgpack
 import pytest
 import zmq
 
-from configs.errors import EndpointError, UsageError
-from serving import kv_events
-from serving.kv_events import Batch, Cleared, Removed, Stored
-from serving.residency import Residency
+from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.serving.cache.residency import Residency
+from aot.serving.client import kv_events
+from aot.serving.client.kv_events import Batch, Cleared, Removed, Stored
 
 
 def stored(*blocks: int, **more: Any) -> dict[str, Any]:

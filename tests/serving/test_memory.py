@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.architecture import Architecture
-from configs.errors import UsageError
-from configs.recipes import architectures, card, recipe_names
-from configs.server import ServerConfig
-from serving.fitting import remedies, resident, shortfall
-from serving.memory import Memory, kv_bytes_per_token, memory_of
-from serving.memory_budgets import Place, card_as_place
+from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.presets import architectures, card, recipe_names
+from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.server import ServerConfig
+from aot.serving.memory.budgets import Place, card_as_place
+from aot.serving.memory.card_memory import Memory, kv_bytes_per_token, memory_of
+from aot.serving.memory.fitting import remedies, resident, shortfall
 
 MODELS = {model.hub_id.split("/")[1]: model for model in architectures()}
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]

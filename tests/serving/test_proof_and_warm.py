@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from configs.errors import CacheStateError
-from configs.salts import Salts
-from serving import proof, warm
-from serving.counters import parse
-from serving.endpoint import Message, Tools, Usage
-from serving.engine import Engine, Page
-from serving.openai_server import OpenAIServer
-from serving.vllm import VLLM
+from aot.configs.kernel.errors import CacheStateError
+from aot.configs.kernel.salts import Salts
+from aot.serving.cache import proof, warm
+from aot.serving.client.endpoint import Message, Tools, Usage
+from aot.serving.engines.counters import parse
+from aot.serving.engines.engine import Engine, Page
+from aot.serving.engines.openai_server import OpenAIServer
+from aot.serving.engines.vllm import VLLM
 
 BLOCK = 32
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UsageError
-from configs.router import RouterConfig
-from configs.routing import routing_key
-from configs.server import ServerConfig
-from serving.routers import ROUTERS, Place, by_urls, worker_args
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.routing import routing_key
+from aot.configs.schema.router import RouterConfig
+from aot.configs.schema.server import ServerConfig
+from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args
 
 PLACE = Place("0.0.0.0", 8000, 29001, "m", "/ready")
 WORKERS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]

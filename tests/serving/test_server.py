@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stub import serving
+from support.stub import serving
 
-from configs.errors import LaunchError, NotInstalledError
-from scripts import launch
-from serving.server import PORTS, free_port
+from aot.configs.kernel.errors import LaunchError, NotInstalledError
+from aot.scripts.run import launch
+from aot.serving.local.server import PORTS, free_port
 
 
 def child_pid(log: Path) -> int:
@@ -95,7 +95,7 @@ def test_another_process_that_answers_is_not_taken_for_the_engine(
     monkeypatch.setenv("FAKE_MODE", "never-healthy")
     with serving() as stub:
         port = int(stub.base_url.rpartition(":")[2])
-        monkeypatch.setattr("serving.server.check_port", lambda host, port: None)
+        monkeypatch.setattr("aot.serving.local.server.check_port", lambda host, port: None)
         fake_engine.write_text(fake_engine.read_text() + f"port: {port}\n")
         log = tmp_path / "server.log"
         with pytest.raises(LaunchError, match=rf"another process answers on port {port}, not the"):
@@ -127,7 +127,15 @@ def test_nothing_is_left_when_the_command_is_stopped(
     fake_engine: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     log = tmp_path / "server.log"
-    command = [sys.executable, "-m", "scripts.cli", "serve", str(fake_engine), "--log", str(log)]
+    command = [
+        sys.executable,
+        "-m",
+        "aot.scripts.cli.main",
+        "serve",
+        str(fake_engine),
+        "--log",
+        str(log),
+    ]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

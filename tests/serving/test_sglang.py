@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UsageError
-from configs.server import ServerConfig
-from serving.counters import CacheCounters, parse
-from serving.engine import Page, Site
-from serving.sglang import SGLang
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.counters import CacheCounters, parse
+from aot.serving.engines.engine import Page, Site
+from aot.serving.engines.sglang import SGLang
 
 HERE = Path(__file__).parent
 ON = parse((HERE / "sglang_0_5_23_metrics.txt").read_text())

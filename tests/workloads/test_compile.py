@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UsageError
-from serving import block_hashes
-from workloads import changes, compiled, prompts
-from workloads.compile import Target, compile_folder
-from workloads.compile_prefix import compile_prefix
-from workloads.compiled import BlockHashes, Compiled
-from workloads.request import Message, Prefix, Request, Schedule, Tools
+from aot.configs.kernel.errors import UsageError
+from aot.serving.engines import block_hashes
+from aot.workloads.prompts import changes, compiled
+from aot.workloads.prompts import folder as prompts
+from aot.workloads.prompts.compile import Target, compile_folder
+from aot.workloads.prompts.compile_prefix import compile_prefix
+from aot.workloads.prompts.compiled import BlockHashes, Compiled
+from aot.workloads.requests.request import Message, Prefix, Request, Schedule, Tools
 
 BLOCK = 16
 

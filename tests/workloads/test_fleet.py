@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from stub import MODEL, Stub, serving
+from support.stub import MODEL, Stub, serving
 from test_sessions import user
 
-from workloads import replay
-from workloads import schedule as schedule_file
-from workloads.fleet import share
-from workloads.progress import Progress
-from workloads.request import Prefix, Request, Schedule
+from aot.workloads.load import replay
+from aot.workloads.load.fleet import share
+from aot.workloads.load.progress import Progress
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Prefix, Request, Schedule
 
 
 def sessions(count: int, gap_s: float) -> Schedule:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from made_run import schedule
+from support.made_run import schedule
 
-from workloads import floor
-from workloads.request import Prefix, Request, Schedule
+from aot.workloads.plan import floor
+from aot.workloads.requests.request import Prefix, Request, Schedule
 
 
 def of(count: int, prefixes: int = 1) -> Schedule:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub import KEY, MODEL, Stub, serving
+from support.stub import KEY, MODEL, Stub, serving
 
-from scripts import plan
-from workloads import replay
-from workloads import schedule as schedule_file
-from workloads.progress import Progress
+from aot.scripts.traffic import plan
+from aot.workloads.load import replay
+from aot.workloads.load.progress import Progress
+from aot.workloads.requests import schedule as schedule_file
 
 
 def load(

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from lint_cases import BROKEN_FOLDERS, BROKEN_LOGS, CLEAN_FOLDERS, CLEAN_LOGS, Body, Files
+from support.lint_cases import BROKEN_FOLDERS, BROKEN_LOGS, CLEAN_FOLDERS, CLEAN_LOGS, Body, Files
 
-from configs.errors import UsageError
-from configs.places import CONFIGS
-from workloads import lint_folder, lint_log, prompts, request_log
-from workloads.flaw import RULES, Flaw
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.workloads.lint import folder as lint_folder
+from aot.workloads.lint import log as lint_log
+from aot.workloads.lint.flaw import RULES, Flaw
+from aot.workloads.prompts import folder as prompts
+from aot.workloads.traces import request_log
 
 MEASURE = lint_folder.Measure(count=lambda text: len(text) // 4, block_tokens=16)
 

@@ -10,19 +10,19 @@ from textwrap import dedent
 
 import pytest
 from scipy import stats
-from words_model import encode, merging
+from support.words_model import encode, merging
 
-from analysis.reach import evaluate
-from configs.draws import LogNormal, Uniform
-from configs.errors import ConfigError, UsageError
-from configs.load import load_workload
-from configs.places import CONFIGS
-from scripts import plan
-from workloads import draws, scenarios
-from workloads import schedule as schedule_file
-from workloads.blocks import Builder
-from workloads.lexicon import WORDS, Lexicon
-from workloads.request import Schedule
+from aot.analysis.cache.reach import evaluate
+from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.configs.loading.load import load_workload
+from aot.configs.schema.draws import LogNormal, Uniform
+from aot.scripts.traffic import plan
+from aot.workloads.plan import draws, scenarios
+from aot.workloads.plan.lexicon import WORDS, Lexicon
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Schedule
+from aot.workloads.traces.blocks import Builder
 
 PROMPTS = CONFIGS / "prompts"
 BODIES = {

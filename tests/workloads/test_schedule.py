@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from configs.draws import ConstantArrivals, PoissonArrivals
-from configs.errors import UsageError
-from configs.places import CONFIGS
-from scripts import plan
-from workloads import arrivals, draws, prompts, static_texts
-from workloads import schedule as schedule_file
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.configs.schema.draws import ConstantArrivals, PoissonArrivals
+from aot.scripts.traffic import plan
+from aot.workloads.plan import arrivals, draws, static_texts
+from aot.workloads.prompts import folder as prompts
+from aot.workloads.requests import schedule as schedule_file
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_machine(workload: Path) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from stub import MODEL, serving
+from support.stub import MODEL, serving
 
-from configs.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
-from workloads import replay
-from workloads import schedule as schedule_file
-from workloads.arrivals import offsets
-from workloads.request import Message, Prefix, Request, Schedule
+from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
+from aot.workloads.load import replay
+from aot.workloads.plan.arrivals import offsets
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Message, Prefix, Request, Schedule
 
 
 def user(text: str) -> tuple[Message, ...]:

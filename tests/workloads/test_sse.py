@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from workloads.record import Record, RecordHeader, parse_lines
-from workloads.sse import EventParser, events
+from aot.workloads.wire.record import Record, RecordHeader, parse_lines
+from aot.workloads.wire.sse import EventParser, events
 
 STREAM = (
     b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\n'

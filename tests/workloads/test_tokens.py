@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from configs.errors import UsageError
-from workloads.tokens import common_prefix, from_folder
+from aot.configs.kernel.errors import UsageError
+from aot.workloads.requests.tokens import common_prefix, from_folder
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"

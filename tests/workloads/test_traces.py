@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from configs.errors import UsageError
-from workloads import traces
-from workloads.trace_blocks import block_trace, part_blocks
-from workloads.trace_file import Rows
-from workloads.traced import Traced
-from workloads.traces import FORMATS
+from aot.configs.kernel.errors import UsageError
+from aot.workloads.traces import formats as traces
+from aot.workloads.traces.file import Rows
+from aot.workloads.traces.formats import FORMATS
+from aot.workloads.traces.to_blocks import block_trace, part_blocks
+from aot.workloads.traces.traced import Traced
 
 MOONCAKE = {"timestamp": 1500, "input_length": 700, "output_length": 5, "hash_ids": [3, 9]}
 BAILIAN = {

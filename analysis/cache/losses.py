@@ -1,0 +1,118 @@
+"""Where the prompt tokens that were not found in the cache went, cause by cause.
+
+Each cause is the difference between two caches that differ in it alone, so that the causes add up
+to the tokens that were computed: found by anybody token by token → the same within one salt → in
+whole blocks → of prompts whose prefill was over → found by the engine.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aot.analysis.cache.oracle import PrefixCache, Sent
+from aot.serving.engines.engine import Engine
+
+Before = Sequence[tuple[Sequence[int], str | None]]
+MOST_TOKENS = 30_000_000
+"""A token-exact cache of more would not fit into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Prompt tokens of one phase. All but `cached` were computed."""
+
+    prompt_tokens: int
+    cached: int
+    first_touch: int
+    """Static prefixes that nobody had sent before."""
+    dynamic: int
+    """What is new in each request."""
+    salts: int
+    """Known under another salt only."""
+    rounding: int
+    """Behind the last full block, or the last token."""
+    concurrency: int
+    """Sent while the first request with the same beginning was still being prefilled."""
+    eviction: int
+    """In the cache once, and not found: evicted, or not kept by the engine for another reason."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def attribute(
+    order: Sequence[Sent],
+    cached: Mapping[str, int],
+    static_tokens: Mapping[str, int],
+    before: Before,
+    engine: Engine,
+    block_tokens: int,
+) -> Losses | None:
+    """The losses of one phase; None where that is too much to hold.
+
+    `order` is the order of sending, `cached` what the engine reported, `static_tokens` the length
+    of each request's static part.
+    """
+    total = sum(len(s.prompt) for s in order)
+    if not order or total > MOST_TOKENS:
+        return None
+    anybody, same_salt = PrefixCache(1), PrefixCache(1)
+    blocks = PrefixCache(block_tokens)
+    timed = _Timed(block_tokens)
+    for prompt, salt in before:
+        anybody.add(prompt)
+        same_salt.add(prompt, salt)
+        blocks.add(prompt, salt)
+        timed.cache.add(prompt, salt)
+    sums = dict.fromkeys(("known", "salted", "whole", "ready", "cached", "first"), 0)
+    for sent in order:
+        size = len(sent.prompt)
+        known = min(anybody.shared(sent.prompt), size)
+        salted = same_salt.shared(sent.prompt, sent.salt)
+        whole = engine.expected_cached_tokens(
+            blocks.shared(sent.prompt, sent.salt), size, block_tokens
+        )
+        ready = engine.expected_cached_tokens(timed.shared(sent), size, block_tokens)
+        sums["known"] += known
+        sums["salted"] += salted
+        sums["whole"] += min(whole, salted)
+        sums["ready"] += min(ready, whole)
+        sums["cached"] += cached.get(sent.id, 0)
+        sums["first"] += max(0, static_tokens.get(sent.id, 0) - known)
+        left = sent.leaves or sent.prompt
+        anybody.add(left)
+        same_salt.add(left, sent.salt)
+        blocks.add(left, sent.salt)
+    return Losses(
+        prompt_tokens=total,
+        cached=sums["cached"],
+        first_touch=sums["first"],
+        dynamic=total - sums["known"] - sums["first"],
+        salts=sums["known"] - sums["salted"],
+        rounding=sums["salted"] - sums["whole"],
+        concurrency=sums["whole"] - sums["ready"],
+        eviction=sums["ready"] - sums["cached"],
+    )
+
+
+class _Timed:
+    """A cache into which a prompt comes when its prefill is over."""
+
+    def __init__(self, block_tokens: int) -> None:
+        self.cache = PrefixCache(block_tokens)
+        self._waiting: list[tuple[float, int, Sent]] = []
+        self._number = 0
+
+    def shared(self, sent: Sent) -> int:
+        """What `sent` finds at its time; then it waits for its own."""
+        while self._waiting and self._waiting[0][0] <= sent.sent_s:
+            _, _, done = heapq.heappop(self._waiting)
+            self.cache.add(done.leaves or done.prompt, done.salt)
+        found = self.cache.shared(sent.prompt, sent.salt)
+        ready_s = sent.sent_s if sent.ready_s is None else sent.ready_s
+        self._number += 1
+        heapq.heappush(self._waiting, (ready_s, self._number, sent))
+        return found

@@ -1,0 +1,175 @@
+"""Cache policies on a trace of blocks: which leading blocks of each prompt are found.
+
+Protocol: requests in file order from a cold cache. The hits of a request are its longest run of
+leading blocks that are resident; then all its blocks are inserted (the prompt only; outputs are
+not), and the policy evicts down to the capacity. Requests in flight at the same time are not
+modelled. References of each policy: docs/traffic.md.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from aot.workloads.traces.blocks import BlockTrace
+
+
+class Replayable(Protocol):
+    """A trace, in memory or not."""
+
+    def prompts(self) -> Iterator[list[Any]]:
+        """The names of each prompt's blocks."""
+        ...
+
+
+Leading = Iterator[int]
+"""Leading resident blocks of each request, in order."""
+NEVER = 1 << 60
+
+
+def _leading(blocks: list[Any], resident: Container[Any]) -> int:
+    for n, block in enumerate(blocks):
+        if block not in resident:
+            return n
+    return len(blocks)
+
+
+def infinite(trace: BlockTrace) -> Leading:
+    """Nothing is evicted: what is reachable at all."""
+    seen: set[int] = set()
+    for blocks in trace.prompts():
+        yield _leading(blocks, seen)
+        seen.update(blocks)
+
+
+def lru(trace: Replayable, capacity: int) -> Leading:
+    """Event order: blocks are touched from the front of the prompt, evicting as they come."""
+    cache: OrderedDict[Any, None] = OrderedDict()
+    touch, evict = cache.move_to_end, cache.popitem
+    for blocks in trace.prompts():
+        leading = 0
+        for block in blocks:  # nothing is evicted while all is found
+            if block not in cache:
+                break
+            touch(block)
+            leading += 1
+        yield leading
+        for block in blocks[leading:]:
+            if block in cache:
+                touch(block)
+            else:
+                cache[block] = None
+                if len(cache) > capacity:
+                    evict(False)
+
+
+def leaf_lru(trace: Replayable, capacity: int) -> Leading:
+    """The deepest block is touched first, so that a parent outlives its children; vLLM frees a
+    request's blocks in this order. Of a longer prompt only the first `capacity` blocks stay."""
+    cache: OrderedDict[Any, None] = OrderedDict()
+    touch, evict = cache.move_to_end, cache.popitem
+    for blocks in trace.prompts():
+        yield _leading(blocks, cache)
+        for block in reversed(blocks[:capacity]):
+            if block in cache:
+                touch(block)
+            else:
+                cache[block] = None
+        for _ in range(len(cache) - capacity):
+            evict(False)
+
+
+def fifo(trace: Replayable, capacity: int) -> Leading:
+    """What came first goes first, used or not."""
+    cache: OrderedDict[Any, None] = OrderedDict()
+    for blocks in trace.prompts():
+        yield _leading(blocks, cache)
+        for block in blocks:
+            if block not in cache:
+                if len(cache) >= capacity:
+                    cache.popitem(last=False)
+                cache[block] = None
+
+
+def lfu(trace: Replayable, capacity: int) -> Leading:
+    """The least used since it was inserted goes first; of equals the one unused for longest."""
+    uses: dict[Any, tuple[int, int]] = {}
+    heap: list[tuple[int, int, Any]] = []
+    clock = 0
+    for blocks in trace.prompts():
+        yield _leading(blocks, uses)
+        for block in blocks:
+            clock += 1
+            if block not in uses and len(uses) >= capacity:
+                _evict_least(uses, heap)
+            count = uses[block][0] + 1 if block in uses else 1
+            uses[block] = (count, clock)
+            heapq.heappush(heap, (count, clock, block))
+
+
+def _evict_least(uses: dict[Any, tuple[int, int]], heap: list[tuple[int, int, Any]]) -> None:
+    while True:
+        count, clock, block = heapq.heappop(heap)
+        if uses.get(block) == (count, clock):  # else it was used again since
+            del uses[block]
+            return
+
+
+def next_uses(trace: BlockTrace) -> list[int]:
+    """Of every reference, the position of the next one to the same block, or NEVER."""
+    ids = trace.ids
+    order = np.argsort(ids, kind="stable")
+    following = np.full(len(ids), NEVER, dtype=np.int64)
+    same = ids[order[1:]] == ids[order[:-1]]
+    following[order[:-1][same]] = order[1:][same]
+    found: list[int] = following.tolist()
+    return found
+
+
+def opt(trace: BlockTrace, capacity: int, uses: list[int] | None = None) -> Leading:
+    """The optimum: Belady's rule with bypass on references in prompt order (the block whose next
+    use is furthest goes, or does not enter), counted under the strict-prefix rule. A child's next
+    use is behind its parent's, so that the prefix rule loses nothing to it."""
+    following = next_uses(trace) if uses is None else uses
+    # A resident block is known by the position of its next use.
+    live = bytearray(len(following))
+    heap: list[int] = []
+    size, at = 0, 0
+    lengths = np.diff(trace.starts).tolist()
+    for length in lengths:
+        leading, unbroken = 0, True
+        for position in range(at, at + length):
+            coming = following[position]
+            if live[position]:
+                leading += unbroken
+                size -= 1
+            else:
+                unbroken = False
+            if coming == NEVER:
+                continue
+            if size >= capacity:
+                while not live[-heap[0]] or -heap[0] <= position:
+                    heapq.heappop(heap)
+                if -heap[0] <= coming:
+                    continue
+                live[-heapq.heappop(heap)] = 0
+                size -= 1
+            live[coming] = 1
+            size += 1
+            heapq.heappush(heap, -coming)
+        yield leading
+        at += length
+
+
+POLICIES: dict[str, Callable[..., Leading]] = {
+    "lru": lru,
+    "leaf-lru": leaf_lru,
+    "fifo": fifo,
+    "lfu": lfu,
+    "opt": opt,
+}
+"""By the name that the command line takes."""

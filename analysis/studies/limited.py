@@ -1,0 +1,66 @@
+"""The hit ratio that a cache of the engine's own capacity can reach on what was sent.
+
+The prompts in the order of sending through LRU that frees a request's deepest blocks first, as vLLM
+does (analysis/cache/policies.py). Requests in flight at the same time and generated tokens are not
+modelled, so a busy engine finds somewhat less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aot.analysis.cache import policies
+from aot.analysis.runs.phases import Phase
+from aot.analysis.runs.run import ServerRun
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    named: list[list[int]]
+
+    def prompts(self) -> Iterator[list[int]]:
+        return iter(self.named)
+
+
+def hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
+    """Σ cached tokens / Σ prompt tokens at the capacity that the engine reported; 0 in jit, None
+    where capacity, block size or tokens are unknown."""
+    cached = prompts = 0
+    for phase in phases:
+        found = _of_phase(run, phase)
+        if found is None:
+            return None
+        cached, prompts = cached + found[0], prompts + found[1]
+    return cached / prompts if prompts else None
+
+
+def _of_phase(run: ServerRun, phase: Phase) -> tuple[int, int] | None:
+    sent, facts = run.sent(phase), phase.facts
+    if sent is None or facts is None or not facts.block_tokens:
+        return None
+    total = sum(len(s.prompt) for s in sent)
+    if phase.arm == "jit":
+        return 0, total
+    if not facts.capacity_tokens:
+        return None
+    block = facts.block_tokens
+    before = run.before(phase)
+    named = [blocks(ids, salt, block) for ids, salt in before]
+    named += [blocks(s.prompt, s.salt, block) for s in sent]
+    leading = policies.leaf_lru(_Prompts(named), facts.capacity_tokens // block)
+    found = list(leading)[len(before) :]
+    cached = sum(
+        run.engine.expected_cached_tokens(n * block, len(s.prompt), block)
+        for n, s in zip(found, sent, strict=True)
+    )
+    return cached, total
+
+
+def blocks(ids: Sequence[int], salt: str | None, block: int) -> list[int]:
+    """A name for every full block, from all that is before it."""
+    names, parent = [], hash(salt)
+    for start in range(0, len(ids) - block + 1, block):
+        parent = hash((parent, *ids[start : start + block]))
+        names.append(parent)
+    return names

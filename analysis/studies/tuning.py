@@ -1,0 +1,167 @@
+"""What a tuning run found: every setting against the server file as it is, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aot.analysis import report
+from aot.analysis.inference.compare import Speedup, pair, speedup
+from aot.analysis.inference.verdict import judge
+from aot.analysis.measures.metrics import QUANTILES
+from aot.analysis.pages.formats import metric_text, seconds
+from aot.analysis.report import Evaluation
+from aot.analysis.studies import study, study_page
+from aot.analysis.studies.study import StudyRun
+from aot.analysis.studies.study_page import Block, Page, Table
+from aot.configs.kernel.errors import UsageError
+
+BASELINE, BEST_AGAIN, BASELINE_AGAIN = "as it is", "best, again", "as it is, again"
+METRICS = ("ttft", "tpot", "e2e")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A quantile of a column that should be low."""
+
+    column: str
+    quantile: str
+
+    @property
+    def words(self) -> str:
+        return f"{metric_text(self.column)} {self.quantile}"
+
+
+def objective(text: str) -> Objective:
+    """From ttft_p50. Raises UsageError."""
+    metric, _, quantile = text.partition("_")
+    if metric not in METRICS or quantile not in QUANTILES:
+        known = ", ".join(f"{m}_{q}" for m in METRICS for q in QUANTILES)
+        raise UsageError(f"--objective {text}: is none of {known}")
+    return Objective(f"{metric}_s", quantile)
+
+
+def gain(before: Evaluation, after: Evaluation, what: Objective) -> Speedup:
+    """The objective in one run over that in another, the same requests of the aot arm paired."""
+    one, other = (m.frame[m.frame["measured"] & (m.frame["arm"] == "aot")] for m in (before, after))
+    return speedup(pair(one, other, what.column), QUANTILES[what.quantile])
+
+
+def is_better(found: Speedup) -> bool:
+    """Shown to be better: the whole interval is above 1."""
+    return bool(found.ci95 and judge(found).kind == "effect" and (found.ratio or 0) > 1)
+
+
+def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
+    """Read the tuning run in `folder` with its points' own reports, and write its page."""
+    read = study.read(folder, write_points=True, tell=tell)
+    made = page(read)
+    study_page.write(read, made)
+    return read, made
+
+
+def page(read: StudyRun) -> Page:
+    options = read.facts["options"]
+    what = objective(options["objective"])
+    made = {p.label: p.made for p in read.points if p.made}
+    headline, change = _recommended(read, made, what)
+    warnings = [f"{label} was left out: {why}" for label, why in options["failed"].items()]
+    return Page(
+        title=f"cache settings of {Path(options['server']).name}",
+        headlines=[headline, *_floor(made)],
+        warnings=warnings,
+        tables=[_table(read, made, what)],
+        figures=[],
+        method=[
+            "The aot arm only, one setting after the other, each value measured on the same "
+            f"requests as the file as it is and compared by {what.words} (paired, 95 % interval). "
+            "A value is kept where its whole interval is on the better side of what was best "
+            "before; the next setting starts from there.",
+            "In the end the best settings and the file as it is are measured once more. A "
+            "recommendation is made only where this second comparison shows an effect as well.",
+            "The floor is the dynamic suffix alone, one request at a time (every report has it).",
+        ],
+        blocks=[Block(f"What to change in {Path(options['server']).name}", change)]
+        if change
+        else [],
+    )
+
+
+def _recommended(
+    read: StudyRun, made: Mapping[str, Evaluation | None], what: Objective
+) -> tuple[str, str]:
+    """The sentence at the top, and the keys to change; empty where there is nothing to change."""
+    best, again = made.get(BEST_AGAIN), made.get(BASELINE_AGAIN)
+    if not best or not again:
+        if read.missing or BASELINE not in made:
+            return "Not finished: nothing can be recommended yet.", ""
+        return "Keep the server file as it is: no setting that was tried is shown to be better.", ""
+    found = gain(again, best, what)
+    changes = next(p.changes for p in read.points if p.label == BEST_AGAIN)
+    text = yaml.safe_dump(keys(changes), sort_keys=False)
+    words = ", ".join(line for line in text.splitlines() if line)
+    if not is_better(found):
+        return (
+            f"Keep the server file as it is: {words} looked better at first, but measured again "
+            f"it was not shown to be ({_ratio(found)})."
+        ), ""
+    return (
+        f"Set {words}: {what.words} {seconds(found.after)} instead of {seconds(found.before)}, "
+        f"{_ratio(found)}, measured a second time for confirmation."
+    ), text
+
+
+def keys(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes of a point as a server file has them."""
+    return {k.removeprefix("server."): v for k, v in changes.items() if k.startswith("server.")}
+
+
+def _floor(made: Mapping[str, Evaluation | None]) -> list[str]:
+    lines = []
+    for label in (BASELINE, BEST_AGAIN):
+        found = _distance(made.get(label))
+        if found and found["ratio"]:
+            lines.append(
+                f"{label}: {found['ratio']:.2f} times the floor, {seconds(found['with_prefix_s'])} "
+                f"where the suffix alone takes {seconds(found['suffix_alone_s'])}"
+            )
+    return lines
+
+
+def _distance(made: report.Evaluation | None) -> dict[str, Any] | None:
+    if made is None:
+        return None
+    arms: dict[str, Any] = made.summary.get("arms", {})
+    found: dict[str, Any] | None = arms.get("aot", {}).get("floor")
+    return found
+
+
+def _table(read: StudyRun, made: Mapping[str, Evaluation | None], what: Objective) -> Table:
+    rows, first = [], made.get(BASELINE)
+    for point in read.points:
+        if point.made is None or first is None or "aot" not in point.made.summary["arms"]:
+            continue
+        found, arm = gain(first, point.made, what), point.made.summary["arms"]["aot"]
+        floor = _distance(point.made)
+        hits = arm["cache"]["client_hit_ratio"]
+        verdict = "–" if point.label == BASELINE else judge(found).kind
+        rows.append([
+            point.label, ", ".join(f"{k}={v}" for k, v in keys(point.changes).items()) or "–",
+            seconds(found.after), _ratio(found), verdict,
+            "–" if hits is None else f"{hits:.3f}",
+            f"{floor['ratio']:.2f}×" if floor and floor["ratio"] else "–",
+        ])  # fmt: skip
+    columns = ["tried", "settings", what.words, "as it is ÷ this", "verdict", "hit ratio",
+               "times the floor"]  # fmt: skip
+    return Table("Tried", columns, rows, "Above 1 is better than the server file as it is.")
+
+
+def _ratio(found: Speedup) -> str:
+    if found.ratio is None:
+        return "unknown"
+    sure = f" (95 % interval {found.ci95[0]:.2f}–{found.ci95[1]:.2f})" if found.ci95 else ""
+    return f"{found.ratio:.2f}×{sure}"

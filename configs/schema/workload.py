@@ -1,0 +1,216 @@
+"""The shape of configs/workloads/NAME.yaml: the traffic, from which a schedule is drawn.
+
+One model for each scenario, so that a knob that a scenario has not got is an error. Defaults come
+from published statistics; docs/traffic.md names the source of each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from aot.configs.schema.draws import Arrivals, Distribution, LogNormal, PoissonArrivals, Uniform
+from aot.configs.schema.strict import StrictModel
+
+
+class OpenLoop(StrictModel):
+    """Send each request at its planned time, whether or not earlier ones are answered. Turns of a
+    session wait for the one before."""
+
+    mode: Literal["open"]
+
+
+class ClosedLoop(StrictModel):
+    """users take one session after the other, waiting for each answer; think_s between two."""
+
+    mode: Literal["closed"]
+    users: int = Field(1, ge=1)
+    think_s: float = Field(0, ge=0)
+
+
+Load = Annotated[OpenLoop | ClosedLoop, Field(discriminator="mode")]
+
+
+class Tenants(StrictModel):
+    """How many tenants, each with a static prefix of its own, and how skewed their traffic is."""
+
+    count: int = Field(3, ge=1)
+    zipf: float = Field(1.0, ge=0, description="popularity of tenant k is proportional to k**-zipf")
+    salts: bool = Field(False, description="each tenant's cache apart by a cache salt of its own")
+    shared_tokens: int = Field(
+        0, ge=0, description="leading static tokens that all tenants have in common"
+    )
+
+
+class Output(StrictModel):
+    """What each request generates; the same for all arms, so that they do the same work."""
+
+    max_tokens: Distribution = 16
+    ignore_eos: bool = True
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if isinstance(self.max_tokens, int | float) and self.max_tokens < 1:
+            raise ValueError("max_tokens: at least 1, a request that generates nothing has no TTFT")
+        return self
+
+
+class Documents(StrictModel):
+    """A pool of documents that requests draw from."""
+
+    count: int = Field(200, ge=1)
+    tokens: Distribution = 255
+    per_request: int = Field(6, ge=1)
+    zipf: float = Field(0.8, ge=0)
+    order: Literal["fixed", "shuffled", "popularity"] = Field(
+        "fixed", description="fixed: by number; shuffled: as retrieved, anew for each request"
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.per_request > self.count:
+            raise ValueError(f"per_request is {self.per_request}, but there are {self.count} only")
+        return self
+
+
+class Slo(StrictModel):
+    """What an answer must keep to be good: goodput counts those that keep all limits given."""
+
+    ttft_s: float | None = Field(None, gt=0)
+    tpot_s: float | None = Field(None, gt=0)
+    e2e_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.ttft_s is self.tpot_s is self.e2e_s is None:
+            raise ValueError("give at least one limit: ttft_s, tpot_s or e2e_s")
+        return self
+
+
+class Traffic(StrictModel):
+    """What every scenario has."""
+
+    seed: int = Field(1, ge=0)
+    requests: int = Field(ge=1)
+    arrivals: Arrivals = PoissonArrivals(kind="poisson", rate_per_s=1.0)
+    load: Load = OpenLoop(mode="open")
+    output: Output = Output()
+    request_timeout_s: float = Field(300, gt=0)
+    slo: Slo | None = Field(None, description="limits for goodput; changes no request")
+
+
+class Prompted(Traffic):
+    """What has a static part."""
+
+    prompt: Path = Field(description="prompt folder, relative to this file")
+
+
+class SupportBot(Prompted):
+    """Tenants with a long system prompt each; single questions."""
+
+    scenario: Literal["support-bot"]
+    tenants: Tenants = Tenants()
+    static_tokens: int | None = Field(
+        None, ge=0, description="default: the folder's text as it is; 0: no static part, a control"
+    )
+    dynamic_tokens: Distribution | None = Field(None, description="default: the folder's inputs")
+
+
+class Rag(Prompted):
+    """Passages from a shared pool before each question."""
+
+    scenario: Literal["rag"]
+    tenants: Tenants = Tenants(count=3, zipf=1.0)
+    static_tokens: int = Field(1000, ge=0)
+    documents: Documents = Documents()
+    dynamic_tokens: Distribution = LogNormal(median=10, p90=60, max=400)
+
+
+class FewShot(Prompted):
+    """Classification: tasks with long examples, tiny inputs, tiny outputs."""
+
+    scenario: Literal["few-shot"]
+    tenants: Tenants = Tenants(count=20, zipf=1.2)
+    static_tokens: int = Field(2500, ge=0)
+    dynamic_tokens: Distribution = LogNormal(median=60, p90=250, max=1000)
+    output: Output = Output(max_tokens=4)
+
+
+class Turns(StrictModel):
+    """Sessions of several requests, each with all before it in front of it."""
+
+    count: Distribution = LogNormal(median=3, p90=8, max=15)
+    think_s: Distribution = LogNormal(median=123, p90=483)
+    answers: Literal["real", "planned"] = Field(
+        "real", description="what stands in the history: the server's own answers, or made-up ones"
+    )
+
+
+class MultiTurn(Prompted):
+    """Chats whose history grows. `requests` counts turns."""
+
+    scenario: Literal["multi-turn"]
+    tenants: Tenants = Tenants(count=1)
+    static_tokens: int = Field(900, ge=1)
+    dynamic_tokens: Distribution = LogNormal(median=50, p90=120, max=1000)
+    turns: Turns = Turns()
+    output: Output = Output(max_tokens=LogNormal(median=300, p90=600, max=2000))
+
+
+class Agent(Prompted):
+    """Tool loops: large tool schemas, a context that is only appended to, 10 to 50 steps, some of
+    which branch. `requests` counts steps."""
+
+    scenario: Literal["agent"]
+    tenants: Tenants = Tenants(count=1)
+    static_tokens: int = Field(15_000, ge=1, description="tool schemas and instructions")
+    dynamic_tokens: Distribution = LogNormal(median=650, p90=3500, max=16_000)
+    turns: Turns = Turns(
+        count=Uniform(low=10, high=50), think_s=LogNormal(median=2, p90=20, max=120)
+    )
+    branching: float = Field(0.05, ge=0, le=1, description="share of steps that fork a sub-task")
+    output: Output = Output(max_tokens=LogNormal(median=220, p90=900, max=4000))
+
+
+class DocQa(Prompted):
+    """Many questions on each of some long documents."""
+
+    scenario: Literal["doc-qa"]
+    static_tokens: int = Field(300, ge=1)
+    documents: Documents = Documents(
+        count=200, tokens=LogNormal(median=15_000, p90=28_000, max=32_000), per_request=1
+    )
+    dynamic_tokens: Distribution = LogNormal(median=30, p90=80, max=400)
+    output: Output = Output(max_tokens=LogNormal(median=100, p90=150, max=400))
+
+
+class BestOfN(Prompted):
+    """The same prompt n times at once, then the next one. `requests` counts all of them."""
+
+    scenario: Literal["best-of-n"]
+    n: int = Field(8, ge=2)
+    static_tokens: int = Field(300, ge=1)
+    dynamic_tokens: Distribution = LogNormal(median=700, p90=1200, max=4000)
+    output: Output = Output(max_tokens=150)
+
+
+class Unique(Traffic):
+    """Nothing is shared: the control, in which caching must not help and must not hurt."""
+
+    scenario: Literal["unique"]
+    dynamic_tokens: Distribution = LogNormal(median=1000, p90=2000, max=8000)
+
+
+WorkloadConfig = SupportBot | Rag | FewShot | MultiTurn | Agent | DocQa | BestOfN | Unique
+SCENARIOS: dict[str, type[Traffic]] = {
+    "support-bot": SupportBot,
+    "rag": Rag,
+    "few-shot": FewShot,
+    "multi-turn": MultiTurn,
+    "agent": Agent,
+    "doc-qa": DocQa,
+    "best-of-n": BestOfN,
+    "unique": Unique,
+}

@@ -1,0 +1,124 @@
+"""The verb that says what a run's traffic costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.pricing import price_of
+from aot.scripts.cli.compare import print_json
+from aot.scripts.terminal import out, say, status
+
+if TYPE_CHECKING:
+    from aot.analysis.report import Evaluation
+
+
+def cost(
+    run: Annotated[Path, typer.Argument(help="run directory")],
+    gpu_hour: Annotated[
+        float | None, typer.Option(help="US dollars an hour for the machine that was measured")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="price table of configs/pricing/: openai, anthropic, gemini")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="model in the price table; default: the table's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """What a million requests like those of a run cost, in every arm: on the machine that was
+    measured (--gpu-hour), or by the token at a hosted API (--provider)."""
+    from aot.analysis import report
+
+    if gpu_hour is None and provider is None:
+        raise UsageError("give --gpu-hour USD, or --provider NAME, or both")
+    if gpu_hour is not None and gpu_hour <= 0:
+        raise UsageError(f"--gpu-hour {gpu_hour:g}: a price above 0")
+    with status("reading the run"):
+        made = report.evaluate(run)
+    if made.void:
+        raise UsageError(f"{run}: the run is void, so nothing follows from it")
+    found = {
+        "own": _own(made, gpu_hour, as_json) if gpu_hour else None,
+        "hosted": _hosted(made, provider, model, as_json) if provider else None,
+    }
+    if as_json:
+        print_json({"run": run.name, **found})
+
+
+def _own(made: Evaluation, usd_per_hour: float, quiet: bool) -> list[dict[str, Any]]:
+    from aot.analysis.cost import own
+
+    found = [
+        {"server": part.server.name, **asdict(row)}
+        for part in made.parts
+        for row in own(part.numbers, usd_per_hour)
+    ]
+    if quiet:
+        return found
+    table = Table(
+        "server", "arm", "req/s", "a million requests", "a million prompt tokens", box=None
+    )
+    for row in found:
+        table.add_row(
+            row["server"], row["arm"], _number(row["requests_per_s"]),
+            _usd(row["per_million_requests"]), _usd(row["per_million_prompt_tokens"]),
+        )  # fmt: skip
+    out.print(table)
+    say(f"assumed: {usd_per_hour:g} USD an hour, and the machine always as busy as in the run")
+    if made.run.schedule and made.run.schedule.mode == "open":
+        say(
+            "the load was an open loop: req/s is what was sent, not the most that an arm can "
+            "serve, so arms that kept up cost the same; measure a closed loop for what is possible"
+        )
+    return found
+
+
+def _hosted(
+    made: Evaluation, provider: str, model: str | None, quiet: bool
+) -> list[dict[str, Any]]:
+    from aot.analysis.cost import hosted
+
+    table, name, price = price_of(provider, model)
+    found = []
+    for part in made.parts:
+        server = part.server
+        arm = next((a for a in ("aot", "auto", "jit") if a in server.arms), None)
+        rows = made.frame[(made.frame["server"] == server.name) & (made.frame["arm"] == arm)]
+        priced = hosted(server, rows, table, price)
+        if priced is None:
+            raise UsageError(
+                f"{made.run.folder}: {server.name}: the tokens of its prompts or of their static "
+                "prefixes are not known, so there is nothing to price"
+            )
+        found.append({"server": server.name, "provider": provider, "model": name, **asdict(priced)})
+        if quiet:
+            continue
+        say(
+            f"{server.name}: {provider} {name}: a million requests like these cost "
+            f"{_usd(priced.jit_per_million_requests)} without caching, "
+            f"{_usd(priced.aot_per_million_requests)} with it; a million prompt tokens "
+            f"{_usd(priced.jit_per_million_prompt_tokens)} and "
+            f"{_usd(priced.aot_per_million_prompt_tokens)}"
+        )
+        say(
+            f"assumed: tokens as {server.facts['model']} counts them; sent at the times of this "
+            f"run, so that {priced.writes} of {priced.requests} requests write their prefix and "
+            f"the others read it; input {price.input:g}, write {price.write:g}, read "
+            f"{price.read:g}, output {price.output:g} USD a million tokens ({table.date}, "
+            f"{table.source}); storage by the hour is not included"
+        )
+    return found
+
+
+def _usd(value: float | None) -> str:
+    return "not known" if value is None else f"{value:,.2f} USD"
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3g}"

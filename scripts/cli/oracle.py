@@ -1,0 +1,211 @@
+"""The verb that says what a cache could find on a trace or a schedule, without an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from aot.configs.kernel.errors import UsageError
+from aot.scripts.terminal import note, out, say, status
+
+if TYPE_CHECKING:
+    from aot.analysis.cache.layouts import Layout
+    from aot.analysis.cache.reach import Reach
+    from aot.workloads.traces.blocks import BlockTrace
+
+DEFAULT_POLICIES = ["lru", "leaf-lru", "opt"]
+DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Of the distinct blocks of a trace, where no capacity is given."""
+
+
+def oracle(
+    what: Annotated[
+        Path, typer.Argument(metavar="SCHEDULE|WORKLOAD|TRACE", help="schedule, workload or trace")
+    ],
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="mooncake, bailian, coding, ragpulse, sharegpt or openai; default: by the file",
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", help="lru, leaf-lru, fifo, lfu, opt; repeatable"),
+    ] = None,
+    capacity: Annotated[
+        list[str] | None,
+        typer.Option("--capacity", help="blocks, or inf; repeatable; default: a range"),
+    ] = None,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--block-tokens", "--block-size", min=1, help="default: the trace's own, or 16"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="model folder or recipe: counts tokens of texts"),
+    ] = None,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="price other orders of the same prompts")
+    ] = False,
+    curve: Annotated[
+        Path | None,
+        typer.Option(help="write the exact LRU hits at every capacity to this CSV file"),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="draw hit ratio against capacity into this SVG file")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of objects")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="count malformed lines and go on")
+    ] = False,
+) -> None:
+    """What a prefix cache can find on this traffic: the reachable hit ratio, no engine needed.
+
+    Requests are replayed in file order from a cold cache of so many blocks: lru touches blocks from
+    the front of the prompt, leaf-lru deepest first (what vLLM does), opt finds as many blocks as
+    any policy could. What is lost to the policy and to the capacity is shown apart.
+    """
+    from aot.analysis.cache import reach
+    from aot.scripts.traffic import oracle as work
+
+    names = _policies(policy)
+    capacities = _capacities(capacity)
+    if what_if and (policy or capacity or curve or figure):
+        raise UsageError(
+            "--what-if prices orders in an infinite cache: it goes with --block-size, --model and "
+            "--json only"
+        )
+    with status(f"reading {what}"):
+        source = work.source(what, format_name, model, skip_bad)
+    if what_if:
+        with status("re-running the oracle on corrected requests"):
+            layouts = work.what_if(source, block_tokens)
+        _show_layouts(layouts, as_json)
+        return
+    finite = [c for c in capacities if c is not None]
+    own = source.format.block_tokens
+    if (
+        source.is_large
+        and block_tokens in (None, own)
+        and "opt" not in names
+        and finite
+        and len(finite) == len(capacities)
+        and not (curve or figure)
+    ):
+        with status(f"replaying {what}, which is read once for each policy and capacity") as line:
+            large = reach.streamed(source.streamed(), names, finite, line)
+        source.say_skipped()
+        _print(large, None, as_json)
+        return
+    with status(f"replaying {what}") as line:
+        trace = source.blocks(block_tokens)
+        source.say_skipped()
+        size = block_tokens or trace.block_tokens
+        ranged = capacities or _range(trace, size)
+        if not as_json and None not in ranged:
+            ranged.append(None)  # what is lost is lost against that
+        found = reach.evaluate(trace, size, names, ranged, line)
+        if curve:
+            work.write_curve(trace, size, curve)
+        if figure:
+            work.draw(trace, size, found, figure)
+    _print(found, len(trace), as_json)
+
+
+def _print(found: list[Reach], requests: int | None, as_json: bool) -> None:
+    if as_json:
+        say(json.dumps([r.as_json() for r in found], indent=1))
+    else:
+        _show(found, requests)
+
+
+def _policies(given: list[str] | None) -> list[str]:
+    from aot.analysis.cache.policies import POLICIES
+
+    for name in given or ():
+        if name not in POLICIES:
+            raise UsageError(f"--policy: '{name}' is none of {', '.join(POLICIES)}")
+    return list(dict.fromkeys(given or DEFAULT_POLICIES))
+
+
+def _capacities(given: list[str] | None) -> list[int | None]:
+    found: list[int | None] = []
+    for text in given or ():
+        if text in ("inf", "infinite"):
+            found.append(None)
+        elif (
+            (digits := text.replace(",", "")).isascii()
+            and digits.isdigit()
+            and (int(digits[:18]) > 0 and len(digits) <= 18)
+        ):
+            found.append(int(digits))
+        else:
+            raise UsageError(f"--capacity {text}: expected a number of blocks, 1 or more, or inf")
+    return list(dict.fromkeys(found))
+
+
+def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
+    distinct = max(1, round(trace.distinct_blocks * trace.block_tokens / block_tokens))
+    return [*sorted({max(1, round(s * distinct)) for s in DEFAULT_SHARES}), None]
+
+
+def _show(found: list[Reach], requests: int | None) -> None:
+    from aot.analysis.cache.reach import gaps
+
+    names = list(dict.fromkeys(r.policy for r in found))
+    first = found[0]
+    say(
+        ("" if requests is None else f"{requests:,} requests, ")
+        + f"{first.total_tokens:,} tokens, {first.total_blocks:,} blocks of "
+        f"{first.block_size}; hit ratio by tokens"
+    )
+    lost = {g.capacity_blocks: g for g in gaps(found)}
+    table = Table("blocks", "tokens", *names, "lost to policy", "lost to capacity", box=None)
+    for capacity in dict.fromkeys(r.capacity_blocks for r in found):
+        row = [f"{r.hit_ratio:.2%}" for r in found if r.capacity_blocks == capacity]
+        gap = lost.get(capacity) if capacity else None
+        shares = (gap.policy_tokens, gap.capacity_tokens) if gap else (None, None)
+        table.add_row(
+            f"{capacity:,}" if capacity else "infinite",
+            f"{capacity * first.block_size:,}" if capacity else "",
+            *row,
+            *("" if s is None else f"{s / first.total_tokens:.2%}" for s in shares),
+        )
+    out.print(table)
+    if lost:
+        say("lost to policy: opt − leaf-lru; lost to capacity: infinite − opt")
+
+
+def _show_layouts(layouts: list[Layout], as_json: bool) -> None:
+    if as_json:
+        say(json.dumps([layout.as_json() for layout in layouts], indent=1))
+        return
+    table = Table("layout", "hit ratio", "gain", "tokens", "", box=None)
+    for layout in layouts:
+        gain = layout.gain_tokens
+        table.add_row(
+            layout.name,
+            f"{layout.hit_ratio:.2%}",
+            f"{gain / layout.total_tokens:+.2%}",
+            f"{gain:+,}",
+            layout.what,
+        )
+    out.print(table)
+    note("in an infinite cache; every layout sends the same parts of the same requests")
+    logged = layouts[0]
+    best = max(layouts[1:], key=lambda x: (x.reachable, x.hit_tokens))
+    missed = logged.total_tokens - logged.hit_tokens
+    if best.gain_tokens > 0:
+        say(
+            f"the order as logged costs {best.gain_tokens:,} tokens, "
+            f"{best.gain_tokens / missed:.0%} of all that is computed; mended by: {best.name}"
+        )
+    else:
+        say("no order of these parts finds more than the one that is sent")

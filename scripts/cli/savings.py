@@ -1,0 +1,92 @@
+"""The verb that says what a compiled prompt is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aot.configs.loading.pricing import ModelPrice, PriceTable, price_of
+from aot.scripts.terminal import say
+
+if TYPE_CHECKING:
+    from aot.analysis.savings import Money, Tokens
+
+
+def savings(
+    what: Annotated[Path, typer.Argument(metavar="COMPILED", help="compiled prompt")],
+    requests_per_day: Annotated[int, typer.Option(min=1, help="requests with this prompt a day")],
+    provider: Annotated[
+        str | None, typer.Option(help="price table of configs/pricing/: openai, anthropic, gemini")
+    ] = None,
+    price_model: Annotated[
+        str | None, typer.Option("--model", help="model in the price table; default: the table's")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="measured run directory, for seconds of own hardware"),
+    ] = None,
+) -> None:
+    """What compiling ahead of time saves in a day: tokens, money, seconds; and whether to do it."""
+    from aot.analysis import savings as sums
+    from aot.workloads.prompts import compiled
+
+    made = compiled.read(what)
+    priced = price_of(provider, price_model) if provider else None
+    per_token = sums.seconds_per_token(run) if run else None
+    tokens = sums.Tokens(
+        requests_per_day, made.static_tokens, made.rounding_tokens, made.dynamic_tokens.median
+    )
+    say(
+        f"{made.id}: {tokens.static:,} static tokens × {requests_per_day:,} requests a day = "
+        f"{tokens.static_per_day:,} tokens a day"
+    )
+    say(
+        f"on blocks of {made.block_tokens}: less {tokens.rounding} tokens of rounding a request = "
+        f"{tokens.saved_per_day:,} tokens a day not processed"
+    )
+    paid, least = _hosted(tokens, *priced) if priced else (None, made.block_tokens)
+    if per_token is not None:
+        saved = per_token * (tokens.static - tokens.rounding) * requests_per_day
+        say(f"own hardware as in {run}: {per_token * 1e6:.1f} µs a token = {saved:,.0f} s a day")
+    worth, reasons = sums.advice(tokens, least, paid, hosted=priced is not None)
+    say("advice: compile ahead of time" if worth else "advice: skip it", "bold")
+    for reason in reasons:
+        say(f"  {reason}")
+
+
+def _hosted(
+    tokens: Tokens, table: PriceTable, name: str, price: ModelPrice
+) -> tuple[Money | None, int]:
+    """Say what a provider charges; the money, None where nothing is cached, and its minimum."""
+    from aot.analysis import savings as sums
+
+    life = sums.Lifetime(
+        price.ttl_s or table.ttl_s,
+        table.renewed_by_use,
+        price.step_tokens or table.step_tokens,
+    )
+    least = price.minimum_tokens or table.minimum_tokens
+    paid = sums.money(tokens, price, life)
+    who = f"{table.provider} {name}"
+    if tokens.static < least:
+        say(
+            f"{who}: prefixes are cached from {least:,} tokens on, so nothing is here: prompt "
+            f"tokens {paid.jit_per_day:,.2f} USD a day ({table.date}, {table.source})"
+        )
+        return None, least
+    say(
+        f"{who}: prompt tokens {paid.jit_per_day:,.2f} USD a day without caching, "
+        f"{paid.aot_per_day:,.2f} with it (input {price.input}, write {price.write}, read "
+        f"{price.read}, storage {price.storage_per_hour} an hour, all per million tokens; cached "
+        f"in steps of {life.step_tokens}; {table.date}, {table.source})"
+    )
+    since = "unused" if life.renewed else "from when it is written"
+    say(
+        f"a prefix is kept {life.ttl_s:g} s {since}; with arrivals at random about "
+        f"{paid.misses_per_day:,.0f} requests a day find it gone"
+    )
+    within = "never" if paid.break_even is None else f"from request {paid.break_even} on"
+    say(f"break-even within one TTL: {within}")
+    return paid, least

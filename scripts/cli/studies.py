@@ -1,0 +1,184 @@
+"""The verbs that measure one experiment under several settings: sweep, capacity, tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import rich.table
+import typer
+
+from aot.configs.kernel.errors import ToolkitError, UsageError
+from aot.scripts.terminal import out, say, status
+
+if TYPE_CHECKING:
+    from aot.analysis.studies.study import StudyRun
+    from aot.analysis.studies.study_page import Page
+    from aot.scripts.study.study import Study
+
+
+ExperimentArgument = Annotated[
+    Path | None, typer.Argument(help="experiment .yaml (or --resume FOLDER)")
+]
+RunsOption = Annotated[Path, typer.Option(help="where the folder of it all is made")]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="a folder of this command: measure only what is missing in it")
+]
+
+
+def sweep(
+    experiment: ExperimentArgument = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            help="SETTING=VALUE,VALUE,... with ... for steps in between: static_tokens, "
+            "dynamic_tokens, rate, tenants, users, block_size, cache_size, or any key as "
+            "workload.KEY or server.KEY",
+        ),
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Measure an experiment at several values of one setting, and draw the curves.
+
+    A server is started once per arm, and again only for settings that need it (block_size,
+    cache_size, server.KEY). Each point is a run of its own with its own report.
+
+    Where caching begins to pay: aot sweep EXPERIMENT --over static_tokens=0,256,...,4096
+    """
+    from aot.analysis.studies import sweep_page
+    from aot.scripts.study import study
+    from aot.scripts.study import sweep as work
+
+    if resume is not None:
+        _only_resume(experiment, over)
+        made = study.reopen(resume, "sweep")
+    else:
+        path = _given(experiment)
+        if over is None:
+            raise UsageError("--over is missing, as in --over static_tokens=0,256,...,4096")
+        made = work.begin(path, over, runs)
+    points = work.points(made)
+    study.kept(made, lambda: work.measure(made, points), lambda: _show(made, sweep_page.of_folder))
+
+
+def capacity(
+    experiment: ExperimentArgument = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="METRIC_QUANTILE=SECONDS, as in ttft_p99=0.5; metrics ttft, tpot, e2e; quantiles "
+            "p50, p90, p99; can be given again, then all must be kept"
+        ),
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(help="requests/s to try first; default: the workload's rate")
+    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="stop when kept and missed rates are this factor apart")
+    ] = 1.1,
+    most_rates: Annotated[int, typer.Option(help="rates to try for each arm at most", min=1)] = 12,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Find the highest rate at which each arm keeps an SLO.
+
+    For every arm one server is started; on it rates are doubled or halved until one keeps the
+    limits and one does not, then the gap is halved. Near the edge a rate is measured three times.
+
+    aot capacity EXPERIMENT --slo ttft_p99=0.5 --slo tpot_p90=0.05
+    """
+    from aot.analysis.studies import capacity_page
+    from aot.scripts.study import capacity as work
+    from aot.scripts.study import study
+
+    if resume is not None:
+        _only_resume(experiment, slo)
+        made = study.reopen(resume, "capacity")
+    else:
+        path = _given(experiment)
+        if not slo:
+            raise UsageError("--slo is missing, as in --slo ttft_p99=0.5")
+        made = work.begin(path, slo, start, precision, most_rates, runs)
+    study.kept(made, lambda: work.search(made), lambda: _show(made, capacity_page.of_folder))
+
+
+def tune(
+    server: Annotated[
+        Path | None, typer.Argument(help="server .yaml to tune (or --resume FOLDER)")
+    ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(help="experiment .yaml with the traffic; its server is not used"),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="what should be low: ttft_p50, ttft_p90, tpot_p50, e2e_p50, ...")
+    ] = "ttft_p50",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SETTING=VALUE,VALUE instead of the usual ones; can be given again: block_size, "
+            "cache_size, batched_tokens, chunked_prefill, or any key as server.KEY"
+        ),
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Try the cache-relevant settings of a server in the aot arm, and recommend what is shown to
+    be better.
+
+    Unless told: block size, cache size, batched tokens, chunked prefill (vLLM), scheduling policy
+    (SGLang). The file itself is not changed. Settings with which the engine does not start are
+    listed and left out.
+    """
+    from aot.analysis.studies import tuning
+    from aot.scripts.study import study
+    from aot.scripts.study import tune as work
+
+    if resume is not None:
+        _only_resume(experiment or server, over)
+        made = study.reopen(resume, "tune")
+    else:
+        if server is None or experiment is None:
+            raise UsageError("give a server file and an experiment file, or --resume FOLDER")
+        made = work.begin(server, experiment, objective, over or [], runs)
+    study.kept(made, lambda: work.search(made), lambda: _show(made, tuning.of_folder))
+
+
+def _given(experiment: Path | None) -> Path:
+    if experiment is None:
+        raise UsageError("give either an experiment file or --resume FOLDER")
+    return experiment
+
+
+def _only_resume(experiment: Path | None, settings: object) -> None:
+    if experiment is not None or settings:
+        raise UsageError("--resume goes on as it was started: give the folder and nothing else")
+
+
+def _show(
+    made: Study, of_folder: Callable[[Path, Callable[[str], None]], tuple[StudyRun, Page]]
+) -> None:
+    """Write a study's page, and its words on the terminal. ToolkitError where a run of it has
+    requests that were not answered, or is void."""
+    from aot.analysis.studies.study_page import voided
+
+    with status("writing the reports") as tell:
+        read, page = of_folder(made.folder, tell)
+    for table in page.tables:
+        shown = rich.table.Table(*table.columns, box=None, title=table.title, title_justify="left")
+        for row in table.rows:
+            shown.add_row(*row)
+        out.print(shown)
+    for words in voided(read):
+        say(f"void: {words}", "bold red")
+    for words in page.warnings:
+        say(f"warning: {words}")
+    for line in page.headlines:
+        say(line, "bold")
+    say(f"report: {read.folder / 'report.html'}")
+    # A rate at which requests time out is an answer to a capacity search, not a failure of it.
+    failed = [p.label for p in read.points if p.made and p.made.unanswered]
+    if failed and made.facts["kind"] != "capacity":
+        raise ToolkitError(f"not every request was answered: {', '.join(failed)}")

@@ -1,0 +1,183 @@
+"""The verbs that get static prefixes into caches and look after them there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from aot.configs.kernel.errors import UsageError
+from aot.scripts.cli.prompts import KeyOption
+from aot.scripts.terminal import note, out, say
+from aot.serving.cache.warm import Warmed
+from aot.serving.client.endpoint import Endpoint
+from aot.workloads.prompts.compiled import Compiled
+
+EventsOption = Annotated[
+    str | None,
+    typer.Option("--events", help="the server's KV events: tcp://HOST:PORT or ipc:///PATH"),
+]
+
+
+def warm(
+    what: Annotated[
+        list[Path],
+        typer.Argument(metavar="COMPILED...|WORKLOAD|SCHEDULE", help="what to compile in"),
+    ],
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="base URL; once for each replica")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="model name; default: the one model served")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="stay, and warm again before it is needed; Ctrl-C ends")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="seconds between rounds of --watch; default: by the cache's load"
+        ),
+    ] = None,
+    events: EventsOption = None,
+    api: Annotated[
+        str, typer.Option(help="openai (own servers too), or a hosted API: anthropic, gemini")
+    ] = "openai",
+    ttl: Annotated[str, typer.Option(help="of a hosted API: 5m or 1h")] = "5m",
+    api_key_env: KeyOption = None,
+) -> None:
+    """Prefill every static prefix on a running server and verify that it hits.
+
+    --watch keeps them there: with --events it warms exactly what was evicted, as soon as it was;
+    without, it touches every prefix well before the traffic seen could have displaced it. On a
+    hosted API (--api) it uses every prefix again before its lifetime (--ttl) is over.
+    """
+    from aot.scripts.run import load as load_script
+    from aot.scripts.traffic import plan
+    from aot.serving.cache import warm as warm_room
+    from aot.serving.client.endpoint import connect
+
+    prompts = _compiled(what)
+    if api != "openai":
+        _warm_hosted(prompts, api, ttl, url[0] if url else None, model, api_key_env, watch)
+        return
+    if not url:
+        raise UsageError("--url is required: where is the server?")
+    if not prompts:
+        plan.check_traffic(what[0])
+    endpoints = [connect(u, model, api_key_env) for u in url]
+    if not prompts:
+        if watch or len(what) != 1:
+            raise UsageError("--watch and several files need compiled prompts: aot compile")
+        schedule = plan.schedule_of(what[0], endpoints[0].tokenize)
+        found = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
+        _show(found)
+        warm_room.insist(found)
+        return
+    _warm_compiled(prompts, endpoints, watch, every, events)
+
+
+def _warm_compiled(
+    prompts: list[Compiled],
+    endpoints: list[Endpoint],
+    watch: bool,
+    every: float | None,
+    events: str | None,
+) -> None:
+    from aot.scripts.prompts import warming, watching
+    from aot.scripts.terminal import status
+    from aot.serving.cache import warm as warm_room
+
+    if events and len(endpoints) > 1:
+        raise UsageError("--events is of one server; run one watch for each --url")
+    places = [warming.place(e) for e in endpoints]
+    for where in places:
+        warming.check(prompts, where)
+    if watch and events:
+        watching.by_events(warming.fitting(prompts, places[0]), places[0], events)
+        return
+    found = []
+    with status("compiling static prefixes ahead of time") as line:
+        for where in places:
+            line(f"filling {len(prompts)} prefixes on {where.endpoint.base_url}")
+            found += warming.warm_all(prompts, where, line)
+    _show(found)
+    if not watch:
+        warm_room.insist(found)
+        return
+    for where in places:
+        warming.fitting(prompts, where)
+    watching.by_touch(prompts, places, every)
+
+
+def _warm_hosted(
+    prompts: list[Compiled],
+    api: str,
+    ttl: str,
+    url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    watch: bool,
+) -> None:
+    from aot.scripts.prompts import hosted_warming
+    from aot.serving.cache import warm as warm_room
+    from aot.serving.hosted import apis
+    from aot.serving.hosted.api import Account
+
+    name, lifetime = apis.chosen(api, ttl)
+    if not prompts or model is None:
+        raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
+    account = Account(url, model, api_key_env)
+    found = hosted_warming.warm(prompts, name, account, lifetime)
+    _show(found)
+    warm_room.insist(found)
+    if watch:
+        hosted_warming.keep(prompts, name, account, lifetime)
+
+
+def residency(
+    what: Annotated[list[Path], typer.Argument(metavar="COMPILED...", help="compiled prompts")],
+    events: Annotated[
+        str, typer.Option("--events", help="the server's KV events: tcp://HOST:PORT or ipc:///PATH")
+    ],
+    replay: Annotated[
+        str | None,
+        typer.Option(help="its replay endpoint; default: as 'kv_events' in a server file sets it"),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="print the state once and end")] = False,
+) -> None:
+    """Show live how many blocks of each compiled prompt are on a server, without any request.
+
+    Needs a server that publishes KV events (key 'kv_events' in a server file for vLLM).
+    """
+    from aot.scripts.prompts import watching
+
+    prompts = _compiled(what)
+    if not prompts:
+        raise UsageError(f"{what[0]}: not a compiled prompt; make one with: aot compile")
+    watching.show_residency(prompts, events, replay, once)
+
+
+def _compiled(paths: list[Path]) -> list[Compiled]:
+    """The compiled prompts among `paths`: all of them, or none."""
+    from aot.workloads.prompts import compiled
+
+    made = [compiled.read(p) for p in paths if p.suffix == ".json" or compiled.is_compiled(p)]
+    if made and len(made) < len(paths):
+        raise UsageError("compiled prompts and other files cannot be warmed in one go")
+    return made
+
+
+def _show(warmed: list[Warmed]) -> None:
+    table = Table("prefix", "static tokens", "cached", "expected", "prefill", "", box=None)
+    for w in warmed:
+        counts = [w.static_tokens, w.cached_tokens, w.expected_tokens]
+        shown = ["unknown" if c is None else str(c) for c in counts]
+        table.add_row(w.id, *shown, f"{w.prefill_s:.2f} s", "hit" if w.verified else "NOT CACHED")
+    out.print(table)
+    total = sum(w.cached_tokens or 0 for w in warmed if w.verified)
+    say(f"{total:,} tokens of {len(warmed)} prefixes in the cache")
+    if not all(w.verified for w in warmed):
+        note("not all of them hit")

@@ -1,0 +1,154 @@
+"""`aot compile`: a prompt folder, the model's tokenizer or a server, → compiled.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.configs.loading.presets import recipe_names
+from aot.serving.client.detect import detect
+from aot.serving.client.endpoint import Endpoint
+from aot.serving.engines import block_hashes
+from aot.serving.engines.engine import Engine
+from aot.serving.local import models
+from aot.workloads.prompts import folder as prompts
+from aot.workloads.prompts.compile import Encode, Target, compile_folder
+from aot.workloads.prompts.compile_prefix import compile_prefix
+from aot.workloads.prompts.compiled import BlockHashes, Compiled
+from aot.workloads.requests.request import Message, Schedule, Tools
+from aot.workloads.requests.tokens import ChatTokenizer, from_folder
+
+DEFAULT_BLOCK_TOKENS = 16
+"""vLLM's on CUDA: what is assumed where no server says otherwise."""
+
+
+def compile_prompt(
+    folder: Path,
+    variables: dict[str, str],
+    model: str | None,
+    server: Endpoint | None,
+    block_tokens: int | None,
+    salt: str | None,
+) -> Compiled:
+    """Compile for a model's folder (or recipe name), a running server, or both: then the tokens
+    are counted locally, and block size, context and the model's name are the server's."""
+    read = prompts.read(folder)
+    if server is None:
+        return compile_folder(read, variables, _local(model or "", block_tokens, salt))
+    local = tokenizer_of(model).encode_many if model else None
+    return compile_folder(read, variables, _served(server, local, block_tokens, salt))
+
+
+def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
+    folder = _folder(model)
+    return Target(
+        model=folder.name,
+        block_tokens=block_tokens or DEFAULT_BLOCK_TOKENS,
+        salt=salt,
+        context_tokens=_context_of(folder),
+        encode=tokenizer_of(model).encode_many,
+        hashes=_hashes,
+    )
+
+
+def compile_schedule(
+    schedule: Schedule, server: Endpoint, engine: Engine, local: Encode | None
+) -> dict[str, Compiled]:
+    """Every static prefix of planned traffic, by its id; empty where neither a tokenizer (`local`)
+    nor the server can count tokens, or nobody knows the block size."""
+    facts = engine.cache_facts(server.page(engine))
+    if facts.block_tokens is None:
+        return {}
+    encode = local or _encode_on(server)
+    target = _target(server, engine, facts.block_tokens, None, encode)
+    try:
+        return {p.id: compile_prefix(schedule, p, target) for p in schedule.prefixes.values()}
+    except _NoTokenizeError:
+        return {}
+
+
+def _served(
+    server: Endpoint, local: Encode | None, block_tokens: int | None, salt: str | None
+) -> Target:
+    engine = detect(server)
+    facts = engine.cache_facts(server.page(engine))
+    block = block_tokens or facts.block_tokens
+    if block is None:
+        raise UsageError(
+            f"{server.base_url} does not report its block size; give it: --block-tokens N"
+        )
+    return _target(server, engine, block, salt, local or _encode_on(server))
+
+
+def _target(
+    server: Endpoint, engine: Engine, block: int, salt: str | None, encode: Encode
+) -> Target:
+    return Target(
+        model=server.model,
+        block_tokens=block,
+        salt=salt,
+        context_tokens=server.context_tokens(),
+        encode=encode,
+        hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
+    )
+
+
+def static_tokens(schedule: Schedule, folder: str, block_tokens: int) -> dict[str, int]:
+    """Tokens of every static prefix of planned traffic, by the model's own tokenizer."""
+    target = _local(folder, block_tokens, None)
+    prefixes = schedule.prefixes.values()
+    return {p.id: compile_prefix(schedule, p, target).static_tokens for p in prefixes}
+
+
+class _NoTokenizeError(EndpointError):
+    """The server does not count tokens for us."""
+
+
+def _encode_on(server: Endpoint) -> Encode:
+    def encode(chats: Sequence[tuple[list[Message], Tools]]) -> list[list[int]]:
+        found = []
+        for messages, tools in chats:
+            ids = server.tokenize(list(messages), tools)
+            if ids is None:
+                raise _NoTokenizeError(
+                    f"{server.base_url} has no usable /tokenize; count with the model's own "
+                    "tokenizer: --model PATH"
+                )
+            found.append(ids)
+        return found
+
+    return encode
+
+
+def tokenizer_of(model: str) -> ChatTokenizer:
+    """The tokenizer of a model folder or recipe; UsageError where there is none."""
+    tokenizer = from_folder(_folder(model))
+    if tokenizer is None:
+        raise UsageError(
+            f"--model {model}: no tokenizer.json with a chat template there; name a model folder, "
+            "a recipe (aot model list), or a running server: --server URL"
+        )
+    return tokenizer
+
+
+def _folder(model: str) -> Path:
+    """The folder of a path or of a recipe's name; NotInstalledError for one not fetched yet."""
+    if Path(model).is_dir() or model not in recipe_names("models"):
+        return Path(model).resolve()
+    return Path(models.resolve(model, Path(model)))
+
+
+def _context_of(folder: Path) -> int | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = config.get("max_position_embeddings")
+    return int(found) if found else None
+
+
+def _hashes(ids: Sequence[int], block_tokens: int, salt: str | None) -> BlockHashes:
+    chain = block_hashes.chain(ids, block_tokens, salt)
+    return BlockHashes(algorithm=block_hashes.ALGORITHM, hashes=[h.hex() for h in chain])

@@ -1,0 +1,105 @@
+"""Stay beside a server: keep prefixes warm, or show what of them is there. Ctrl-C ends cleanly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from aot.configs.kernel.errors import EndpointError
+from aot.scripts.prompts import warming
+from aot.scripts.prompts.warming import Place
+from aot.scripts.terminal import note, say
+from aot.serving.cache.residency import Residency
+from aot.serving.client import kv_events
+from aot.serving.engines.vllm import replay_endpoint
+from aot.workloads.prompts.compiled import Compiled
+
+POLL_S = 0.5
+LINE_EVERY_S = 10.0
+
+
+def by_touch(prompts: Sequence[Compiled], places: Sequence[Place], every_s: float | None) -> None:
+    """Touch every prefix on every server, before it would be evicted; never returns by itself."""
+    seen = {w.endpoint.base_url: (time.monotonic(), warming.computed_tokens(w)) for w in places}
+    wait_s = every_s or warming.LONGEST_IDLE_S / 4
+    while True:
+        time.sleep(wait_s)
+        waits = []
+        for where in places:
+            then, before = seen[where.endpoint.base_url]
+            try:
+                after = warming.computed_tokens(where)
+            except EndpointError:
+                after = None
+            now = time.monotonic()
+            waits.append(every_s or warming.idle_s(before, after, now - then, where))
+            _line(warming.watch_blind(prompts, where, waits[-1]))
+            seen[where.endpoint.base_url] = (now, after)
+        wait_s = min(waits)
+
+
+def by_events(prompts: Sequence[Compiled], where: Place, endpoint: str) -> None:
+    """Warm exactly what is missing, as soon as the server says so; never returns by itself."""
+    residency = Residency()
+    filled = evicted = 0
+    spoken = 0.0
+    with kv_events.subscribed(endpoint) as events:
+        _catch_up(residency, replay_endpoint(endpoint))
+        missing = warming.follow(prompts, residency, events, 0)
+        while True:
+            for prompt in warming.in_order(missing):
+                evicted += filled >= len(prompts)
+                warming.fill(prompt, where)
+                filled += 1
+            if missing or time.monotonic() - spoken > LINE_EVERY_S:
+                state = "" if residency.certain else ", state not certain yet"
+                complete = len(prompts) - len(warming.follow(prompts, residency, events, POLL_S))
+                _line(
+                    f"{where.endpoint.base_url}: {complete} of {len(prompts)} resident, "
+                    f"{filled} filled, {evicted} of them after an eviction{state}"
+                )
+                spoken = time.monotonic()
+            missing = warming.follow(prompts, residency, events, POLL_S)
+
+
+def show_residency(
+    prompts: Sequence[Compiled], endpoint: str, replay: str | None, once: bool
+) -> None:
+    """Print the blocks of each prompt on the server, whenever they change."""
+    residency = Residency()
+    shown: list[str] = []
+    with kv_events.subscribed(endpoint) as events:
+        _catch_up(residency, replay or replay_endpoint(endpoint))
+        while True:
+            warming.follow(prompts, residency, events, POLL_S)
+            lines = [_resident(c, residency) for c in prompts]
+            if lines != shown:
+                for line in lines:
+                    say(f"{_now()} {line}")
+                if not residency.certain:
+                    note("what was cached before this began is unknown (no replay)")
+                shown = lines
+            if once:
+                return
+
+
+def _resident(compiled: Compiled, residency: Residency) -> str:
+    found = residency.of(warming.chain(compiled))
+    words = "resident" if found.complete else "partly" if found.leading else "not there"
+    return f"{compiled.id}: {found.leading} of {found.blocks} blocks, {words}"
+
+
+def _catch_up(residency: Residency, endpoint: str) -> None:
+    try:
+        residency.remember(kv_events.replay(endpoint))
+    except EndpointError as error:
+        note(f"{error}; only what happens from now on is known")
+
+
+def _line(text: str) -> None:
+    say(f"{_now()} {text}")
+
+
+def _now() -> str:
+    return datetime.now().strftime("%H:%M:%S")

@@ -1,0 +1,230 @@
+"""The composition root of `aot run`: servers × workload × arms × repeats → one run directory.
+
+`changes` are settings that differ from what the files say: a sweep measures the same experiment
+under several (scripts/study/study.py).
+
+Every phase (one arm of one repeat on one server) stands alone: start, prove the cache state, warm,
+snapshot, replay, snapshot, stop. What was interrupted is kept, and measured again by --resume.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aot.analysis.runs.run import tokens_file
+from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.settings import Changes, changed
+from aot.configs.schema.experiment import Arm, ExperimentConfig
+from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.workload import WorkloadConfig
+from aot.scripts.run import launch, manifest, remote
+from aot.scripts.run.phase import Phase
+from aot.scripts.run.session import Session, Traffic
+from aot.scripts.run.target import Target
+from aot.scripts.terminal import note, status
+from aot.scripts.traffic import plan
+from aot.serving.local.machine import this_machine
+from aot.workloads.plan import scenarios
+from aot.workloads.plan.lexicon import Lexicon
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Schedule
+
+
+@dataclass(slots=True)
+class Experiment:
+    """An experiment file with everything that it names, checked before anything starts."""
+
+    path: Path
+    config: ExperimentConfig
+    workload: WorkloadConfig
+    targets: list[Target]
+    schedule: Schedule
+    tokens: dict[str, plan.Tokens | None]
+    """By the name of the server: each counts with its own model's tokenizer."""
+    changes: Changes
+
+    def resolved(self) -> dict[str, Any]:
+        """The files with all defaults filled in and no secret."""
+        return {
+            "experiment": self.config.model_dump(mode="json"),
+            "workload": self.workload.model_dump(mode="json"),
+            **{f"server {t.name}": t.resolved() for t in self.targets},
+        }
+
+    def phase(self, folder: Path, repeat: int, target: Target, arm: Arm) -> Phase:
+        # One server needs no name in the names of folders.
+        return Phase(folder, arm, repeat, target.name if len(self.targets) > 1 else None)
+
+
+def prepare(path: Path, changes: Changes | None = None) -> Experiment:
+    """Read and check an experiment file and all that it names, with `changes` to them."""
+    changes = changes or {}
+    config = changed("experiment", load(path, ExperimentConfig), changes)
+    workload_path = path.parent / config.workload
+    workload = changed("workload", load_workload(workload_path), changes)
+    targets = [_target(path.parent / file, changes) for file in config.server_files]
+    for target in targets:
+        _check_target(path, config, target)
+    encoders = {
+        t.name: plan.local_encoder(t.tokenizer_folder) if t.tokenizer_folder else None
+        for t in targets
+    }
+    # Texts of exact lengths are exact for the first server's model; the others count them.
+    first = next((e for e in encoders.values() if e), None)
+    with status("drawing the schedule"):
+        lexicon = Lexicon(first) if first else None
+        schedule = scenarios.build(workload, workload_path.stem, workload_path.parent, lexicon)
+    tokens = {}
+    for target in targets:
+        encode = encoders[target.name]
+        tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
+        plan.check_context(schedule, tokens[target.name], target.context_tokens, encode)
+    return Experiment(path, config, workload, targets, schedule, tokens, changes)
+
+
+def _target(path: Path, changes: Changes) -> Target:
+    config = changed("server", load_server(path), changes)
+    if not isinstance(config, RemoteConfig):
+        return launch.of(path, config)
+    with status(f"looking for the server at {config.url}"):
+        return remote.prepare(path, config)
+
+
+def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
+    """ConfigError for what cannot be done with this server."""
+    engine = target.engine
+    if not target.remote:
+        if config.cache_reset == "endpoint":
+            launch.check_reset(path, target)
+        return
+    if config.cache_reset is not None:
+        raise ConfigError(
+            path,
+            f"{target.path} is a server that somebody else runs: it is neither restarted nor "
+            "emptied; every phase gets cache salts of its own there, so leave the key out",
+            key="cache_reset",
+        )
+    if "jit" in config.arms and not engine.has_salts:
+        raise ConfigError(
+            path,
+            f"jit cannot be measured on {target.path}: its caching cannot be turned off from here, "
+            f"and engine '{engine.name}' has no cache salts to emulate it with; use [auto, aot]",
+            key="arms",
+        )
+
+
+def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
+    """(repeat, server, arm) in the order of measuring. Every second repeat has the order of the one
+    before reversed (ABBA), and every other pair of repeats begins with the next (Latin square), so
+    that a drift of the machine hits all alike."""
+    config = experiment.config
+    pairs = [(target, arm) for target in experiment.targets for arm in config.arms]
+    for repeat in range(1, config.repeats + 1):
+        turn = (repeat - 1) // 2 % len(pairs)
+        turned = pairs[turn:] + pairs[:turn]
+        for target, arm in turned if repeat % 2 else reversed(turned):
+            yield repeat, target, arm
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """A folder in `runs` that is called after `name` and the time."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return make_folder(runs / f"{name}-{stamp}")
+
+
+def make_folder(folder: Path) -> Path:
+    """`folder`, made now. UsageError where it cannot be, or is there already."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made: {error.strerror}") from None
+    return folder
+
+
+def create(experiment: Experiment, folder: Path) -> None:
+    """Write the schedule, the token counts and the manifest into a new run directory."""
+    digest = schedule_file.write(experiment.schedule, folder / "schedule.jsonl")
+    servers = {}
+    for target in experiment.targets:
+        plan.write_tokens(experiment.tokens[target.name], folder / tokens_file(target.name))
+        servers[target.name] = manifest.server(
+            target.engine.name,
+            target.model_name,
+            remote=target.remote,
+            versions=target.versions,
+            config=target.resolved(),
+        )
+    facts = manifest.new(experiment.config.name, servers, digest)
+    facts["experiment_file"] = str(experiment.path.resolve())
+    facts["changes"] = experiment.changes
+    facts["configs"] = experiment.resolved()
+    facts["phases"] = [
+        {"repeat": r, "arm": a, "server": t.name, "folder": experiment.phase(folder, r, t, a).name}
+        for r, t, a in order(experiment)
+    ]
+    manifest.write(folder, facts)
+
+
+def reopen(folder: Path) -> Experiment:
+    """The experiment of an existing run, to measure what is missing.
+
+    Raises UsageError when its files have changed: two halves of a run must not differ.
+    """
+    try:
+        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        path = Path(facts["experiment_file"])
+    except (OSError, ValueError, KeyError):
+        raise UsageError(
+            f"{folder}: not a run made by 'aot run', so it cannot be resumed"
+        ) from None
+    experiment = prepare(path, facts.get("changes"))
+    other = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
+    if other:
+        raise UsageError(
+            f"{folder}: its {' and '.join(other)} file changed since it was started; "
+            f"restore it, or start anew with: aot run {path}"
+        )
+    if moved := _moved(experiment, facts):
+        raise UsageError(
+            f"{folder}: started under other conditions ({', '.join(moved)}); two halves of a run "
+            f"must not differ, start anew with: aot run {path}"
+        )
+    if schedule_file.read(folder / "schedule.jsonl") != experiment.schedule:
+        raise UsageError(f"{folder}: the prompts or the scenario changed since it was started")
+    return experiment
+
+
+def _moved(experiment: Experiment, facts: dict[str, Any]) -> list[str]:
+    """What is another version or another machine than when the run was started."""
+    found = []
+    pairs = [
+        (target.versions, facts["servers"][target.name]["versions"])
+        for target in experiment.targets
+    ]
+    pairs.append(({"cpu": this_machine().cpu}, {"cpu": facts["machine"]["cpu"]}))
+    for here, then in pairs:
+        found += [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
+    return found
+
+
+def traffic(experiment: Experiment, folder: Path) -> Traffic:
+    """What the run in `folder` replays."""
+    return Traffic(folder, experiment.schedule, experiment.tokens)
+
+
+def measure(experiment: Experiment, folder: Path) -> None:
+    """Measure every phase that has no done.json yet."""
+    replayed = traffic(experiment, folder)
+    with Session(experiment.config.cache_reset or "restart") as session:
+        for repeat, target, arm in order(experiment):
+            phase = experiment.phase(folder, repeat, target, arm)
+            if phase.done:
+                note(f"{phase.name}: already measured")
+            else:
+                session.measure(phase, target, replayed)

@@ -1,0 +1,255 @@
+"""A server file and an arm → what to start on this machine, or the reason why it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.loading.load import load_server
+from aot.configs.loading.presets import engine_recipe
+from aot.configs.schema.experiment import Arm
+from aot.configs.schema.recipe import EngineRecipe
+from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.server import ServerConfig
+from aot.scripts.doctor import sizing
+from aot.scripts.run import manifest
+from aot.scripts.run.target import Target, Up
+from aot.scripts.terminal import note, status
+from aot.serving.client.endpoint import Endpoint
+from aot.serving.engines import table
+from aot.serving.engines.engine import Engine, LaunchPlan, Site
+from aot.serving.local import docker, environments, models
+from aot.serving.local.deployment import Deployment, Plans, deployed
+from aot.serving.local.environments import Environment
+from aot.serving.local.machine import this_machine
+from aot.serving.local.server import free_port
+from aot.serving.topology import container
+from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Everything about a server file that does not depend on the arm."""
+
+    path: Path
+    config: ServerConfig
+    engine: Engine
+    environment: Environment
+    model: str
+    device: Literal["cpu", "cuda"]
+    recipe: EngineRecipe | None
+    router: Environment | None = None
+    """Where the router is installed; None without one."""
+
+    def plans(self, arm: Arm) -> Plans:
+        """The commands for `arm`, with ports that are free now."""
+        config, front = self.config, self.config.front
+        if front is None:
+            return Plans((self._plan(config, arm, config.port or free_port(config.host)),))
+        assert self.router is not None
+        # Only the router is seen from outside.
+        inside = config.model_copy(update={"host": LOOPBACK})
+        engines_ = tuple(
+            self._plan(inside, arm, free_port(LOOPBACK), n) for n in range(config.replicas)
+        )
+        router = ROUTERS[front.name]
+        port = config.port or free_port(config.host)
+        place = Place(
+            config.host, port, free_port(LOOPBACK), config.name_in_api, self.engine.alive_path
+        )
+        finding = by_urls([plan.base_url for plan in engines_])
+        return Plans(engines_, (router, router.plan(front, self.router.bin_dir, finding, place)))
+
+    def _plan(
+        self, config: ServerConfig, arm: Arm, port: int, replica: int | None = None
+    ) -> LaunchPlan:
+        """One engine; `replica`: its number, where there are several."""
+        if config.runtime == "docker":
+            contained = container.contain(config, arm, self.engine, self.model)
+            first = (replica or 0) * contained.cards
+            cards = range(first, first + contained.cards)
+            name = f"aot-{self.name}-{port}"
+            return docker.plan(contained, config.container, (config.host, port), cards, name)
+        recipe = self.recipe
+        site = Site(
+            bin_dir=self.environment.bin_dir,
+            model=self.model,
+            port=port,
+            device=self.device,
+            cpu_flags=this_machine().cpu_flags,
+            serve_args=(
+                *(recipe.serve_args if recipe else ()),
+                *worker_args(config.front, config.engine),
+            ),
+            env={
+                **(recipe.env if recipe else {}),
+                **(self._share(replica) if replica is not None else {}),
+            },
+        )
+        return self.engine.plan(config, arm, site)
+
+    def _share(self, replica: int) -> dict[str, str]:
+        """What keeps a replica to its own cards, or its own cores where there are enough."""
+        if self.device == "cuda":
+            cards = self.config.cards
+            own = range(replica * cards, (replica + 1) * cards)
+            return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+        cores = this_machine().cores // self.config.replicas
+        if not cores:
+            return {}
+        return {self.engine.cores_variable: f"{replica * cores}-{(replica + 1) * cores - 1}"}
+
+    remote = False
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def model_name(self) -> str:
+        return self.config.name_in_api
+
+    @property
+    def tokenizer_folder(self) -> str:
+        return self.model
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self.config.context_tokens
+
+    @property
+    def block_tokens(self) -> int | None:
+        return self.config.block_tokens
+
+    @property
+    def versions(self) -> dict[str, str]:
+        router = self.router.versions if self.router else {}
+        return {**router, **self.environment.versions}
+
+    def resolved(self) -> dict[str, Any]:
+        return manifest.without_secrets(self.config.model_dump(mode="json"))
+
+    @contextmanager
+    def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
+        """`up`, as an experiment needs it."""
+        with self.up(arm, log) as up:
+            command = up.plans.as_shell()
+            yield Up(self.endpoint(up), command, lambda: up.alive, lambda: up.replicas_alive)
+
+    @contextmanager
+    def up(self, arm: Arm, log: Path) -> Iterator[Deployment]:
+        """The server, healthy, for as long as the block runs."""
+        plans, timeout_s = self.plans(arm), self.config.startup_timeout_s
+        front, name = self.config.front, f"{self.engine.name} ({arm})"
+        if front:
+            name = f"{self.config.replicas} × {name} behind {front.name} ({front.policy})"
+        with ExitStack() as stack:
+            with status(f"starting {name}") as line:
+                if self.config.runtime == "docker":
+                    docker.pull(self.versions["image"], line)
+                for plan in plans.engines:
+                    if plan.container:
+                        stack.callback(docker.remove, plan.container)
+                with sizing.explained(self.path):
+                    up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
+            note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
+            yield up
+
+    def endpoint(self, up: Deployment) -> Endpoint:
+        plan, front = up.plan, self.config.front
+        return Endpoint(
+            plan.base_url,
+            plan.served_name,
+            self.config.api_key_env,
+            replicas=up.replica_urls,
+            keeps_owners=bool(front and front.keeps_owners),
+            key_header=ROUTERS[front.name].key_header if front else None,
+            tenant_salts=self.config.tenant_salts,
+        )
+
+
+def prepare(path: Path) -> Launcher:
+    """Read the file of a server to be launched and check that this machine has what it names.
+
+    Raises ConfigError (file, model path), UsageError (unknown environment), NotInstalledError.
+    """
+    config = load_server(path)
+    if isinstance(config, RemoteConfig):
+        raise ConfigError(path, "this server runs already; there is nothing to start", "runtime")
+    return of(path, config)
+
+
+def of(path: Path, config: ServerConfig) -> Launcher:
+    """As `prepare`, for a file that was read already."""
+    try:
+        return _prepare(path, config)
+    except ConfigError:
+        raise
+    except UsageError as error:
+        raise ConfigError(path, str(error)) from None
+
+
+def _prepare(path: Path, config: ServerConfig) -> Launcher:
+    engine = table.engine(config.engine)
+    recipe = None if config.recipe == "current" else engine_recipe(config.recipe)
+    if recipe and recipe.engine != config.engine:
+        raise UsageError(
+            f"environment: '{config.recipe}' holds {recipe.engine}, but engine is {config.engine}"
+        )
+    if config.runtime == "docker":
+        environment = _contained(path, config, engine)
+    else:
+        environment = environments.require(config.recipe)
+    if recipe is None and config.engine not in environment.versions:
+        raise UsageError(
+            f"environment: {config.engine} is not installed beside the toolkit; name a recipe "
+            "(aot engine list)"
+        )
+    model = models.resolve(config.model, path)
+    device: Literal["cpu", "cuda"] = (
+        recipe.device if recipe else ("cuda" if this_machine().gpus else "cpu")
+    )
+    sizing.refuse_too_large(config, model)
+    front = config.front
+    if front and config.tenant_salts and not ROUTERS[front.name].passes_salts:
+        raise UsageError(
+            f"tenant_salts: {front.name} drops a request's cache_salt, so that tenants would share "
+            "caches; take another router: {name: smg, policy: cache_aware}"
+        )
+    router = environments.require(front.recipe) if front else None
+    launcher = Launcher(path, config, engine, environment, model, device, recipe, router)
+    launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
+    _check_cards(config, device)
+    return launcher
+
+
+def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
+    """A container's image in the place of an environment."""
+    docker.check()
+    image = container.contain(config, "auto", engine, models.resolve(config.model, path)).image
+    return Environment("docker", "installed", Path(), {config.engine: image, "image": image})
+
+
+def _check_cards(config: ServerConfig, device: str) -> None:
+    needed, found = config.replicas * config.cards, len(this_machine().gpus)
+    if device == "cuda" and needed > max(found, 1):
+        raise UsageError(
+            f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
+            f"this machine has {found}"
+        )
+
+
+def check_reset(path: Path, target: Target) -> None:
+    """ConfigError when the experiment file at `path` wants a reset that this server lacks."""
+    reset = target.engine.reset
+    needed = reset is not None and reset.needs_dev_mode
+    if needed and isinstance(target, Launcher) and not target.config.dev_mode:
+        raise ConfigError(
+            path, f"endpoint needs 'dev_mode: true' in {target.path}", key="cache_reset"
+        )

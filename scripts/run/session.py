@@ -1,0 +1,157 @@
+"""The server that is running now, if any, and what is measured on it phase by phase."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aot.analysis.runs.run import tokens_file
+from aot.configs.kernel.errors import CacheStateError
+from aot.configs.kernel.salts import Salts
+from aot.configs.schema.experiment import CacheReset
+from aot.scripts.prompts.compiling import compile_schedule
+from aot.scripts.run.phase import Phase
+from aot.scripts.run.target import Target, Up
+from aot.scripts.terminal import status
+from aot.scripts.traffic import plan
+from aot.serving.cache import proof
+from aot.serving.client.endpoint import Endpoint
+from aot.workloads.prompts.compiled import Compiled
+from aot.workloads.requests.request import Schedule
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What is replayed: one run's schedule, with what is known of it server by server."""
+
+    run_folder: Path
+    schedule: Schedule
+    tokens: dict[str, plan.Tokens | None]
+    compiled: dict[str, dict[str, Compiled]] = field(default_factory=dict)
+    """By server, then by prefix."""
+
+
+@dataclass(slots=True)
+class Session:
+    """`reset`: how the cache is emptied between two phases; all but a restart keep a server that
+    runs as the next phase needs it, of whatever run that is."""
+
+    reset: CacheReset = "restart"
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _up: Up | None = None
+    _is: tuple[str, dict[str, Any], bool] | None = None
+    """Which server is up, with which settings, and whether it caches."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def measure(self, phase: Phase, target: Target, traffic: Traffic) -> None:
+        """One phase from its empty folder to its done.json."""
+        phase.begin()
+        up, reset = self._empty_server(phase, target)
+        if up.command:
+            phase.write("command.json", {"command": up.command})
+        salts = self._salts(phase, target)
+        self._prove(phase, target, up.endpoint, reset, salts, traffic)
+        if phase.arm == "aot":
+            compiled = self._compile(target, up.endpoint, traffic)
+            phase.warm(up.endpoint, target.engine, traffic.schedule, compiled, salts)
+        encode = self._encoder(target, up.endpoint)
+        phase.replay(up, target.engine, traffic.schedule, encode, salts)
+
+    def _prove(
+        self,
+        phase: Phase,
+        target: Target,
+        endpoint: Endpoint,
+        reset: str,
+        salts: Salts | None,
+        traffic: Traffic,
+    ) -> None:
+        encode = self._encoder(target, endpoint)
+        if traffic.tokens[target.name] is None:
+            # Without a local tokenizer the server's own counts, once, before anything is measured.
+            with status(f"counting the tokens of the planned prompts on {target.name}"):
+                traffic.tokens[target.name] = plan.count_tokens(traffic.schedule, encode)
+            path = traffic.run_folder / tokens_file(target.name)
+            plan.write_tokens(traffic.tokens[target.name], path)
+        apart = endpoint.tenant_salts or any(
+            prefix.salt for prefix in traffic.schedule.prefixes.values()
+        )
+        wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts, apart)
+        with status(f"proving the cache state for {phase.name}"):
+            nonce = f"{secrets.token_hex(6)} {traffic.run_folder.name} {phase.name}"
+            found = proof.prove_each(endpoint, target.engine, wanted, nonce)
+            # The expectation knows what proving left in the cache.
+            left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary, ())}
+        phase.write("proof.json", {**found.as_json(), **left})
+        proof.insist(found)
+
+    def _compile(self, target: Target, endpoint: Endpoint, traffic: Traffic) -> dict[str, Compiled]:
+        """The static prefixes of the schedule as this server will cache them, once a run."""
+        if target.name not in traffic.compiled:
+            folder = target.tokenizer_folder
+            local = plan.local_tokenizer(folder) if folder else None
+            with status("compiling the static prefixes") as line:
+                line(f"compiling {len(traffic.schedule.prefixes)} static prefixes")
+                made = compile_schedule(
+                    traffic.schedule, endpoint, target.engine, local.encode_many if local else None
+                )
+            plan.write_compiled(made, traffic.run_folder, target.name)
+            traffic.compiled[target.name] = made
+        return traffic.compiled[target.name]
+
+    def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:
+        folder = target.tokenizer_folder
+        return (plan.local_encoder(folder) if folder else None) or endpoint.tokenize
+
+    def _salts(self, phase: Phase, target: Target) -> Salts | None:
+        if not target.engine.has_salts:
+            return None
+        if target.remote:
+            return Salts(secrets.token_hex(16), "request" if phase.arm == "jit" else "phase")
+        if self.reset == "salts" and phase.arm != "jit":
+            return Salts(secrets.token_hex(16), "phase")
+        return None
+
+    def _empty_server(self, phase: Phase, target: Target) -> tuple[Up, str]:
+        """A server whose cache is empty, and how it came to be."""
+        wanted = (target.name, target.resolved(), phase.arm != "jit")
+        if self.reset != "restart" and self._up and self._up.alive() and self._is == wanted:
+            return self._up, self._emptied(self._up, target, phase)
+        self._stack.close()
+        self._stack, self._up = ExitStack(), None
+        serving = target.serving(phase.arm, phase.folder / "server.log")
+        self._up = self._stack.enter_context(serving)
+        self._is = wanted
+        if not target.remote:
+            return self._up, "fresh process"
+        salted = "fresh cache salts" if target.engine.has_salts else "not emptied"
+        return self._up, f"{salted} on a running server"
+
+    def _emptied(self, up: Up, target: Target, phase: Phase) -> str:
+        if phase.arm == "jit":
+            return "nothing to empty: the prefix cache is off"
+        if self.reset == "salts" or target.remote:
+            return "a fresh cache salt on a running server"
+        return self._reset(up, target)
+
+    def _reset(self, up: Up, target: Target) -> str:
+        reset = target.engine.reset
+        path = reset.path if reset else ""
+        words = ""
+        for engine in up.endpoint.each():
+            status_code, body = engine.post(path)
+            words = " ".join(body.split())[:200]
+            if (why := target.engine.reset_refusal(status_code, body)) is not None:
+                raise CacheStateError(
+                    f"POST {path} did not empty the cache of {target.name}: HTTP {status_code} "
+                    f"{words!r}: {why}"
+                )
+        return f"POST {path}: {words}"

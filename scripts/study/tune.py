@@ -1,0 +1,164 @@
+"""`aot tune`: the cache-relevant settings of a server, tried one after the other.
+
+From the server file as it is, one setting at a time: its values are measured in the aot arm, and
+the best one is kept where it is shown to be better than what was best before. In the end the best
+and the file as it is are measured once more, so that a drift of the machine is no recommendation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aot.analysis import report
+from aot.analysis.report import Evaluation
+from aot.analysis.studies import tuning
+from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
+from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.settings import Changes, Value, full_name
+from aot.configs.schema.experiment import ExperimentConfig
+from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.server import ServerConfig
+from aot.scripts.run import launch
+from aot.scripts.study.study import Point, Study, create, write
+from aot.scripts.study.sweep import values
+from aot.scripts.terminal import note
+
+FLAGS = {
+    "batched_tokens": {"vllm": "--max-num-batched-tokens", "sglang": "--chunked-prefill-size"},
+    "chunked_prefill": {"vllm": "--enable-chunked-prefill"},
+}
+"""Settings that are engine arguments rather than keys of a server file."""
+
+
+def begin(
+    server: Path, experiment_file: Path, objective: str, over: list[str], runs: Path
+) -> Study:
+    """A new tuning run, checked. Raises UsageError before anything starts."""
+    tuning.objective(objective)
+    config = load_server(server)
+    if isinstance(config, RemoteConfig):
+        raise ConfigError(server, "this server runs already; tuning starts one", "runtime")
+    experiment = load(experiment_file, ExperimentConfig)
+    if experiment.server is None:
+        raise UsageError(f"{experiment_file}: tuning takes an experiment with one 'server'")
+    workload = load_workload(experiment_file.parent / experiment.workload)
+    device = launch.of(server, config).device
+    settings = [_asked(text) for text in over] or _usual(config, device)
+    for name, _ in settings:
+        if name not in FLAGS and not full_name(name, workload).startswith("server."):
+            raise UsageError(f"--over {name}: that is not a setting of a server")
+        if name in FLAGS and config.engine not in FLAGS[name]:
+            raise UsageError(f"--over {name}: {config.engine} has no such setting")
+    options = {
+        "server": str(server.resolve()),
+        "engine": config.engine,
+        "objective": objective,
+        "settings": settings,
+        "failed": {},
+    }
+    return create("tune", experiment_file, runs, options)
+
+
+def _asked(text: str) -> tuple[str, list[Value]]:
+    name, equals, rest = text.partition("=")
+    if not equals:
+        raise UsageError(f"--over {text}: expected SETTING=VALUE,VALUE, as in block_size=32,64")
+    return name.strip(), values(rest, least=1)
+
+
+def _usual(config: ServerConfig, device: str) -> list[tuple[str, list[Value]]]:
+    """What is tried unless told: block size, cache size, batched tokens, chunked prefill, order."""
+    context = config.context_tokens or 4096
+    batched: list[Value] = [512, 2048, max(8192, context)]
+    if config.engine == "sglang":
+        sizes: list[Value] = [2 * config.cache_tokens] if config.cache_tokens else []
+        policies: list[Value] = ["fcfs", "lpm"]
+        pages: list[Value] = [1, 16, 64]
+        tried = [("block_size", pages), ("cache_size", sizes), ("batched_tokens", batched)]
+        return [(n, v) for n, v in [*tried, ("server.schedule_policy", policies)] if v]
+    blocks: list[Value] = [32, 64, 128] if device == "cpu" else [16, 32, 64, 128]
+    off: list[Value] = [False]
+    gib: list[Value] = [2 * config.cache_gib] if config.cache_gib else []
+    tried = [("block_size", blocks), ("server.cache_gib", gib), ("batched_tokens", batched)]
+    return [(n, v) for n, v in [*tried, ("chunked_prefill", off)] if v]
+
+
+def search(study: Study) -> None:
+    """All settings, then the confirmation."""
+    options = study.options
+    objective = tuning.objective(options["objective"])
+    best_changes: Changes = {}
+    first = _measured(study, tuning.BASELINE, {})
+    if first is None:
+        raise LaunchError(f"{options['server']} does not start as it is; nothing to tune")
+    best = first
+    for name, tried in options["settings"]:
+        found: list[tuple[Changes, Evaluation]] = []
+        for one in tried:
+            changes = {**best_changes, **_change(study, name, one, best_changes)}
+            made = _measured(study, f"{name}={one}", changes)
+            if made is not None and not made.void:
+                found.append((changes, made))
+        better = [(tuning.gain(best, m, objective), m, c) for c, m in found]
+        shown = [(g.ratio or 0.0, m, c) for g, m, c in better if tuning.is_better(g)]
+        if shown:
+            _, best, best_changes = max(shown, key=lambda x: x[0])
+            note(f"kept: {', '.join(f'{k}={v}' for k, v in best_changes.items())}")
+    if best_changes:
+        _measured(study, tuning.BEST_AGAIN, best_changes)
+        _measured(study, tuning.BASELINE_AGAIN, {})
+
+
+def _change(study: Study, name: str, one: Value, before: Changes) -> Changes:
+    if name not in FLAGS:
+        point = study.points[tuning.BASELINE]
+        return {full_name(name, point.experiment.workload): one}
+    engine = study.options["engine"]
+    own = before.get("server.args")
+    args = list(own) if isinstance(own, list) else _own_args(study)
+    flag = FLAGS[name][engine]
+    negative = flag.replace("--", "--no-", 1)
+    if isinstance(one, bool):
+        kept = [a for a in args if a not in (flag, negative)]
+        return {"server.args": [*kept, flag if one else negative]}
+    if flag in args:
+        at = args.index(flag)
+        args = args[:at] + args[at + 2 :]
+    return {"server.args": [*args, flag, str(one)]}
+
+
+def _own_args(study: Study) -> list[str]:
+    config = load_server(Path(study.options["server"]))
+    return list(config.args) if isinstance(config, ServerConfig) else []
+
+
+def _measured(study: Study, label: str, changes: Changes) -> Evaluation | None:
+    """The point, measured; None where the engine does not run with these settings."""
+    failed = study.options["failed"]
+    if label in failed:
+        note(f"{label}: {failed[label]}")
+        return None
+    all_changes: Changes = {
+        **changes,
+        "experiment.server": study.options["server"],
+        "experiment.arms": ["aot"],
+    }
+    try:
+        point = study.point(label, all_changes)
+        note(f"{label}: {_words(changes)}")
+        _measure(study, point)
+    except (LaunchError, UsageError) as error:
+        failed[label] = " ".join(str(error).split())[:300]
+        write(study.folder, study.facts)
+        note(f"{label}: left out: {failed[label]}")
+        return None
+    return report.evaluate(point.folder)
+
+
+def _words(changes: Changes) -> str:
+    return ", ".join(f"{k.removeprefix('server.')}={v}" for k, v in changes.items()) or "as it is"
+
+
+def _measure(study: Study, point: Point) -> None:
+    for repeat in range(1, point.experiment.config.repeats + 1):
+        study.measure(point, repeat, point.experiment.targets[0], "aot")

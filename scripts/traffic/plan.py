@@ -1,0 +1,174 @@
+"""Before the clock: a workload's schedule, its token counts, and the prefixes to warm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.files import replacing
+from aot.configs.kernel.salts import Salts, tenant_salt
+from aot.configs.loading.load import load_workload
+from aot.serving.cache.warm import StaticPrefix
+from aot.workloads.plan import scenarios
+from aot.workloads.plan.lexicon import Lexicon
+from aot.workloads.prompts import compiled as compiled_file
+from aot.workloads.prompts.compiled import Compiled
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Chat, Message, Schedule
+from aot.workloads.requests.request import Tools as ToolSchemas
+from aot.workloads.requests.tokens import ChatTokenizer, from_folder
+
+Encode = Callable[[list[Message], ToolSchemas], list[int] | None]
+Tokens = dict[str, list[int]]
+"""Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' and 'probe/PREFIX/1'."""
+
+
+PROBES: tuple[Literal[0, 1], ...] = (0, 1)
+
+
+def schedule_of(path: Path, encode: Encode | None = None) -> Schedule:
+    """The schedule of a workload file (.yaml), or a schedule file itself. `encode` counts tokens
+    for scenarios that make texts of exact lengths."""
+    if path.suffix in (".yaml", ".yml"):
+        lexicon = Lexicon(encode) if encode else None
+        return scenarios.build(load_workload(path), path.stem, path.parent, lexicon)
+    return schedule_file.read(path)
+
+
+def check_traffic(path: Path) -> None:
+    """UsageError for a workload or schedule file that is none, before a server is asked."""
+    if path.suffix in (".yaml", ".yml"):
+        load_workload(path)
+    else:
+        schedule_file.read(path)
+
+
+def local_encoder(model: str) -> Encode | None:
+    """The tokenizer in the model's folder, if `model` is one and has one."""
+    tokenizer = local_tokenizer(model)
+    return tokenizer.encode if tokenizer else None
+
+
+def local_tokenizer(model: str) -> ChatTokenizer | None:
+    """The same with all it can do."""
+    return from_folder(Path(model)) if Path(model).is_dir() else None
+
+
+def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
+    """Token ids of every prompt and probe; None as soon as `encode` cannot tell."""
+    probes = count_probes(schedule, encode)
+    requests = _count({r.id: schedule.chat_of(r) for r in schedule.planned}, encode)
+    return None if probes is None or requests is None else requests | probes
+
+
+def count_probes(schedule: Schedule, encode: Encode) -> Tokens | None:
+    """Token ids of the prefixes' probes only: what warming needs."""
+    chats = {
+        probe_key(prefix.id, which): schedule.probe(prefix, which)
+        for prefix in schedule.prefixes.values()
+        for which in PROBES
+    }
+    return _count(chats, encode)
+
+
+def count_answered(schedule: Schedule, answers: Mapping[str, str], encode: Encode) -> Tokens | None:
+    """Token ids of the prompts that have the server's own answers in them, as far as these are
+    known; None when `encode` cannot tell."""
+    chats = {}
+    for request in schedule.requests:
+        if request.appends:
+            with suppress(KeyError):  # a turn before it failed: it was never sent
+                chats[request.id] = schedule.chat_of(request, answers)
+    return _count(chats, encode)
+
+
+def _count(chats: dict[str, Chat], encode: Encode) -> Tokens | None:
+    tokens: Tokens = {}
+    for key, chat in chats.items():
+        ids = encode(*chat)
+        if ids is None:
+            return None
+        tokens[key] = ids
+    return tokens
+
+
+def probe_key(prefix_id: str, which: int) -> str:
+    return f"probe/{prefix_id}/{which}"
+
+
+def static_prefixes(
+    schedule: Schedule,
+    compiled: Mapping[str, Compiled],
+    salts: Salts | None = None,
+    tenant_salts: bool = False,
+) -> list[StaticPrefix]:
+    """What to warm: per prefix, two chats that differ only in their dynamic part. A prefix that
+    fills no block is left out: nothing of it can be found again."""
+    found = []
+    for prefix in schedule.prefixes.values():
+        made = compiled.get(prefix.id)
+        if made is not None and made.full_blocks == 0:
+            continue
+        static = made.static_tokens if made else None
+        salt = tenant_salt(prefix.id, prefix.salt, tenant_salts)
+        salt = salts.of("warm", salt) if salts else salt
+        fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
+        found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
+    return found
+
+
+def write_compiled(compiled: Mapping[str, Compiled], run_folder: Path, server: str) -> None:
+    """compiled/SERVER/PREFIX.json: what the aot arm warms, as `aot compile` writes it."""
+    folder = run_folder / "compiled" / server
+    for prefix, made in compiled.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]+", "-", prefix).strip("-.")
+        compiled_file.write(made, folder / f"{name or 'prefix'}.json")
+
+
+def check_context(
+    schedule: Schedule, tokens: Tokens | None, context_tokens: int | None, encode: Encode | None
+) -> None:
+    """UsageError when a prompt and its output do not fit into the model's context."""
+    if tokens is None or context_tokens is None or encode is None:
+        return
+    # Answers that are not there yet count as the words that they may have.
+    turns = {r.after for r in schedule.requests if r.appends}
+    longest_answers = {
+        r.id: " the" * schedule.output_tokens(r) for r in schedule.requests if r.id in turns
+    }
+    last = {r.id for r in schedule.requests if r.appends} - turns
+    for request in schedule.requests:
+        if request.id in tokens:
+            prompt = len(tokens[request.id])
+        elif request.id in last:
+            prompt = len(encode(*schedule.chat_of(request, longest_answers)) or ())
+        else:
+            continue
+        needed = prompt + schedule.output_tokens(request)
+        if needed > context_tokens:
+            raise UsageError(
+                f"{request.id} needs {needed} tokens (prompt and output), but the model's context "
+                f"is {context_tokens} (context_tokens in the server file, --scale for a trace)"
+            )
+
+
+def write_tokens(tokens: Tokens | None, path: Path) -> None:
+    """One row per prompt, id and token_ids. Nothing without tokens."""
+    if not tokens:
+        return
+    table = pa.table(
+        {
+            "id": pa.array(list(tokens)),
+            "token_ids": pa.array(list(tokens.values()), pa.list_(pa.int32())),
+        }
+    )
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")

@@ -1,0 +1,251 @@
+"""Talk to a running OpenAI-compatible server, outside the measured load.
+
+The key comes from an environment variable, is sent as a bearer token and is never stored, logged
+or shown.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import requests
+
+from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.configs.kernel.routing import routing_key
+from aot.configs.schema.server import LOOPBACK_HOSTS
+from aot.serving.engines.counters import Metrics, parse
+from aot.serving.engines.engine import Engine, Page
+
+Message = dict[str, str]
+Tools = tuple[dict[str, Any], ...]
+TIMEOUT_S = 600.0
+
+
+def session(url: str) -> requests.Session:
+    """An HTTP session that leaves a proxy out of the way to this machine itself."""
+    made = requests.Session()
+    made.trust_env = not _is_loopback(url)
+    return made
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, as the server reported them; None where it did not."""
+
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server by its base URL (without /v1), the model name to ask for, and where the key is."""
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    replicas: tuple[str, ...] = ()
+    """Behind a router: the base URLs of the engines, which are asked for all but completions."""
+    keeps_owners: bool = False
+    """Whether the router sends requests with one static prefix to one replica."""
+    key_header: str | None = None
+    """Header in which a router looks for the key of a request's static prefix."""
+    tenant_salts: bool = False
+    """Whether clients give every static prefix a cache salt of its own."""
+
+    def each(self) -> list[Endpoint]:
+        """The engines, one by one; the server itself where there is no router."""
+        if not self.replicas:
+            return [self]
+        return [Endpoint(url, self.model, self.api_key_env) for url in self.replicas]
+
+    @property
+    def key(self) -> str | None:
+        """The API key; UsageError when the named variable is not set."""
+        if self.api_key_env is None:
+            return None
+        try:
+            return os.environ[self.api_key_env]
+        except KeyError:
+            raise UsageError(
+                f"--api-key-env: environment variable {self.api_key_env} is not set"
+            ) from None
+
+    def models(self) -> list[str]:
+        """Names under /v1/models."""
+        answer = self._get("/v1/models")
+        try:
+            return [str(row["id"]) for row in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise EndpointError(
+                f"{self.base_url}/v1/models did not answer as an OpenAI-compatible server does"
+            ) from None
+
+    def context_tokens(self) -> int | None:
+        """The longest prompt plus output that the model takes; None where /v1/models is silent."""
+        rows = self.info("/v1/models").get("data") or []
+        found = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
+        return int(found[0]) if found and found[0] else None
+
+    def metrics_text(self) -> str | None:
+        """The Prometheus page of one engine, or None where it has none."""
+        try:
+            answer = self._get("/metrics")
+        except EndpointError:
+            return None
+        return answer.text
+
+    def metrics(self) -> Metrics:
+        """The parsed page of one engine; empty where it has none."""
+        text = self.metrics_text()
+        try:
+            return parse(text) if text else {}
+        except ValueError:
+            return {}
+
+    def info(self, path: str | None) -> dict[str, Any]:
+        """The JSON object at `path`; empty where there is none or it is not ours to read."""
+        if path is None:
+            return {}
+        try:
+            found = self._get(path).json()
+        except (EndpointError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def page(self, engine: Engine) -> Page:
+        """What the server says of itself, where `engine` says it; the first of several engines."""
+        one = self.each()[0]
+        return Page(one.metrics(), one.info(engine.info_path))
+
+    def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
+        """Token ids of the rendered chat, by the server itself; None where it cannot."""
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        if tools:
+            body["tools"] = tools
+        try:
+            answer = self.each()[0]._request("POST", "/tokenize", json=body)
+            tokens = answer.json()["tokens"]
+        except (EndpointError, ValueError, KeyError, TypeError):
+            return None
+        return [int(t) for t in tokens] if answer.status_code == 200 else None
+
+    def post(self, path: str) -> tuple[int, str]:
+        """Status and body of an empty POST."""
+        answer = self._request("POST", path)
+        return answer.status_code, answer.text
+
+    def chat(
+        self,
+        messages: list[Message],
+        max_tokens: int,
+        salt: str | None = None,
+        tools: Tools = (),
+        prefix: str | None = None,
+    ) -> Usage:
+        """One answer, not streamed. `salt` names a cache of its own for what shares it; `prefix` is
+        the static prefix that a router may know it by.
+
+        Raises EndpointError with the server's own words.
+        """
+        http = openai.DefaultHttpxClient(trust_env=not _is_loopback(self.base_url))
+        client = openai.OpenAI(
+            base_url=f"{self.base_url}/v1",
+            api_key=self.key or "none",
+            max_retries=0,
+            timeout=TIMEOUT_S,
+            http_client=http,
+        )
+        turns: Any = messages
+        more: Any = {"tools": tools, "tool_choice": "none"} if tools else {}
+        try:
+            with client:
+                answer = client.chat.completions.create(
+                    model=self.model,
+                    messages=turns,
+                    max_tokens=max_tokens,
+                    temperature=0,
+                    extra_body={"cache_salt": salt} if salt else None,
+                    extra_headers=self._key_of(prefix),
+                    **more,
+                )
+        except openai.APIStatusError as error:
+            raise EndpointError(self._refusal(error.status_code, error.message)) from None
+        except openai.APIConnectionError as error:
+            raise EndpointError(_unreachable(self.base_url, error.__cause__ or error)) from None
+        usage = answer.usage
+        if usage is None:
+            return Usage(None, None, None)
+        details = usage.prompt_tokens_details
+        cached = details.cached_tokens if details else None
+        return Usage(usage.prompt_tokens, cached, usage.completion_tokens)
+
+    def _get(self, path: str) -> requests.Response:
+        answer = self._request("GET", path)
+        if answer.status_code != 200:
+            raise EndpointError(self._refusal(answer.status_code, answer.text[:300]))
+        return answer
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        try:
+            with session(self.base_url) as http:
+                return http.request(
+                    method,
+                    self.base_url + path,
+                    headers=self._headers(),
+                    timeout=TIMEOUT_S,
+                    **options,
+                )
+        except requests.RequestException as error:
+            raise EndpointError(_unreachable(self.base_url, error)) from None
+
+    def _key_of(self, prefix: str | None) -> dict[str, str]:
+        return {self.key_header: routing_key(prefix)} if self.key_header and prefix else {}
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def _refusal(self, status: int, words: str) -> str:
+        words = " ".join(words.split())[:300]
+        if status in (401, 403):
+            held = self.api_key_env or "an environment variable"
+            return (
+                f"{self.base_url} answered {status} (not authorized): {words}. Put the key in "
+                f"{held} and name it: --api-key-env {self.api_key_env or 'NAME'}"
+            )
+        if status == 404:
+            return f"{self.base_url} answered 404: {words}. Is '{self.model}' a model it serves?"
+        if status == 429:
+            return f"{self.base_url} answered 429 (too many requests): {words}. Lower the rate."
+        return f"{self.base_url} answered {status}: {words}. Its own log says more."
+
+
+def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoint:
+    """An endpoint that is known to answer. Without `model`, the one model it serves.
+
+    Raises EndpointError (unreachable, refused, model not served) or UsageError (several models).
+    """
+    base_url = base_url.rstrip("/").removesuffix("/v1")
+    if not base_url.startswith(("http://", "https://")):
+        raise UsageError(f"--url: '{base_url}' must start with http:// or https://")
+    served = Endpoint(base_url, model or "", api_key_env).models()
+    if model is None:
+        if len(served) != 1:
+            raise UsageError(f"--model: {base_url} serves {', '.join(served)}; name one of them")
+        return Endpoint(base_url, served[0], api_key_env)
+    if model not in served:
+        raise UsageError(f"--model: {base_url} does not serve '{model}', but {', '.join(served)}")
+    return Endpoint(base_url, model, api_key_env)
+
+
+def _unreachable(base_url: str, error: BaseException) -> str:
+    reason = "timed out" if isinstance(error, requests.Timeout) else "is not reachable"
+    return f"{base_url} {reason}; is the server running? ({type(error).__name__})"

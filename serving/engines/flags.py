@@ -1,0 +1,136 @@
+"""Engine arguments of a server file that cannot stand: ours, the other engine's, and secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.places import CONFIGS
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.engine import SECRET_NAME
+
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""What vLLM's own parser takes behind whole numbers (engine/arg_utils.py, human_readable_int)."""
+PAIRS = {
+    "--no-enable-prefix-caching": "--disable-radix-cache",
+    "--enable-prompt-tokens-details": "--enable-cache-report",
+    "--max-model-len": "--context-length",
+    "--block-size": "--page-size",
+    "--gpu-memory-utilization": "--mem-fraction-static",
+    "--max-num-seqs": "--max-running-requests",
+    "--max-num-batched-tokens": "--chunked-prefill-size",
+    "--scheduling-policy": "--schedule-policy",
+    "--num-gpu-blocks-override": "--max-total-tokens",
+    "--kv-offloading-size": "--hicache-size",
+    "--tokenizer": "--tokenizer-path",
+    "--seed": "--random-seed",
+    "--enforce-eager": "--disable-cuda-graph",
+    "--enable-log-requests": "--log-requests",
+    "--root-path": "--fastapi-root-path",
+    "--enable-auto-tool-choice": "--tool-call-parser",
+    "--tensor-parallel-size": "--tp-size",
+    "--pipeline-parallel-size": "--pp-size",
+    "--data-parallel-size": "--dp-size",
+    "--enable-expert-parallel": "--ep-size",
+}
+"""What a vLLM flag is called on SGLang, where there is one for much the same purpose."""
+
+
+@cache
+def known(engine: str) -> frozenset[str]:
+    """Every flag of the engine's own argument parser, in the version of the shipped recipes."""
+    text = (CONFIGS / "engines" / f"{engine}.flags").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line.startswith("-"))
+
+
+def refuse(
+    server: ServerConfig, other: str, own_flags: Mapping[str, str], own_env: Mapping[str, str]
+) -> None:
+    """UsageError for arguments and variables that the toolkit sets (`own_…`, with what to write
+    instead), that hold a secret, or that belong to the `other` engine."""
+    for arg in server.args:
+        flag = arg.split("=", 1)[0].replace("_", "-")
+        if not flag.startswith("-"):
+            continue
+        if (mine := _meant(flag, server.engine, own_flags)) is not None:
+            raise UsageError(f"args: {flag} does not belong there: {own_flags[mine]}")
+        if SECRET_NAME.search(flag):
+            raise UsageError(
+                f"args: {flag} would show its value in every process list; set it in the "
+                "environment instead (export it before the start, or the key 'env')"
+            )
+        if not _accepts(server.engine, flag) and flag in known(other):
+            raise UsageError(_foreign(flag, server.engine, other, own_flags))
+    for name in server.env:
+        if name in own_env:
+            raise UsageError(f"env: {name} does not belong there: {own_env[name]}")
+
+
+def _meant(flag: str, engine: str, own_flags: Mapping[str, str]) -> str | None:
+    """The flag of ours that `flag` is, or is short for (argparse takes any clear beginning)."""
+    if flag in own_flags:
+        return flag
+    if flag in known(engine) or not flag.startswith("--"):
+        return None
+    return next((f for f in own_flags if f.startswith(flag)), None)
+
+
+def _accepts(engine: str, flag: str) -> bool:
+    return any(f.startswith(flag) for f in known(engine))
+
+
+def _foreign(flag: str, engine: str, other: str, own_flags: Mapping[str, str]) -> str:
+    pairs = PAIRS if engine == "sglang" else {theirs: ours for ours, theirs in PAIRS.items()}
+    words = f"args: {flag} is a flag of {other}, and this server's engine is {engine}"
+    twin = pairs.get(flag)
+    if flag == "--enable-prefix-caching":
+        return f"{words}; the arm sets caching"
+    if twin is not None and twin in own_flags:
+        return f"{words}; {own_flags[twin]}"
+    if twin is not None:
+        return f"{words}, which calls it {twin}"
+    return f"{words}, which has no flag of that name; remove it, or set 'engine: {other}'"
+
+
+def value_of(args: Sequence[str], *names: str) -> str | None:
+    """The value of a flag by any of its `names`, the last one given; None where it is absent."""
+    found = None
+    for n, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag in names or flag.replace("_", "-") in names:
+            found = value if equals else (args[n + 1] if n + 1 < len(args) else None)
+    return found
+
+
+def has(args: Sequence[str], name: str) -> bool:
+    """Whether a flag without a value is given."""
+    return any(arg.replace("_", "-") == name for arg in args)
+
+
+def number_of(args: Sequence[str], *names: str) -> float | None:
+    """The same as a number above zero, with vLLM's suffixes (8k is 8,000, 8K is 8,192); UsageError
+    where it is none."""
+    raw = value_of(args, *names)
+    if raw is None:
+        return None
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([kKmMgG]?)", raw)
+    found = float(parts[1]) * SUFFIXES[parts[2]] if parts else 0.0
+    if not found:
+        raise UsageError(f"args: {names[0]} {raw} is no number above zero")
+    return found
+
+
+def count_of(args: Sequence[str], *names: str) -> int | None:
+    """The same as a whole number."""
+    found = number_of(args, *names)
+    return None if found is None else int(found)
+
+
+def share_of(args: Sequence[str], *names: str) -> float | None:
+    """The same as a share of something."""
+    found = number_of(args, *names)
+    if found is not None and found > 1:
+        raise UsageError(f"args: {names[0]} {found:g} is more than all of it")
+    return found

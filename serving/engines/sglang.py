@@ -1,0 +1,217 @@
+"""SGLang: flags, counters and cache rules, as of 0.5.23.
+
+Not here: starting it (server.py), talking to it (endpoint.py), what its wheels lack on a CPU
+(in_engine/sglang_server.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.experiment import Arm
+from aot.configs.schema.server import HiCache, ServerConfig
+from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics, total
+from aot.serving.engines.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
+from aot.serving.engines.flags import refuse
+from aot.serving.engines.histograms import Where
+
+LAUNCHER = Path(__file__).parents[1] / "in_engine" / "sglang_server.py"
+
+_IN_THE_ENVIRONMENT = "use the key 'api_key_env'; a key in an argument list shows in process lists"
+_CARDS = "use the key 'gpus', so that containers and replicas get as many"
+OWN_FLAGS = {
+    "--disable-radix-cache": "the arm sets it",
+    "--enable-cache-report": "it is always on: without it no answer says what was cached",
+    "--enable-metrics": "it is always on: without it there are no counters",
+    "--host": "use the key 'host'",
+    "--port": "use the key 'port'",
+    "--served-model-name": "use the key 'served_name'",
+    "--context-length": "use the key 'context_tokens'",
+    "--page-size": "use the key 'block_tokens'",
+    "--max-total-tokens": "use the key 'cache_tokens'",
+    "--schedule-policy": "use the key 'schedule_policy'",
+    "--enable-hierarchical-cache": "use the key 'hicache'",
+    "--enable-hicache": "use the key 'hicache'",
+    "--hicache-ratio": "use hicache.ratio",
+    "--hicache-size": "use hicache.size_gb",
+    "--hicache-write-policy": "use hicache.write_policy",
+    "--hicache-storage-backend": "use hicache.storage",
+    "--hicache-storage-prefetch-policy": "use hicache.prefetch",
+    "--dtype": "use the key 'dtype'",
+    "--model": "use the key 'model'",
+    "--model-path": "use the key 'model'",
+    "--tp-size": _CARDS,
+    "--tensor-parallel-size": _CARDS,
+    "--api-key": _IN_THE_ENVIRONMENT,
+    "--admin-api-key": _IN_THE_ENVIRONMENT,
+}
+"""Flags that the toolkit sets itself, with what a user writes instead."""
+
+KEY_VARIABLE = "AOT_SGLANG_API_KEY"
+HOOK_VARIABLE = "AOT_SGLANG_PREFIX_ATTENTION"
+DEVICE_VARIABLE = "AOT_SGLANG_DEVICE"
+OWN_ENV = {
+    KEY_VARIABLE: "use the key 'api_key_env'",
+    HOOK_VARIABLE: "use the key 'prefix_attention', so that the report can say so",
+    DEVICE_VARIABLE: "the environment's recipe says which device it is for",
+}
+"""Variables between the toolkit and its launcher: refused in a server file, never inherited."""
+
+VLLM_KEYS = {
+    "cache_gib": "SGLang's cache is sized in tokens: use the key 'cache_tokens'",
+    "kv_events": "it is vLLM's; on SGLang use args: [--kv-events-config, ...]",
+    "dev_mode": "SGLang's /flush_cache is always open; remove the key",
+}
+"""Keys of a server file that SGLang has no setting for, with what to write instead."""
+
+FLUSH_WAIT_S = 10
+
+
+class SGLang:
+    """The SGLang OpenAI-compatible server."""
+
+    name = "sglang"
+    # It generates one token: about 1 s at rest, and behind the queue under load.
+    health_path = "/health"
+    health_timeout_s = 20.0
+    alive_path = "/ready"
+    info_path: str | None = "/server_info"
+    # It waits that long for running requests, then gives up with 400.
+    reset: Reset | None = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
+    has_salts = True
+    gauges: Mapping[str, str] = {
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "kv_usage": "sglang:token_usage",
+        "preemptions": "sglang:num_retracted_requests_total",
+        "evicted_tokens": "sglang:evicted_tokens_total",
+    }
+    stages: Mapping[str, Where] = {
+        "queue": Where("sglang:queue_time_seconds"),
+        "prefill": Where("sglang:per_stage_req_latency_seconds", (("stage", "prefill_forward"),)),
+        "ttft": Where("sglang:time_to_first_token_seconds"),
+        "e2e": Where("sglang:e2e_request_latency_seconds"),
+    }
+    failure_line = re.compile(
+        r"^(?!.*Ignore import error)"
+        r".*(Error|Exception|error:|Traceback|CUDA|out of memory|not found|Not enough memory)"
+    )
+
+    cores_variable = "SGLANG_CPU_OMP_THREADS_BIND"
+
+    def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
+        _check(server, site)
+        argv = [str(site.bin_dir / "python"), str(LAUNCHER), "--model-path", site.model]
+        argv += ["--host", server.host, "--port", str(site.port)]
+        argv += ["--served-model-name", server.name_in_api]
+        argv += ["--enable-cache-report", "--enable-metrics", "--dtype", dtype(server, site)]
+        if arm == "jit":
+            argv += ["--disable-radix-cache"]
+        elif server.hicache:  # a tier of the cache, so jit is without it
+            argv += _hicache(server.hicache)
+        for flag, value in (
+            ("--context-length", server.context_tokens),
+            ("--page-size", server.block_tokens),
+            ("--max-total-tokens", server.cache_tokens),
+            ("--tp-size", server.gpus),
+            ("--schedule-policy", server.schedule_policy),
+        ):
+            argv += [flag, str(value)] if value else []
+        env = {DEVICE_VARIABLE: site.device, **site.env, **server.env}
+        if server.prefix_attention:
+            env[HOOK_VARIABLE] = "1"
+        return LaunchPlan(
+            argv=(*argv, *site.serve_args, *server.args),
+            env=env,
+            secrets={KEY_VARIABLE: server.api_key_env} if server.api_key_env else {},
+            not_inherited=tuple(OWN_ENV),
+            host=server.host,
+            port=site.port,
+            health_path=self.health_path,
+            served_name=server.name_in_api,
+        )
+
+    def recognises(self, page: Page) -> bool:
+        return "disable_radix_cache" in page.info or _is_ours(page.metrics)
+
+    def version(self, page: Page) -> str | None:
+        version = page.info.get("version")
+        return str(version) if version else None
+
+    def cache_facts(self, page: Page) -> CacheFacts:
+        # The resolved arguments: SGLang turns the cache off by itself for some models and modes.
+        disabled = page.info.get("disable_radix_cache")
+        return CacheFacts(
+            enabled=not disabled if isinstance(disabled, bool) else None,
+            block_tokens=_gauge(page.metrics, "sglang:page_size") or page.info.get("page_size"),
+            capacity_tokens=_gauge(page.metrics, "sglang:max_total_num_tokens"),
+        )
+
+    def counters(self, metrics: Metrics) -> CacheCounters:
+        # Never sglang:cache_hit_rate, which is of the last prefill only. cached_tokens_total has a
+        # series per cache_source (device, host, storage; 'total' only where those are unknown).
+        computed = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_compute")
+        found = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_cache")
+        return CacheCounters(
+            queried_tokens=None,  # not counted apart: every prompt token is looked up
+            hit_tokens=_count(metrics, "sglang:cached_tokens_total"),
+            prompt_tokens=_count(metrics, "sglang:prompt_tokens_total"),
+            output_tokens=_count(metrics, "sglang:generation_tokens_total"),
+            preemptions=_count(metrics, "sglang:num_retracted_requests_total"),
+            second_hit_tokens=found,
+            second_prompt_tokens=None if found is None or computed is None else found + computed,
+        )
+
+    def reset_refusal(self, status: int, body: str) -> str | None:
+        if status == 200 and "Cache flushed" in body:
+            return None
+        if status == 400:
+            return (
+                f"requests were still running or waiting after {FLUSH_WAIT_S} s; end what else "
+                "sends requests to this server, or leave 'cache_reset' out"
+            )
+        return "is it an SGLang server, and is the key right?"
+
+    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
+        return whole_blocks(shared, prompt_tokens, block_tokens)
+
+
+def _check(server: ServerConfig, site: Site) -> None:
+    refuse(server, "vllm", OWN_FLAGS, OWN_ENV)
+    for key, words in VLLM_KEYS.items():
+        if getattr(server, key):
+            raise UsageError(f"{key}: {words}")
+    if server.prefix_attention and site.device != "cpu":
+        raise UsageError("prefix_attention: it mends torch_native on a CPU; remove the key on GPUs")
+    if server.hicache and site.device == "cpu":
+        raise UsageError("hicache: SGLang registers its host pool with CUDA, so it needs a GPU")
+
+
+def _hicache(tiers: HiCache) -> list[str]:
+    flags = {
+        "--hicache-ratio": tiers.ratio,
+        "--hicache-size": tiers.size_gb,
+        "--hicache-write-policy": tiers.write_policy,
+        "--hicache-storage-backend": tiers.storage,
+        "--hicache-storage-prefetch-policy": tiers.prefetch,
+    }
+    words = [w for flag, value in flags.items() if value for w in (flag, str(value))]
+    return ["--enable-hierarchical-cache", *words]
+
+
+def _is_ours(metrics: Metrics) -> bool:
+    return any(name.startswith("sglang:") for name in metrics)
+
+
+def _count(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """A counter; on a page of SGLang one that is absent has not been counted yet: 0."""
+    found = total(metrics, name, **labels)
+    return 0.0 if found is None and _is_ours(metrics) else found
+
+
+def _gauge(metrics: Metrics, name: str) -> int | None:
+    value = total(metrics, name)
+    return None if value is None else int(value)

@@ -1,0 +1,208 @@
+"""vLLM: flags, counters and cache rules, as of 0.32.
+
+Not here: starting it (server.py), talking to it (endpoint.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.experiment import Arm
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.block_hashes import ALGORITHM
+from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics, total
+from aot.serving.engines.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
+from aot.serving.engines.flags import refuse
+from aot.serving.engines.histograms import Where
+
+OWN_FLAGS = {
+    "--enable-prefix-caching": "the arm sets it",
+    "--no-enable-prefix-caching": "the arm sets it",
+    "--host": "use the key 'host'",
+    "--port": "use the key 'port'",
+    "--served-model-name": "use the key 'served_name'",
+    "--max-model-len": "use the key 'context_tokens'",
+    "--block-size": "use the key 'block_tokens'",
+    "--kv-cache-memory-bytes": "use the key 'cache_gib'",
+    "--dtype": "use the key 'dtype'",
+    "--kv-events-config": "use the key 'kv_events'",
+    "--model": "use the key 'model'",
+    "--tensor-parallel-size": "use the key 'gpus', so that containers and replicas get as many",
+    "-tp": "use the key 'gpus', so that containers and replicas get as many",
+    "--api-key": "use the key 'api_key_env'; a key in an argument list shows in every process list",
+}
+"""Flags that the toolkit sets itself, with what a user writes instead."""
+
+OWN_ENV = {
+    "VLLM_SERVER_DEV_MODE": "use the key 'dev_mode', which keeps it on loopback",
+    "VLLM_API_KEY": "use the key 'api_key_env'",
+}
+"""Variables that the toolkit sets itself: refused in a server file, never inherited."""
+
+SGLANG_KEYS = {
+    "schedule_policy": "it is SGLang's; on vLLM use args: [--scheduling-policy, ...]",
+    "hicache": "it is SGLang's; on vLLM use args: [--kv-offloading-size, ...]",
+    "prefix_attention": "it is SGLang's; vLLM attends from the new tokens only as it is",
+}
+"""Keys of a server file that vLLM has no setting for, with what to write instead."""
+
+BLOCKS_FLAG = "--num-gpu-blocks-override"
+DEFAULT_BLOCK = {"cpu": 128, "cuda": 16}
+CPU_BLOCK_MULTIPLE = 32  # vLLM's CPU attention asserts it; 16 makes the engine die at start-up
+
+
+class VLLM:
+    """The vLLM OpenAI server."""
+
+    name = "vllm"
+    health_path = "/health"
+    health_timeout_s = 5.0
+    alive_path = "/health"
+    info_path: str | None = "/version"
+    reset: Reset | None = Reset("/reset_prefix_cache", needs_dev_mode=True)
+    has_salts = True
+    gauges: Mapping[str, str] = {
+        "running": "vllm:num_requests_running",
+        "waiting": "vllm:num_requests_waiting",
+        "kv_usage": "vllm:kv_cache_usage_perc",
+        "preemptions": "vllm:num_preemptions_total",
+    }
+    stages: Mapping[str, Where] = {
+        "queue": Where("vllm:request_queue_time_seconds"),
+        "prefill": Where("vllm:request_prefill_time_seconds"),
+        "ttft": Where("vllm:time_to_first_token_seconds"),
+        "decode": Where("vllm:request_decode_time_seconds"),
+        "e2e": Where("vllm:e2e_request_latency_seconds"),
+    }
+    failure_line = re.compile(
+        r"(Error|Exception|error:|Traceback|CUDA|out of memory|not found|No available memory)"
+    )
+
+    cores_variable = "VLLM_CPU_OMP_THREADS_BIND"
+
+    def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
+        _check(server, site)
+        argv = [str(site.bin_dir / "vllm"), "serve", site.model]
+        argv += ["--host", server.host, "--port", str(site.port)]
+        argv += ["--served-model-name", server.name_in_api]
+        argv += ["--no-enable-prefix-caching" if arm == "jit" else "--enable-prefix-caching"]
+        argv += ["--enable-prompt-tokens-details", "--dtype", dtype(server, site)]
+        if server.context_tokens:
+            argv += ["--max-model-len", str(server.context_tokens)]
+        if server.block_tokens:
+            argv += ["--block-size", str(server.block_tokens)]
+        if server.cache_gib:
+            argv += ["--kv-cache-memory-bytes", str(int(server.cache_gib * 2**30))]
+        if server.gpus:
+            argv += ["--tensor-parallel-size", str(server.gpus)]
+        if server.cache_tokens:
+            argv += [BLOCKS_FLAG, str(_blocks(server, site))]
+        if server.kv_events:
+            argv += ["--prefix-caching-hash-algo", ALGORITHM]
+            argv += ["--kv-events-config", _kv_events(server.kv_events)]
+        env = {"VLLM_NO_USAGE_STATS": "1", **site.env, **server.env}
+        if server.dev_mode:
+            env["VLLM_SERVER_DEV_MODE"] = "1"
+        return LaunchPlan(
+            argv=(*argv, *site.serve_args, *server.args),
+            env=env,
+            secrets={"VLLM_API_KEY": server.api_key_env} if server.api_key_env else {},
+            not_inherited=tuple(OWN_ENV),
+            host=server.host,
+            port=site.port,
+            health_path=self.health_path,
+            served_name=server.name_in_api,
+        )
+
+    def recognises(self, page: Page) -> bool:
+        return any(name.startswith("vllm:") for name in page.metrics)
+
+    def version(self, page: Page) -> str | None:
+        version = page.info.get("version")
+        return str(version) if version else None
+
+    def cache_facts(self, page: Page) -> CacheFacts:
+        samples = page.metrics.get("vllm:cache_config_info", [])
+        labels = samples[0].labels if samples else {}
+        enabled = labels.get("enable_prefix_caching")
+        return CacheFacts(
+            enabled=None if enabled in (None, "None") else enabled == "True",
+            block_tokens=_int_label(labels, "block_size"),
+            capacity_tokens=_int_label(labels, "kv_cache_size_tokens"),
+        )
+
+    def counters(self, metrics: Metrics) -> CacheCounters:
+        return CacheCounters(
+            queried_tokens=total(metrics, "vllm:prefix_cache_queries_total"),
+            hit_tokens=total(metrics, "vllm:prefix_cache_hits_total"),
+            prompt_tokens=total(metrics, "vllm:prompt_tokens_total"),
+            output_tokens=total(metrics, "vllm:generation_tokens_total"),
+            preemptions=total(metrics, "vllm:num_preemptions_total"),
+            second_hit_tokens=total(metrics, "vllm:prompt_tokens_cached_total"),
+            second_prompt_tokens=total(metrics, "vllm:prompt_tokens_by_source_total"),
+        )
+
+    def reset_refusal(self, status: int, body: str) -> str | None:
+        # The endpoint answers 200 with {"success": false} while any block is held.
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if status == 200 and isinstance(answer, dict) and answer.get("success") is True:
+            return None
+        return "blocks are held while requests run; wait for them, or leave 'cache_reset' out"
+
+    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
+        return whole_blocks(shared, prompt_tokens, block_tokens)
+
+
+def replay_endpoint(events: str) -> str:
+    """Where the history of the events published on `events` can be had."""
+    if events.startswith("tcp://"):
+        head, _, port = events.rpartition(":")
+        return f"{head}:{int(port) + 1}"
+    return f"{events}.replay"
+
+
+def _kv_events(endpoint: str) -> str:
+    return json.dumps(
+        {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": endpoint,
+            "replay_endpoint": replay_endpoint(endpoint),
+        }
+    )
+
+
+def _blocks(server: ServerConfig, site: Site) -> int:
+    """Blocks for `cache_tokens`; one more is never used (v1/core/block_pool.py, null_block)."""
+    block = server.block_tokens or DEFAULT_BLOCK[site.device]
+    return -(-(server.cache_tokens or 0) // block) + 1
+
+
+def _check(server: ServerConfig, site: Site) -> None:
+    refuse(server, "sglang", OWN_FLAGS, OWN_ENV)
+    for key, words in SGLANG_KEYS.items():
+        if getattr(server, key):
+            raise UsageError(f"{key}: {words}")
+    if server.kv_events and not re.fullmatch(r"ipc://.+|tcp://.+:\d+", server.kv_events):
+        raise UsageError(
+            f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://*:PORT"
+        )
+    if server.cache_tokens and any(a.startswith(BLOCKS_FLAG) for a in server.args):
+        raise UsageError(f"cache_tokens: args has {BLOCKS_FLAG} already; give only one of the two")
+    block = server.block_tokens
+    if site.device == "cpu" and block and block % CPU_BLOCK_MULTIPLE:
+        raise UsageError(
+            f"block_tokens: {block} does not work on a CPU: vLLM's CPU attention needs a multiple "
+            f"of {CPU_BLOCK_MULTIPLE} (its default is 128; 32 reuses most)"
+        )
+
+
+def _int_label(labels: dict[str, str], name: str) -> int | None:
+    value = labels.get(name, "")
+    return int(value) if value.isdigit() else None

@@ -1,0 +1,85 @@
+"""The Anthropic messages API: breakpoints say up to where a prompt is kept.
+
+Order of a prompt there: tools, system, messages. At most four breakpoints; ours are behind the
+tools, behind the system texts and behind the last static turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anthropic
+
+from aot.serving.client.endpoint import Message
+from aot.serving.hosted.api import Account, Answer, Static, Ttl, refusal
+
+ENV = "ANTHROPIC_API_KEY"
+
+
+class AnthropicClient:
+    """Anthropic itself, or a server that speaks its API (vLLM and SGLang: /v1/messages)."""
+
+    def __init__(self, account: Account, ttl: Ttl) -> None:
+        self._account = account
+        self._mark = {"type": "ephemeral", "ttl": ttl}
+        key = account.key(ENV)
+        # vLLM takes a bearer token only, Anthropic its own header.
+        auth: dict[str, Any] = (
+            {"api_key": key} if account.url is None else {"auth_token": key or "none"}
+        )
+        base = account.url.rstrip("/").removesuffix("/v1") if account.url else None
+        self._sdk = anthropic.Anthropic(base_url=base, max_retries=0, timeout=600, **auth)
+
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
+        try:
+            made = self._sdk.messages.create(
+                model=self._account.model,
+                max_tokens=max_tokens,
+                **self.request(static, dynamic),
+            )
+        except anthropic.APIStatusError as error:
+            env = self._account.api_key_env or ENV
+            raise refusal(
+                self._account.url, "Anthropic", error.status_code, error.message, env
+            ) from None
+        except anthropic.APIConnectionError as error:
+            raise refusal(self._account.url, "Anthropic", None, str(error), ENV) from None
+        usage = made.usage
+        read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+        known = [n for n in (usage.input_tokens, read, written) if n is not None]
+        return Answer(
+            text="".join(block.text for block in made.content if block.type == "text"),
+            # input_tokens is the remainder only: what was neither read nor written.
+            prompt_tokens=sum(known),
+            cached_tokens=read,
+            written_tokens=written,
+            output_tokens=usage.output_tokens,
+        )
+
+    def request(self, static: Static, dynamic: Sequence[Message]) -> dict[str, Any]:
+        """The body's parts, with breakpoints behind the static segments."""
+        system = [{"type": "text", "text": text} for text in static.system]
+        turns = [{"role": m["role"], "content": m["content"]} for m in [*static.turns, *dynamic]]
+        tools = [_tool(t) for t in static.tools]
+        body: dict[str, Any] = {"messages": turns}
+        if system:
+            body["system"] = [*system[:-1], {**system[-1], "cache_control": self._mark}]
+        if tools:
+            body["tools"] = [*tools[:-1], {**tools[-1], "cache_control": self._mark}]
+            body["tool_choice"] = {"type": "none"}
+        if static.turns:
+            last = len(static.turns) - 1
+            text = {"type": "text", "text": turns[last]["content"], "cache_control": self._mark}
+            turns[last] = {"role": turns[last]["role"], "content": [text]}  # type: ignore[dict-item]
+        return body
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """A chat API's tool schema in the form of this API."""
+    inner = tool.get("function", tool)
+    return {
+        "name": inner.get("name"),
+        "description": inner.get("description", ""),
+        "input_schema": inner.get("parameters", {"type": "object", "properties": {}}),
+    }

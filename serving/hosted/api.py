@@ -1,0 +1,98 @@
+"""One small client for prompts with a static and a dynamic part, whatever API answers.
+
+The parts are separate arguments, so that each API is told in its own way what to keep: by order
+alone (OpenAI-compatible servers), by breakpoints behind the static segments (Anthropic), by a
+cached content with a lifetime (Gemini). All SDKs but openai are extras of this package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.serving.client.endpoint import Message, Tools
+
+API = Literal["openai", "anthropic", "gemini"]
+APIS: tuple[API, ...] = ("openai", "anthropic", "gemini")
+Ttl = Literal["5m", "1h"]
+TTLS: tuple[Ttl, ...] = ("5m", "1h")
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """The part that stays the same. `key` names it among others (the compiled cache key)."""
+
+    messages: Sequence[Message]
+    tools: Tools
+    key: str
+    salt: str | None = None
+
+    @property
+    def system(self) -> list[str]:
+        """The texts of its system messages."""
+        return [m["content"] for m in self.messages if m["role"] == "system"]
+
+    @property
+    def turns(self) -> list[Message]:
+        """Its other messages."""
+        return [m for m in self.messages if m["role"] != "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The text and what was billed; None where the API does not say. `prompt_tokens` are all of
+    them, `cached_tokens` those found in the cache, `written_tokens` those put there."""
+
+    text: str
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    written_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where, as whom, and which model. `url` None: the vendor's own."""
+
+    url: str | None
+    model: str
+    api_key_env: str | None
+
+    def key(self, default_env: str) -> str | None:
+        """The key: of the named variable, which must be set, else of the vendor's usual one."""
+        if self.api_key_env is not None and self.api_key_env not in os.environ:
+            raise UsageError(f"--api-key-env: environment variable {self.api_key_env} is not set")
+        return os.environ.get(self.api_key_env or default_env)
+
+
+class PromptClient(Protocol):
+    """Asks with a static and a dynamic part."""
+
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
+        """One answer. Raises EndpointError with the server's own words."""
+        ...
+
+
+def refusal(
+    url: str | None, vendor: str, status: int | None, words: str, env: str
+) -> EndpointError:
+    """One paragraph for an API's error body, with the remedy for the usual ones."""
+    where = url or vendor
+    words = " ".join(words.split())[:300]
+    if status in (401, 403):
+        return EndpointError(
+            f"{where} answered {status} (not authorized): {words}. Is the key in {env} right, and "
+            "not expired?"
+        )
+    if status == 404:
+        return EndpointError(f"{where} answered 404: {words}. Is that model served there?")
+    if status == 429:
+        return EndpointError(
+            f"{where} answered 429 (too many requests): {words}. Wait, or ask less."
+        )
+    if status is None:
+        return EndpointError(f"{where} is not reachable; is it running? ({words})")
+    return EndpointError(f"{where} answered {status}: {words}")

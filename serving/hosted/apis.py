@@ -1,0 +1,38 @@
+"""The table of hosted APIs."""
+
+from __future__ import annotations
+
+from aot.configs.kernel.errors import NotInstalledError, UsageError
+from aot.serving.hosted.api import API, APIS, TTLS, Account, PromptClient, Ttl
+
+
+def chosen(api: str, ttl: str) -> tuple[API, Ttl]:
+    """An API and a lifetime by name; UsageError for others."""
+    name = next((a for a in APIS if a == api), None)
+    lifetime = next((t for t in TTLS if t == ttl), None)
+    if name is None:
+        raise UsageError(f"--api: '{api}' is none of {', '.join(APIS)}")
+    if lifetime is None:
+        raise UsageError(f"--ttl: '{ttl}' is neither 5m nor 1h")
+    return name, lifetime
+
+
+def client(api: API, account: Account, ttl: Ttl = "5m") -> PromptClient:
+    """The client of an API. Raises NotInstalledError with the command that gets its SDK."""
+    if api == "openai":
+        from aot.serving.hosted.openai import OpenAIClient
+
+        return OpenAIClient(account)
+    try:
+        if api == "anthropic":
+            from aot.serving.hosted.anthropic import AnthropicClient
+
+            return AnthropicClient(account, ttl)
+        from aot.serving.hosted.gemini import GeminiClient
+
+        return GeminiClient(account, ttl)
+    except ImportError:
+        package = {"anthropic": "anthropic", "gemini": "google-genai"}[api]
+        raise NotInstalledError(
+            f"--api {api} needs the package {package}; run: .venv/bin/pip install {package}"
+        ) from None

@@ -1,0 +1,107 @@
+"""`runtime: docker`: a container instead of a process, started and ended like one.
+
+`docker run` stays in the foreground under our supervisor; Docker passes the signal that ends it on
+to the engine, and removes the container. Keys are passed by the names of variables, so that no
+process list, and no `docker inspect` of ours, is told to show them by an argument.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from aot.configs.kernel.errors import LaunchError, NotInstalledError
+from aot.configs.schema.container import ContainerConfig
+from aot.serving.engines.engine import LaunchPlan
+from aot.serving.topology.container import CACHE, PORT, Contained
+
+STOP_S = 8
+"""Less than the supervisor's patience: Docker itself ends what does not end."""
+PROBE_S = 30.0
+
+
+def check() -> None:
+    """NotInstalledError, with what mends it, where no container can be run."""
+    if shutil.which("docker") is None:
+        raise NotInstalledError(
+            "runtime: docker: there is no docker on this machine; install Docker Engine "
+            "(https://docs.docker.com/engine/install/), or use 'runtime: local'"
+        )
+    try:
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True, text=True, timeout=PROBE_S, check=False,
+        )  # fmt: skip
+        words = done.stderr.strip().splitlines()
+        fine = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        words, fine = ["no answer"], False
+    if not fine:
+        why = words[-1] if words else "no answer"
+        raise NotInstalledError(
+            f"runtime: docker: the Docker engine does not answer ({why}); start it (sudo systemctl "
+            "start docker) and let this user use it (sudo usermod -aG docker $USER), or use "
+            "'runtime: local'"
+        )
+
+
+def pull(image: str, report: Callable[[str], None]) -> None:
+    """Have `image` here. Raises LaunchError, with Docker's own words, where it cannot be had."""
+    here = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
+    if here.returncode == 0:
+        return
+    lines = [""]
+    with subprocess.Popen(
+        ["docker", "pull", image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.strip())
+            report(f"pulling {image}: {line.strip()[:100]}")
+    if process.returncode:
+        raise LaunchError(
+            f"container.image: {image} cannot be had: {lines[-1]}; check its name and tag: "
+            f"docker pull {image}"
+        )
+
+
+def plan(
+    contained: Contained,
+    container: ContainerConfig,
+    place: tuple[str, int],
+    cards: range,
+    name: str,
+) -> LaunchPlan:
+    """The `docker run` whose port PORT is published at `place`, on cards with these numbers."""
+    host, port = place
+    argv = ["docker", "run", "--rm", "--name", name, "--stop-timeout", str(STOP_S)]
+    argv += ["-p", f"[{host}]:{port}:{PORT}" if ":" in host else f"{host}:{port}:{PORT}"]
+    if contained.cards:
+        argv += ["--gpus", f'"device={",".join(map(str, cards))}"']
+    argv += ["--ipc", "host"] if container.ipc_host else ["--shm-size", f"{container.shm_gib}g"]
+    argv += ["-v", f"{container.model_cache.expanduser()}:{CACHE}"]
+    if contained.model_folder:
+        argv += ["-v", f"{contained.model_folder}:/models/{contained.model_folder.name}:ro"]
+    for inside, path in contained.files.items():
+        argv += ["-v", f"{path}:{inside}:ro"]
+    for key, value in contained.env.items():
+        argv += ["-e", f"{key}={value}"]
+    for key in contained.secrets:
+        argv += ["-e", key]  # its value comes from the environment of docker itself
+    program, *rest = contained.command
+    return LaunchPlan(
+        argv=(*argv, "--entrypoint", program, contained.image, *rest),
+        env={},
+        secrets=contained.secrets,
+        not_inherited=(),
+        host=host,
+        port=port,
+        health_path=contained.health_path,
+        served_name=contained.served_name,
+        container=name,
+    )
+
+
+def remove(name: str) -> None:
+    """Make sure that nothing is left of a container that did not end by itself."""
+    subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)

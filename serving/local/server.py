@@ -1,0 +1,252 @@
+"""Start an engine, wait until it is healthy, stop it without leaving a process behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import requests
+
+from aot.configs.kernel.errors import LaunchError, NotInstalledError, UsageError
+from aot.serving.client.endpoint import session
+from aot.serving.engines.engine import LaunchPlan
+from aot.serving.local.environments import engine_environ
+
+POLL_S = 0.25
+PORTS = range(20_000, 32_000)
+STOP_TIMEOUT_S = 25.0
+LOG_LINES = 15
+HEALTH_S = 20.0
+"""SGLang's health check generates a token, behind the queue."""
+
+
+class Program(Protocol):
+    """What is started: an engine or a router."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def health_timeout_s(self) -> float: ...
+
+    @property
+    def failure_line(self) -> re.Pattern[str]:
+        """Log lines that say why it died."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One process to be started, and its log."""
+
+    plan: LaunchPlan
+    program: Program
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running engine. `started_s`: seconds from launch to healthy."""
+
+    plan: LaunchPlan
+    log: Path
+    started_s: float
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it says that it is healthy: its process may be ending for some seconds."""
+        return self.alive and _healthy(self.plan.base_url + self.plan.health_path, HEALTH_S)
+
+    def wait(self) -> int:
+        """Block until the engine ends by itself; its exit code."""
+        return self._process.wait()
+
+
+def free_port(host: str) -> int:
+    """A port that is free on `host` now; UsageError when `host` is not ours.
+
+    Below the ephemeral range: there any process could be given it before the engine listens.
+    """
+    _bindable(host, 0)
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with suppress(LaunchError):
+            return _bindable(host, port)
+
+
+def check_port(host: str, port: int) -> None:
+    """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
+    _bindable(host, port)
+
+
+def _bindable(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise UsageError(f"host: cannot listen on {host}:{port}: {error}") from None
+            raise LaunchError(
+                f"port {port} on {host} is in use by another process; set 'port: 0' in the "
+                f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
+            ) from None
+        bound: int = probe.getsockname()[1]
+        return bound
+
+
+@contextmanager
+def running(
+    launches: Sequence[Launch], timeout_s: float, report: Callable[[str], None]
+) -> Iterator[list[Server]]:
+    """All of `launches`, started at once: healthy on entry, and gone, with all their children, on
+    exit.
+
+    Raises LaunchError when one dies at start-up or is not healthy within `timeout_s`; the message
+    holds the command line, the exit code and the log lines that matter.
+    """
+    for launch in launches:
+        check_port(launch.plan.host, launch.plan.port)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        started = time.monotonic()
+        for launch in launches:
+            processes.append(_spawn(launch.plan, launch.log))
+        servers = []
+        for launch, process in zip(launches, processes, strict=True):
+            _wait_healthy(process, launch, started + timeout_s, timeout_s, report)
+            taken_s = time.monotonic() - started
+            servers.append(Server(launch.plan, launch.log, taken_s, process))
+        yield servers
+    finally:
+        for process in processes:
+            _end(process)
+        for process in processes:
+            _gone(process)
+
+
+def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
+    inherited = {k: v for k, v in engine_environ().items() if k not in plan.not_inherited}
+    env = {**inherited, **plan.env}
+    for name, source in plan.secrets.items():
+        if source not in os.environ:
+            raise NotInstalledError(
+                f"api_key_env: environment variable {source} is not set; export it first"
+            )
+        env[name] = os.environ[source]
+    # Scripts of the engine's environment (ninja, ...) are found as if it were activated.
+    env["PATH"] = f"{Path(plan.argv[0]).parent}{os.pathsep}{env.get('PATH', '')}"
+    supervisor = [sys.executable, "-m", "aot.serving.local.supervisor", str(log), *plan.argv]
+    # The log starts with the command, so that it explains itself when read alone.
+    try:
+        log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"log file {log}: cannot be written: {error.strerror}") from None
+    return subprocess.Popen(
+        supervisor,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=env,
+        # Its own session: Ctrl-C in the terminal reaches us, and we decide how to stop it.
+        start_new_session=True,
+    )
+
+
+def _wait_healthy(
+    process: subprocess.Popen[bytes],
+    launch: Launch,
+    until: float,
+    timeout_s: float,
+    report: Callable[[str], None],
+) -> None:
+    plan, name = launch.plan, launch.program.name
+    while not _healthy(plan.base_url + plan.health_path, launch.program.health_timeout_s):
+        left_s = until - time.monotonic()
+        code = process.poll()
+        if code is not None:
+            raise LaunchError(_post_mortem(f"died at start-up with exit code {code}", launch))
+        if left_s < 0:
+            words = f"was not healthy after {timeout_s:g} s (startup_timeout_s in the server file)"
+            raise LaunchError(_post_mortem(words, launch))
+        report(f"{name} is starting ({timeout_s - left_s:.0f} s): {_last_line(launch.log)}")
+        time.sleep(POLL_S)
+    if plan.container is None and not _listens(process.pid, plan.port):
+        raise LaunchError(
+            f"another process answers on port {plan.port}, not the {name} that was started; "
+            "set 'port: 0' in the server file, or start again"
+        )
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether the process or a descendant listens on `port`; True where that cannot be seen."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return any(
+            c.status == psutil.CONN_LISTEN and c.laddr.port == port
+            for p in family
+            for c in p.net_connections(kind="tcp")
+        )
+    except psutil.Error:
+        return True
+
+
+def _healthy(url: str, timeout_s: float) -> bool:
+    try:
+        with session(url) as http:
+            return http.get(url, timeout=timeout_s).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the supervisor's input, which makes it end what it runs."""
+    if process.stdin:
+        process.stdin.close()
+
+
+def _gone(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _post_mortem(what: str, launch: Launch) -> str:
+    lines = _read_log(launch.log)[1:]
+    telling = [line for line in lines if launch.program.failure_line.search(line)]
+    shown = (telling or lines)[-LOG_LINES:]
+    excerpt = "\n".join(f"  {line[:300]}" for line in shown) or "  (the log is empty)"
+    command = launch.plan.as_shell()
+    return f"{launch.program.name} {what}.\ncommand: {command}\nfrom {launch.log}:\n{excerpt}"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in _read_log(log)[1:] if line.strip()]
+    return lines[-1].strip()[:100] if lines else "no output yet"
+
+
+def _read_log(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

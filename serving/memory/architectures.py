@@ -1,0 +1,207 @@
+"""What a model is, as the arithmetic of memory needs it: its folder's files, a shipped file, or the
+hub's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+)
+from pydantic import ValidationError
+
+from aot.configs.kernel.errors import NotSettledError, UsageError
+from aot.configs.loading.presets import architectures
+from aot.configs.schema.architecture import Architecture
+from aot.serving.local.models import READY
+
+GIB = 2**30
+DTYPES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4}
+"""Bytes of the dtypes of safetensors; all others are of one byte (huggingface/safetensors:
+safetensors/src/tensor.rs)."""
+HUB_TIMEOUT_S = 10.0
+STATE_KEY = re.compile(
+    r"(mamba|ssm|linear)_|attn_layer_period|hybrid_override_pattern|layers_block_"
+)
+"""Keys of config.json that models with Mamba or linear-attention layers have."""
+ATTENTION = {"full_attention", "sliding_attention"}
+NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+def architecture(model: str, ask_hub: bool = True) -> Architecture:
+    """`model`: a folder, or a hub id. From the folder; for a hub id from the hub's cache on this
+    machine, else from a shipped file, else from the hub if it may be asked.
+
+    Raises UsageError (files that say too little), NotSettledError (hub not reached, or it wants
+    a token).
+    """
+    folder = snapshot(model)
+    if folder is not None and (Path(model).is_absolute() or _weight_files(Path(folder))):
+        return from_folder(Path(folder))
+    shipped = {known.hub_id: known for known in architectures()}
+    if model in shipped:
+        return shipped[model]
+    if not ask_hub:
+        raise UsageError(f"{model}: not known here")
+    return _from_hub(model)
+
+
+def snapshot(model: str) -> str | None:
+    """The folder of `model` on this machine: itself, or where the hub's cache has it.
+
+    Raises UsageError for what is no id of the hub either.
+    """
+    if Path(model).is_absolute():
+        return model
+    try:
+        cached = try_to_load_from_cache(model, READY)
+    except HFValidationError:
+        raise UsageError(f"model: {model} is neither a folder here nor an id of the hub") from None
+    return str(Path(cached).parent) if isinstance(cached, str) else None
+
+
+def from_folder(folder: Path) -> Architecture:
+    """From config.json and the headers of the safetensors files of `folder`."""
+    config = _json(folder / READY)
+    files = _weight_files(folder)
+    if not files:
+        raise UsageError(f"{folder}: no *.safetensors there, so the weights cannot be weighed")
+    counts: Counter[str] = Counter()
+    for path in files:
+        counts.update(_header_counts(path))
+    if not counts:
+        raise UsageError(f"{folder}: its safetensors files hold no weights; fetch the model again")
+    return described(str(folder), config, counts, str(folder))
+
+
+def described(
+    name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
+) -> Architecture:
+    """From a config.json and the number of values of each safetensors dtype.
+
+    Raises UsageError for models whose cache is not one of keys and values per token.
+    """
+    try:
+        return _described(name, config, values, source)
+    except KeyError as missing:
+        raise UsageError(f"{name}: its config.json has no {missing}") from None
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        raise UsageError(f"{name}: its config.json: {first['loc'][0]}: {first['msg']}") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UsageError(f"{name}: its config.json is not that of a model: {error}") from None
+
+
+def _described(
+    name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
+) -> Architecture:
+    text = config.get("text_config") or config
+    kinds = text.get("layer_types") or []
+    states = {key for key in text if STATE_KEY.match(key)} | (set(kinds) - ATTENTION)
+    if states:
+        raise UsageError(
+            f"{name}: some of its layers hold a state ({', '.join(sorted(states))}), not keys and "
+            "values per token; start the server and read 'KV cache' in its log"
+        )
+    stored = sum(DTYPES.get(dtype, 1) * n for dtype, n in values.items())
+    most = max(values, key=lambda dtype: values[dtype] * DTYPES.get(dtype, 1))
+    quantized = config.get("quantization_config") or text.get("quantization_config") or {}
+    dtype = quantized.get("quant_method") or NAMES.get(most, most)
+    window = text.get("sliding_window") if "sliding_attention" in kinds else None
+    rank = text.get("kv_lora_rank")
+    heads = text["num_attention_heads"]
+    return Architecture(
+        hub_id=name,
+        source=source,
+        weights_gib=stored / GIB,
+        weights_dtype=dtype,
+        layers=text["num_hidden_layers"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
+        latent_dim=rank + (text.get("qk_rope_head_dim") or 0) if rank else None,
+        hidden=text["hidden_size"],
+        intermediate=_intermediate(text),
+        vocabulary=text["vocab_size"],
+        context_tokens=text["max_position_embeddings"],
+        sliding_layers=kinds.count("sliding_attention") if window else 0,
+        sliding_window=window,
+    )
+
+
+def _intermediate(text: Mapping[str, Any]) -> int:
+    """The width of a token's MLP: of the experts that it goes to, where there are any."""
+    experts = text.get("num_experts_per_tok")
+    one = text.get("moe_intermediate_size") or text["intermediate_size"]
+    return int(one * experts if experts else text["intermediate_size"])
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that an engine loads. Where the same weights are there twice (consolidated.safetensors
+    beside model-*.safetensors), the index or the names tell."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            names = {folder / name for name in _json(index)["weight_map"].values()}
+        except (KeyError, AttributeError, TypeError):
+            raise UsageError(f"{index}: has no weight_map; fetch the model again") from None
+        return sorted(names) if all(path.exists() for path in names) else []
+    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+
+
+def _header_counts(path: Path) -> Counter[str]:
+    """Values per dtype, from the header: 8 bytes of its length, then JSON."""
+    counts: Counter[str] = Counter()
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                begin, end = tensor["data_offsets"]
+                counts[tensor["dtype"]] += (end - begin) // DTYPES.get(tensor["dtype"], 1)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        raise UsageError(f"{path}: not a safetensors file; fetch the model again") from None
+    return counts
+
+
+def _from_hub(model: str) -> Architecture:
+    try:
+        info = HfApi().model_info(model, timeout=HUB_TIMEOUT_S)  # first: it does not try again
+        config = _json(Path(hf_hub_download(model, READY)))
+    except GatedRepoError:
+        raise NotSettledError(
+            f"{model}: the hub wants a token of somebody who agreed to the model's terms; agree on "
+            "its page, then export HF_TOKEN"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UsageError(f"{model}: the hub knows no such model, or not for this token") from None
+    except Exception as error:  # of whichever HTTP library the hub's client has
+        words = " ".join(str(error).split())[:160]
+        known = ", ".join(a.hub_id for a in architectures())
+        raise NotSettledError(
+            f"{model}: not on this machine, and the hub was not reached ({words}); put its folder "
+            f"on this machine and name that as 'model', or take one that is known here: {known}"
+        ) from None
+    if info.safetensors is None:
+        raise UsageError(f"{model}: has no safetensors on the hub to weigh")
+    values = {str(dtype): n for dtype, n in info.safetensors.parameters.items()}
+    return described(model, config, values, f"the hub: {model}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: expected an object")
+    return found

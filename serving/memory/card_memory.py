@@ -1,0 +1,171 @@
+"""What a server needs of a card's memory, and what is left for the KV cache (pure).
+
+weights + reserve + KV cache = what the engine may use. The weights and the bytes per token follow
+from the model; how much the engine may use, and SGLang's reserve, are the engines' own rules;
+vLLM's reserve is measured by vLLM when it starts, and an estimate here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.flags import count_of, number_of, value_of
+from aot.serving.engines.vllm import DEFAULT_BLOCK
+from aot.serving.memory.budgets import GIB, Budget, Place, budget
+
+CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
+"""GiB; read by vLLM on a CPU."""
+BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory of one card of a replica. `cache_gib` can be negative: then nothing is left."""
+
+    place: Place
+    cards: int
+    budget: Budget
+    weights_gib: float
+    kv_bytes_per_token: int
+    """On each card: heads are divided among cards."""
+    kv_dtype: str
+    left_gib: float
+    """What weights and reserve leave."""
+    cache_gib: float
+    """What the cache gets: what is left, or what the server file asks for."""
+    cache_tokens: int
+    """The whole cache, in tokens of one replica."""
+    context_tokens: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the cache is paid for, and holds the longest prompt."""
+        return 0 < self.cache_gib <= self.left_gib and self.cache_tokens >= self.context_tokens
+
+
+def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: str) -> Memory:
+    """The memory of `server` with `model` on `place`. `dtype`: what the engine computes in.
+
+    Raises UsageError for what cannot be computed: a KV dtype of unknown size, numbers that are
+    none, weights split in other ways than by tensor parallelism.
+    """
+    _refuse_what_is_not_computed(server.args)
+    cards = server.cards
+    if model.heads % cards:
+        raise UsageError(
+            f"gpus: {cards} cards do not divide the model's {model.heads} attention heads evenly, "
+            "which tensor parallelism needs"
+        )
+    weights_gib = _weights_gib(server, model, dtype) / cards
+    kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
+    per_token = kv_bytes_per_token(model, cards, kv_bytes)
+    room = budget(server, model, place, cards)
+    left_gib = room.usable_gib - weights_gib - room.reserve_gib
+    block = server.block_tokens or _default_block(server.engine, place)
+    asked_gib = _asked_gib(server, per_token, block)
+    cache_gib = left_gib if asked_gib is None else asked_gib
+    if server.engine == "sglang":  # it takes what there is, and says so in its log
+        cache_gib = min(cache_gib, left_gib)
+    tokens = max(0, int(cache_gib * GIB / per_token) // block * block)
+    return Memory(
+        place=place,
+        cards=cards,
+        budget=room,
+        weights_gib=weights_gib,
+        kv_bytes_per_token=per_token,
+        kv_dtype=kv_dtype,
+        left_gib=left_gib,
+        cache_gib=cache_gib,
+        cache_tokens=min(tokens, server.cache_tokens or tokens),
+        context_tokens=server.context_tokens or model.context_tokens,
+    )
+
+
+def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int:
+    """Bytes of a token's keys and values on each card: 2 x layers x heads x head_dim x bytes.
+
+    Heads are divided among cards, and copied where there are more cards than heads; the latent
+    of multi-head latent attention is on every card. Layers with a sliding window count in full:
+    both engines hold their blocks as long as there is room.
+    """
+    if model.latent_dim:
+        return model.layers * model.latent_dim * value_bytes
+    heads = max(1, -(-model.kv_heads // cards))
+    return 2 * model.layers * heads * model.head_dim * value_bytes
+
+
+def _default_block(engine: str, place: Place) -> int:
+    return DEFAULT_BLOCK["cuda" if place.cuda else "cpu"] if engine == "vllm" else 1
+
+
+def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float:
+    """Weights as the engine holds them: converted where it computes in another dtype, halved where
+    it quantizes 16-bit weights to FP8 itself."""
+    stored = BYTES.get(model.weights_dtype)
+    if stored is None:
+        return model.weights_gib  # quantized: held as stored
+    method = value_of(server.args, "--quantization", "-q")
+    if method not in (None, "fp8"):
+        raise UsageError(
+            f"args: --quantization {method} of weights that are not stored so: their size is not "
+            "computed here; start the server and read 'Model loading' in its log"
+        )
+    if method == "fp8" and stored == 2:
+        # Embedding and head stay as they are (vLLM: layers/quantization/fp8.py).
+        kept = 2 * model.vocabulary * model.hidden * 2 / GIB
+        return kept + max(0.0, model.weights_gib - kept) / 2
+    return model.weights_gib * BYTES.get(dtype, stored) / stored
+
+
+def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[str, int]:
+    asked = value_of(server.args, "--kv-cache-dtype") or "auto"
+    if asked == "auto":
+        # As the engine computes: a checkpoint that is quantized is computed in 16 bit.
+        computed = dtype if dtype in BYTES else model.weights_dtype
+        return (computed, BYTES[computed]) if computed in BYTES else ("bfloat16", 2)
+    if asked.startswith("fp8"):
+        return asked, 1
+    if asked in BYTES or asked == "bf16":
+        return asked, BYTES.get(asked, 2)
+    raise UsageError(
+        f"--kv-cache-dtype {asked}: its size per token is not known here; what is: auto, bfloat16, "
+        "float16, fp8, fp8_e4m3, fp8_e5m2"
+    )
+
+
+def _asked_gib(server: ServerConfig, per_token: int, block: int) -> float | None:
+    """The cache that the server file asks for; None where the engine takes what is left."""
+    if server.cache_gib:
+        return server.cache_gib
+    if CPU_CACHE in server.env and server.engine == "vllm":
+        return number_of([CPU_CACHE, server.env[CPU_CACHE]], CPU_CACHE)
+    if server.cache_tokens:
+        return server.cache_tokens * per_token / GIB
+    blocks = count_of(server.args, "--num-gpu-blocks-override")
+    return blocks * block * per_token / GIB if blocks else None
+
+
+NOT_COMPUTED = (
+    "--pipeline-parallel-size", "-pp", "--pp-size",
+    "--data-parallel-size", "-dp", "--dp-size",
+    "--enable-expert-parallel", "-ep", "--ep-size", "--ep", "--expert-parallel-size",
+    "--decode-context-parallel-size", "-dcp",
+    "--cpu-offload-gb",
+    "--speculative-config", "--speculative-algorithm", "--speculative-draft-model-path",
+    "--kv-cache-dtype-skip-layers",
+)  # fmt: skip
+"""Arguments that divide the weights in other ways, or need memory that is not in the sums."""
+
+
+def _refuse_what_is_not_computed(args: Sequence[str]) -> None:
+    given = {arg.split("=", 1)[0].replace("_", "-") for arg in args}
+    for flag in NOT_COMPUTED:
+        if flag in given:
+            raise UsageError(
+                f"args: what {flag} does to the memory is not computed here; start the server and "
+                "read 'KV cache' in its log"
+            )

@@ -1,0 +1,104 @@
+"""A server that does not fit its card: what does not, and the changes that would mend it (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.flags import value_of
+from aot.serving.memory.budgets import GIB, Place
+from aot.serving.memory.card_memory import Memory, memory_of
+
+MORE_CARDS = (2, 4, 8)
+LARGER = 1.05
+"""Times the memory: cards of much the same size are no remedy."""
+BATCH = "--max-num-batched-tokens"
+
+
+def shortfall(memory: Memory) -> str | None:
+    """What does not fit, in one sentence; None where all does."""
+    if memory.fits:
+        return None
+    where = f"{memory.place.name} ({memory.place.memory_gib:.1f} GiB)"
+    if memory.left_gib <= 0:
+        missing = -memory.left_gib
+        return (
+            f"the model does not fit on {where}: {memory.weights_gib:.1f} GiB of weights and "
+            f"{memory.budget.reserve_gib:.1f} GiB of reserve are {missing:.1f} GiB more than the "
+            f"{memory.budget.usable_gib:.1f} GiB that the engine may use"
+        )
+    if memory.cache_gib > memory.left_gib:
+        return (
+            f"the cache does not fit on {where}: it is to have {memory.cache_gib:.1f} GiB, and "
+            f"weights and reserve leave {memory.left_gib:.1f} GiB"
+        )
+    return (
+        f"the longest prompt does not fit: the cache holds {memory.cache_tokens:,} tokens, and "
+        f"context_tokens is {memory.context_tokens:,}"
+    )
+
+
+def remedies(
+    server: ServerConfig,
+    model: Architecture,
+    place: Place,
+    dtype: str,
+    others: Mapping[str, Place],
+) -> list[str]:
+    """Single changes of the server file, and of the card, after each of which it fits.
+
+    others: the cards that are known, by name.
+    """
+
+    def mends(changed: ServerConfig, there: Place = place) -> bool:
+        try:
+            return memory_of(changed, model, there, dtype).fits
+        except UsageError:
+            return False
+
+    found: list[str] = []
+    for key, value in _changes(server, memory_of(server, model, place, dtype)):
+        enough = key == "gpus" and any(words.startswith("gpus") for words in found)
+        if not enough and mends(server.model_copy(update={key: value})):
+            found.append(f"{key}: {_as_yaml(value)}")
+    larger = sorted((o.memory_gib, n) for n, o in others.items() if mends(server, o))
+    names = [name for gib, name in larger if gib > LARGER * place.memory_gib]
+    return [*found, f"a larger card: {', '.join(names)}"] if place.cuda and names else found
+
+
+def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
+    """What could be changed in the file, whether it helps or not."""
+    if memory.left_gib > 0:
+        if server.cache_gib:
+            yield "cache_gib", int(memory.left_gib * 10) / 10
+        if server.cache_tokens:
+            yield "cache_tokens", int(memory.left_gib * GIB / memory.kv_bytes_per_token)
+            yield "cache_tokens", None
+        yield "context_tokens", max(1, memory.cache_tokens // 1024) * 1024
+    if memory.place.cuda and server.engine == "vllm" and not value_of(server.args, BATCH):
+        yield "args", [*server.args, BATCH, "2048", "--max-num-seqs", "256"]
+    for flag in ("--kv-cache-dtype", "--quantization"):
+        if memory.place.fp8 and value_of(server.args, flag) is None:
+            yield "args", [*server.args, flag, _fp8(server, flag)]
+    if memory.place.cuda:
+        yield from (("gpus", n) for n in MORE_CARDS if n > server.cards)
+
+
+def _as_yaml(value: object) -> str:
+    if value is None:
+        return "(leave it out)"
+    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+
+
+def _fp8(server: ServerConfig, flag: str) -> str:
+    """SGLang names the format of an FP8 cache; its other flag, and vLLM's both, take 'fp8'."""
+    return "fp8_e4m3" if server.engine == "sglang" and flag == "--kv-cache-dtype" else "fp8"
+
+
+def resident(cache_tokens: int, busy_tokens: int, prefix_tokens: int) -> int:
+    """Static prefixes of `prefix_tokens` that stay in the cache beside requests that hold
+    `busy_tokens` of their own (dynamic parts and answers)."""
+    return max(0, cache_tokens - busy_tokens) // max(1, prefix_tokens)

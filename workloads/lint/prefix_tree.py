@@ -1,0 +1,83 @@
+"""How much of each request an unbounded cache would find, over text instead of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from aot.workloads.traces.request_log import Logged
+
+CHUNK = 48
+"""Characters compared at a time: about the tokens of one small block."""
+
+
+class _Node:
+    """A place in the tree: what has followed it, field by field. Inside a field, chunks are
+    compared only where two different ones have followed the same place."""
+
+    __slots__ = ("after", "beginnings", "waiting")
+
+    def __init__(self) -> None:
+        # Most places are followed by one field only: a million of them need no empty sets.
+        self.after: dict[str, _Node] | None = None
+        self.beginnings: set[int] | None = None
+        self.waiting: str | None = None
+        """A field whose chunks are not in `beginnings` yet."""
+
+    def follow(self, text: str) -> tuple[_Node, int]:
+        """The place behind `text`, and how much of it was there before."""
+        if self.after is None:
+            self.after = {}
+        found = self.after.get(text)
+        if found is not None:
+            return found, len(text)
+        made = self.after[text] = _Node()
+        if self.waiting is None:
+            self.waiting = text
+            return made, 0
+        if self.beginnings is None:
+            self.beginnings = set()
+        self.beginnings.update(_beginnings(self.waiting))
+        self.waiting = text
+        return made, self._common(text, self.beginnings)
+
+    @staticmethod
+    def _common(text: str, beginnings: set[int]) -> int:
+        shared = 0
+        for beginning in _beginnings(text):
+            if beginning not in beginnings:
+                break
+            shared += CHUNK
+        return shared
+
+
+def _beginnings(text: str) -> Iterator[int]:
+    """One number per full chunk, over it and all before it."""
+    chain = 0
+    for start in range(0, len(text) - CHUNK + 1, CHUNK):
+        chain = hash((chain, text[start : start + CHUNK]))
+        yield chain
+
+
+def shared_and_total(requests: Sequence[Logged]) -> Iterator[tuple[int, int]]:
+    """Of each request, the leading characters that an earlier one began with, and all of them."""
+    roots: dict[str, _Node] = {}
+    for request in requests:
+        node = roots.setdefault(request.key, _Node())
+        shared, total, matching = 0, 0, True
+        for text in request.texts():
+            total += len(text)
+            node, common = node.follow(text)
+            if matching:
+                shared += common
+                matching = common == len(text)
+        yield shared, total
+
+
+def computed_characters(requests: Sequence[Logged]) -> int:
+    """What a server with an unbounded cache has to compute for all of them."""
+    return sum(total - shared for shared, total in shared_and_total(requests))
+
+
+def characters(request: Logged) -> int:
+    """All characters of a request."""
+    return sum(map(len, request.texts()))

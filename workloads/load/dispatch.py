@@ -1,0 +1,159 @@
+"""Sends the requests of a schedule when they are due, and keeps a record of each.
+
+Open loop: at the planned times, whatever the answers do; turns of a session when the one before is
+answered and its think time is over. Closed loop: each user takes one session after the other.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import gevent
+from geventhttpclient.response import HTTPParseError
+
+from aot.workloads.requests.request import Request, Schedule
+from aot.workloads.wire.bodies import Bodies, serialised
+from aot.workloads.wire.connection import Wire
+from aot.workloads.wire.exchange import exchange
+from aot.workloads.wire.record import Record
+from aot.workloads.wire.stream import BrokenStreamError, text_of
+
+LAG_EVERY_S = 0.05
+
+
+def calm() -> None:
+    """No long garbage collections from here on: while one runs, what arrives is not stamped. What
+    is there stays; `watch_lag` collects what is young, often and little at a time."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """`keep` gets every record as soon as it is complete."""
+
+    schedule: Schedule
+    wire: Wire
+    bodies: Bodies
+    arm: str
+    repeat: int
+    keep: Callable[[Record], None]
+    requests: Iterable[Request] | None = None
+    """Those that are sent from here: whole sessions; default all."""
+    roots: deque[Request] = field(default_factory=deque)
+    left: int = 0
+    """Requests without a record so far."""
+    in_flight: int = 0
+    max_in_flight: int = 0
+    lags_s: list[float] = field(default_factory=list)
+    """How late the event loop woke a sleeper, every 50 ms."""
+    _followers: dict[str, list[Request]] = field(default_factory=dict)
+    _answers: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        mine = list(self.schedule.requests if self.requests is None else self.requests)
+        followers: dict[str, list[Request]] = defaultdict(list)
+        for request in mine:
+            if request.after is None:
+                self.roots.append(request)
+            else:
+                followers[request.after].append(request)
+        self._followers = dict(followers)
+        self.left = len(mine)
+
+    def clock(self) -> float:
+        """Seconds since the start of the replay."""
+        return self.wire.clock()
+
+    def watch_lag(self) -> None:
+        """Note how late the event loop is, until all is done."""
+        while self.left:
+            due = self.clock() + LAG_EVERY_S
+            gevent.sleep(LAG_EVERY_S)
+            self.lags_s.append(self.clock() - due)
+            gc.collect(0)
+
+    def pace(self, request: Request) -> None:
+        """Open loop: wait until the request is due, then let it go beside the others."""
+        self._wait_until(request.at_s)
+        gevent.spawn(self.run_session, request, request.at_s)
+
+    def run_session(self, request: Request, due_s: float | None) -> None:
+        """Send a request and then all that build on it, each when it is due."""
+        record = self.send(request, due_s)
+        followers = self._followers.get(request.id, ())
+        if not followers:
+            return
+        answered_s = self.clock()
+        if record.error is not None:
+            for follower in followers:
+                self._give_up(follower, record)
+            return
+        branches = [gevent.spawn(self._follow, follower, answered_s) for follower in followers[1:]]
+        self._follow(followers[0], answered_s)
+        gevent.joinall(branches)
+
+    def _follow(self, request: Request, answered_s: float) -> None:
+        due_s = max(answered_s + request.think_s, request.at_s if self._is_open else 0.0)
+        self._wait_until(due_s)
+        self.run_session(request, due_s if self._is_open else None)
+
+    @property
+    def _is_open(self) -> bool:
+        return self.schedule.mode == "open"
+
+    def _wait_until(self, due_s: float) -> None:
+        while (left_s := due_s - self.clock()) > 0:
+            gevent.sleep(left_s)
+
+    def _give_up(self, request: Request, before: Record) -> None:
+        """The turns behind a failed one cannot be sent: each is a record that says so."""
+        record = self._record(request, None)
+        record.sent_s = None
+        record.error = f"not sent: the turn before ({before.id}) failed"
+        self._done(record)
+        for follower in self._followers.get(request.id, ()):
+            self._give_up(follower, before)
+
+    def send(self, request: Request, due_s: float | None) -> Record:
+        """Send one request now; its record, kept."""
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        record = self._record(request, due_s)
+        try:
+            self._exchange(request, record)
+        except TimeoutError:
+            record.error = f"timed out: nothing arrived for {self.wire.timeout_s:g} s"
+        except (BrokenStreamError, OSError, HTTPParseError) as error:
+            record.error = f"{type(error).__name__}: {error}".strip(": ")
+        except Exception as error:  # a fault of ours must not make a request vanish
+            record.error = f"fault of the load generator: {error!r}"
+        self.in_flight -= 1
+        self._done(record)
+        return record
+
+    def _exchange(self, request: Request, record: Record) -> None:
+        body = self.bodies.of(request, self._answers)
+        answer = exchange(self.wire, body, record, self.bodies.headers(request))
+        if record.error is None and any(f.appends for f in self._followers.get(request.id, ())):
+            record.answer = text_of(answer.events()[1])
+            self._answers[request.id] = serialised(record.answer)
+
+    def _record(self, request: Request, due_s: float | None) -> Record:
+        return Record(
+            id=request.id,
+            arm=self.arm,
+            repeat=self.repeat,
+            tenant=request.tenant,
+            prefix=request.prefix,
+            planned_s=due_s,
+            sent_s=self.clock(),
+        )
+
+    def _done(self, record: Record) -> None:
+        self.left -= 1
+        self.keep(record)

@@ -1,0 +1,188 @@
+"""A replay inside a Locust process: alone, as the master of several, or as one of their workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.salts import Salts
+from aot.workloads.load.dispatch import Dispatcher, calm
+from aot.workloads.load.fleet import Master, Worker, share
+from aot.workloads.load.sink import Sink
+from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests.request import Request, Schedule
+from aot.workloads.wire.bodies import Bodies
+from aot.workloads.wire.connection import Wire
+from aot.workloads.wire.record import Record
+
+LEAD_S = 0.2
+"""Head start before the first planned time, so that spawning users does not make it late."""
+SHOWN_EVERY_S = 0.5
+
+
+def sink(options: Any, zero: float) -> Sink:
+    """The files of this replay."""
+    digest = schedule_file.digest(Path(options.schedule))
+    return Sink(Path(options.records), options.arm, options.repeat, digest, zero)
+
+
+class Head:
+    """The master of several workers: it sends nothing itself."""
+
+    def __init__(self, environment: Any) -> None:
+        options = environment.parsed_options
+        self.environment = environment
+        self.master = Master(
+            environment.runner,
+            schedule_file.read(Path(options.schedule)),
+            lambda zero: sink(options, zero),
+            options.expect_workers,
+            schedule_file.digest(Path(options.schedule)),
+            self._finish,
+        )
+
+    def start(self) -> None:
+        gevent.spawn(self.master.watch)
+
+    def close(self) -> None:
+        if self.master.files is not None:
+            self.master.files.close()
+
+    def _finish(self, problem: str | None) -> None:
+        if problem:
+            sys.stderr.write(f"aot: {problem}\n")
+            self.environment.process_exit_code = self.environment.aot_failed = 1
+        gevent.spawn(self.environment.runner.quit)
+
+
+class Replay:
+    """One replay of the schedule in this process, or of its share of it."""
+
+    def __init__(self, environment: Any, *, worker: bool) -> None:
+        options = environment.parsed_options
+        self.environment = environment
+        self.options = options
+        # Kept here: a worker is told its master's, which may be another way to the same server.
+        self.host = environment.host.rstrip("/")
+        self.schedule: Schedule = schedule_file.read(Path(options.schedule))
+        salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
+        self.bodies = Bodies(
+            self.schedule, options.model, salts, options.key_header, options.tenant_salts
+        )
+        self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if options.api_key_env and options.api_key_env not in os.environ:
+            raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
+        if options.api_key_env:
+            self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
+        self.worker = Worker(environment.runner) if worker else None
+        self.files: Sink | None = None
+        self.started = Event()
+        self.finished = False
+
+    def start(self) -> None:
+        gevent.spawn(self._start)
+
+    def _start(self) -> None:
+        requests = None
+        if self.worker is not None:
+            self.worker.join(schedule_file.digest(Path(self.options.schedule)))
+            self.zero = self.worker.zero
+            requests = share(self.schedule, *self.worker.share)
+        else:
+            self.zero = time.perf_counter() + (LEAD_S if self.schedule.mode == "open" else 0.0)
+            self.files = sink(self.options, self.zero)
+            self.files.write(0, "")
+        self.cpu_before_s = time.process_time()
+        wire = Wire(self.host, self.schedule.timeout_s, self.clock, self.headers)
+        self.dispatcher = Dispatcher(
+            self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
+            requests,
+        )  # fmt: skip
+        calm()
+        gevent.spawn(self.dispatcher.watch_lag)
+        if self.files is not None:
+            gevent.spawn(self._show_in_flight, self.files.folder / "in-flight")
+        self.started.set()
+
+    def _show_in_flight(self, path: Path) -> None:
+        """For whoever watches the replay from outside."""
+        while self.dispatcher.left:
+            path.write_text(str(self.dispatcher.in_flight))
+            gevent.sleep(SHOWN_EVERY_S)
+        path.unlink(missing_ok=True)
+
+    def clock(self) -> float:
+        """Seconds since the start of the replay."""
+        return time.perf_counter() - self.zero
+
+    def next(self) -> Request | None:
+        """Claim the next session; whoever claims it sends it."""
+        self.started.wait()
+        roots = self.dispatcher.roots
+        return roots.popleft() if roots else None
+
+    def finish(self) -> None:
+        """Wait for the answers still under way, then end the test."""
+        while self.dispatcher.left:
+            gevent.sleep(0.02)
+        if self.finished:
+            return
+        self.finished = True
+        if self.worker is not None:
+            self.worker.done(self._load())  # the master ends the test when all are done
+            return
+        runner = self.environment.runner
+        # With the web UI the process stays, so that its figures can be looked at.
+        gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
+
+    def close(self) -> None:
+        if self.files is None:
+            return
+        self.files.close()
+        self.files.load(0, self._load())
+        (self.files.folder / "in-flight").unlink(missing_ok=True)
+        self.files, self.finished = None, False
+        self.started.clear()
+
+    def _load(self) -> dict[str, Any]:
+        return {
+            "cpu_s": time.process_time() - self.cpu_before_s,
+            "wall_s": self.clock(),
+            "max_in_flight": self.dispatcher.max_in_flight,
+            "lags_s": [round(lag, 6) for lag in self.dispatcher.lags_s],
+        }
+
+    def _keep(self, record: Record) -> None:
+        if self.worker is not None:
+            self.worker.keep(record)
+        elif self.files is not None:
+            self.files.keep(record)
+        self._show(record, self.clock())
+
+    def _show(self, record: Record, now_s: float) -> None:
+        """Locust's own statistics: the whole request; TTFT, and hits in percent of the prompt, as
+        rows of their own."""
+        if record.sent_s is None:
+            return
+        failure = RuntimeError(record.error) if record.error else None
+        rows = [("POST", ((record.last_token_s or now_s) - record.sent_s) * 1000)]
+        if record.first_token_s is not None:
+            rows.append(("TTFT", (record.first_token_s - record.sent_s) * 1000))
+        if record.cached_tokens is not None and record.prompt_tokens:
+            rows.append(("cache hit %", 100 * record.cached_tokens / record.prompt_tokens))
+        for kind, value in rows:
+            self.environment.events.request.fire(
+                request_type=kind,
+                name=record.tenant,
+                response_time=value,
+                response_length=record.output_tokens or 0,
+                exception=failure if kind == "POST" else None,
+                context={},
+            )

@@ -1,0 +1,125 @@
+"""Scenarios whose requests build on each other: multi-turn chats and agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from aot.configs.schema.workload import Agent, MultiTurn
+from aot.workloads.plan import draws
+from aot.workloads.plan.draws import stream
+from aot.workloads.plan.lexicon import OPENING
+from aot.workloads.plan.single_turn import Parts, arrivals, outputs, tenant_prefixes
+from aot.workloads.plan.static_texts import StaticTexts, user
+from aot.workloads.requests.request import Message, Request
+
+SUB_TASK_STEPS = 3
+"""Steps of a branch that an agent forks."""
+
+
+@dataclass(slots=True)
+class _Talk:
+    """The requests of one session, in order."""
+
+    prefix: str
+    requests: list[Request] = field(default_factory=list)
+
+
+class _Writer:
+    """Draws the turns of sessions and writes them down."""
+
+    def __init__(self, config: MultiTurn | Agent, texts: StaticTexts) -> None:
+        self.config, self.texts = config, texts
+        self.lexicon = texts.lexicon
+        self.lengths = stream(config.seed, "lengths")
+        self.words = stream(config.seed, "words")
+        self.thinking = stream(config.seed, "think")
+        self.limits = outputs(config)
+        self.seam_tokens = self._seam()
+
+    def _seam(self) -> int:
+        """Tokens that one more turn adds besides the words of the answer and of the question."""
+        said: Message = {"role": "assistant", "content": OPENING}
+        once = self.lexicon.tokens([user(OPENING)])
+        twice = self.lexicon.tokens([user(OPENING), said, user(OPENING)])
+        return twice - once - 2
+
+    def turn(self, talk: _Talk, at_s: float, before: Request | None) -> Request:
+        """The next request behind `before` (None: the first), added to `talk`."""
+        tokens = draws.count(self.config.dynamic_tokens, self.lengths)
+        asked = user(OPENING + self.lexicon.words(tokens - 1, self.words))
+        made = Request(
+            "", at_s, talk.prefix, talk.prefix, (asked,), next(self.limits),
+            prompt_tokens=self.config.static_tokens + self.texts.tail_tokens - 1 + tokens,
+        )  # fmt: skip
+        if before is not None:
+            made = self._behind(made, before, tokens)
+        # Its place in the talk stands for its id until all are numbered.
+        made = replace(made, id=str(len(talk.requests)))
+        talk.requests.append(made)
+        return made
+
+    def _behind(self, made: Request, before: Request, tokens: int) -> Request:
+        think_s = round(draws.value(self.config.turns.think_s, self.thinking), 3)
+        made = replace(made, after=before.id, think_s=think_s)
+        if self.config.turns.answers == "real":
+            return replace(made, appends=True, prompt_tokens=None)
+        answer = before.max_tokens or 1
+        said: Message = {
+            "role": "assistant",
+            "content": OPENING + self.lexicon.words(answer - 1, self.words),
+        }
+        longer = (before.prompt_tokens or 0) + answer + self.seam_tokens + tokens
+        return replace(
+            made, messages=(*before.messages, said, *made.messages), prompt_tokens=longer
+        )
+
+
+def multi_turn(config: MultiTurn, texts: StaticTexts) -> Parts:
+    """Chats: each turn has all turns before it in front of it."""
+    return _drawn(config, texts, 0.0)
+
+
+def agent(config: Agent, texts: StaticTexts) -> Parts:
+    """Tool loops: a long chain of steps, some of which fork a sub-task of a few."""
+    return _drawn(config, texts, config.branching)
+
+
+def _drawn(config: MultiTurn | Agent, texts: StaticTexts, branching: float) -> Parts:
+    prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
+    writer, forks = _Writer(config, texts), stream(config.seed, "branching")
+    talks, names = _lengths(config), list(prefixes)
+    owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
+    found = []
+    for at_s, length in zip(arrivals(config, len(talks)), talks, strict=True):
+        talk = _Talk(names[owner()])
+        last: Request | None = None
+        while len(talk.requests) < length:
+            last = writer.turn(talk, at_s, last)
+            if forks.random() < branching:
+                branch = last
+                for _ in range(min(SUB_TASK_STEPS, length - len(talk.requests))):
+                    branch = writer.turn(talk, at_s, branch)
+        found.append(talk)
+    return prefixes, _numbered(found)
+
+
+def _lengths(config: MultiTurn | Agent) -> list[int]:
+    """Requests of each session, `requests` in all: the last one may be cut short."""
+    rng = stream(config.seed, "turns")
+    found: list[int] = []
+    left = config.requests
+    while left:
+        found.append(min(left, draws.count(config.turns.count, rng)))
+        left -= found[-1]
+    return found
+
+
+def _numbered(talks: list[_Talk]) -> list[Request]:
+    """All requests in the order of the schedule, under names of their own."""
+    found: list[Request] = []
+    for talk in talks:
+        first = len(found)
+        for n, request in enumerate(talk.requests):
+            after = None if request.after is None else f"r{first + int(request.after):06d}"
+            found.append(replace(request, id=f"r{first + n:06d}", after=after))
+    return found

@@ -1,0 +1,50 @@
+"""A static prefix of planned traffic → a compiled prompt, by the tokens that its requests share."""
+
+from __future__ import annotations
+
+import json
+
+from aot.workloads.prompts.compile import (
+    INPUTS_PER_TEMPLATE,
+    STRANGER,
+    Target,
+    measured,
+    segment,
+    shared,
+    spread_out,
+)
+from aot.workloads.prompts.compiled import Compiled
+from aot.workloads.requests.request import Message, Prefix, Schedule
+from aot.workloads.requests.tokens import common_prefix
+
+
+def compile_prefix(schedule: Schedule, prefix: Prefix, target: Target) -> Compiled:
+    """Compile one static prefix of planned traffic: what its probes and its requests share."""
+    own = [list(r.messages) for r in schedule.requests if r.prefix == prefix.id]
+    dynamic = [*map(list, prefix.probes), *spread_out(own, INPUTS_PER_TEMPLATE)]
+    static = list(prefix.messages)
+    stranger: Message = {"role": "system", "content": STRANGER}
+    chats = [([*static, *messages], prefix.tools) for messages in dynamic]
+    *prompts, other, bare = target.encode(
+        [*chats, ([stranger, *dynamic[0]], prefix.tools), ([*static, *dynamic[0]], ())]
+    )
+    ids = shared(prompts)
+    frame = min(common_prefix(other, ids), len(ids))
+    tools = (len(prompts[0]) - len(bare)) or None if prefix.tools else None
+    text = "\n".join(m["content"] for m in static)
+    segments = [segment("static messages", "system", None, len(ids) - frame, text)]
+    if prefix.tools:
+        shown = json.dumps(list(prefix.tools), indent=1, ensure_ascii=False)
+        segments.append(segment("tools", "tools", None, tools, shown))
+    # Where the template writes tools first, they are in what any two chats with them share.
+    rest = frame - (tools or 0)
+    return Compiled(
+        prompt=schedule.name,
+        variables={"prefix": prefix.id},
+        **measured(prompts, ids, target),
+        segments=[*segments, segment("chat template and openings", "frame", None, rest, "")],
+        templates=[],
+        messages=static,
+        tools=list(prefix.tools),
+        probes=(dynamic[0], dynamic[1]),
+    )

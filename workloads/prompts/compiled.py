@@ -1,0 +1,150 @@
+"""compiled.json: what is static in a prompt, measured, and everything needed to warm it.
+
+The same folder, model and options give the same bytes on every machine: nothing in it depends on
+the time or the place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.files import replacing
+from aot.workloads.requests.request import Message
+
+FORMAT: Literal["aot-compiled/1"] = "aot-compiled/1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Segment(_Strict):
+    """A part of the rendered prompt. `tokens` None: the chat template does not show it."""
+
+    name: str
+    kind: Literal["system", "document", "examples", "tools", "frame"]
+    file: str | None
+    tokens: int | None
+    sha256: str
+    text: str
+
+
+class Spread(_Strict):
+    """Tokens over the rendered inputs."""
+
+    min: int
+    median: int
+    max: int
+
+
+class Template(_Strict):
+    """One dynamic template: `static_tokens` of its own are shared by all its renderings."""
+
+    name: str
+    file: str
+    inputs: int
+    static_tokens: int
+    dynamic_tokens: Spread
+    sha256: str
+
+
+class BlockHashes(_Strict):
+    """Names of the full static blocks on a live server, hexadecimal."""
+
+    algorithm: str
+    hashes: list[str]
+
+
+class Compiled(_Strict):
+    """One compiled prompt. Token counts are of the model's own tokenizer and chat template."""
+
+    format: Literal["aot-compiled/1"] = FORMAT
+    prompt: str
+    variables: dict[str, str]
+    model: str
+    tokenizer_sha256: str
+    """Fingerprint of the tokenizer and chat template: over the tokens of fixed chats."""
+    block_tokens: int
+    cache_salt: str | None
+    static_tokens: int
+    dynamic_tokens: Spread
+    full_blocks: int
+    cached_tokens: int
+    """Tokens in full blocks: what a later prompt can find of the static part."""
+    rounding_tokens: int
+    """Static tokens behind the last full block: computed again for every request."""
+    cache_key: str
+    segments: list[Segment]
+    templates: list[Template]
+    block_hashes: BlockHashes | None
+    static_token_ids: list[int]
+    messages: list[Message]
+    """The static messages."""
+    tools: list[dict[str, Any]]
+    probes: tuple[list[Message], list[Message]]
+    """Two dynamic parts to prefill and to verify with."""
+
+    @property
+    def id(self) -> str:
+        """What it is called among others: the folder, and the values of its variables."""
+        return " ".join([self.prompt, *self.variables.values()])
+
+    def chat(self, which: Literal[0, 1]) -> list[Message]:
+        """The whole chat of one probe."""
+        return [*self.messages, *self.probes[which]]
+
+    def to_text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def cache_key(
+    model: str, tokenizer_sha256: str, block_tokens: int, salt: str | None, ids: Sequence[int]
+) -> str:
+    """sha256 over what decides whether two machines mean the same cached blocks."""
+    parts = [model, tokenizer_sha256, block_tokens, salt, list(ids)]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def write(compiled: Compiled, path: Path) -> None:
+    """Replace the file in one step: a failed compile leaves the one that was there."""
+    with replacing(path) as partial:
+        partial.write_text(compiled.to_text(), encoding="utf-8")
+
+
+def read(path: Path) -> Compiled:
+    """The file; UsageError when it is not there or not a compiled prompt of this version."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: no such file; make it with: aot compile PROMPT_DIR -o {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a compiled prompt: {error}") from None
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise UsageError(
+            f"{path}: format is {found!r}, this version reads {FORMAT!r}; compile anew"
+        )
+    try:
+        return Compiled.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: {where}: {first['msg']}; compile anew") from None
+
+
+def is_compiled(path: Path) -> bool:
+    """Whether a file looks like one (and not like a workload or a schedule)."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return FORMAT in handle.read(200)
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,163 @@
+"""A trace as a cache sees it: the blocks of each prompt, in order. Compact: four bytes a block."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from aot.configs.kernel.errors import UsageError
+
+MOST_BLOCKS = 60_000_000
+"""References that a simulation holds; more is a block size that was not meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTrace:
+    """Request i has blocks ids[starts[i]:starts[i + 1]], equal where the prompts are equal up to
+    there, and input_tokens[i] tokens.
+
+    `full_only`: blocks are whole, and at least one token of each prompt is computed, as engines
+    have it; else the last block may be partial and counts like any other, as published traces do.
+    """
+
+    block_tokens: int
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    input_tokens: npt.NDArray[np.int64]
+    full_only: bool = False
+
+    def __len__(self) -> int:
+        return len(self.input_tokens)
+
+    def prompts(self) -> Iterator[list[int]]:
+        """The blocks of each request."""
+        starts = self.starts.tolist()
+        for low, high in pairwise(starts):
+            yield self.ids[low:high].tolist()
+
+    @property
+    def distinct_blocks(self) -> int:
+        return len(np.unique(self.ids))
+
+    def hit_tokens(self, request: int, blocks: int) -> int:
+        """Tokens of the first `blocks` blocks of a request."""
+        return min(blocks * self.block_tokens, int(self.input_tokens[request]))
+
+
+@dataclass(slots=True)
+class StreamedTrace:
+    """A trace that is read anew each time it is replayed: for files that are larger than memory.
+    Names of blocks are whatever the file has."""
+
+    block_tokens: int
+    read: Callable[[], Iterator[tuple[Sequence[Hashable], int]]]
+    """Blocks and input tokens of each request."""
+    full_only: bool = False
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    """Input tokens of the requests that were read so far this time."""
+    references: int = 0
+
+    def prompts(self) -> Iterator[list[Hashable]]:
+        """The blocks of each request."""
+        self.tokens, self.references = array("q"), 0
+        for blocks, tokens in self.read():
+            self.tokens.append(tokens)
+            self.references += len(blocks)
+            yield list(blocks)
+
+
+@dataclass(slots=True)
+class Builder:
+    """Takes prompts one by one; names of blocks may be anything."""
+
+    block_tokens: int
+    full_only: bool = False
+    _names: dict[Hashable, int] = field(default_factory=dict)
+    _ids: array[int] = field(default_factory=lambda: array("i"))
+    _ends: array[int] = field(default_factory=lambda: array("q", [0]))
+    _tokens: array[int] = field(default_factory=lambda: array("q"))
+
+    @property
+    def references(self) -> int:
+        return len(self._ids)
+
+    def add(self, blocks: Sequence[Hashable], input_tokens: int) -> None:
+        names = self._names
+        self._ids.extend([names.setdefault(block, len(names)) for block in blocks])
+        self._ends.append(len(self._ids))
+        self._tokens.append(input_tokens)
+
+    def add_tokens(self, token_ids: Sequence[int]) -> None:
+        """A prompt by its tokens: one block for every full one, named by all that is before it."""
+        size, chain = self.block_tokens, 0
+        blocks = []
+        for start in range(0, len(token_ids) - size + 1, size):
+            chain = hash((chain, *token_ids[start : start + size]))
+            blocks.append(chain)
+        self.add(blocks, len(token_ids))
+
+    def build(self) -> BlockTrace:
+        return BlockTrace(
+            self.block_tokens,
+            np.frombuffer(self._ids, np.int32) if self._ids else np.empty(0, np.int32),
+            np.frombuffer(self._ends, np.int64),
+            np.frombuffer(self._tokens, np.int64) if self._tokens else np.empty(0, np.int64),
+            self.full_only,
+        )
+
+
+def regroup(trace: BlockTrace, block_tokens: int) -> BlockTrace:
+    """The same trace in blocks of another size.
+
+    Raises UsageError where the sizes do not divide each other, or where that is too much to hold.
+    """
+    native = trace.block_tokens
+    if block_tokens == native:
+        return trace
+    if block_tokens % native == 0:
+        return _coarser(trace, block_tokens)
+    if native % block_tokens:
+        raise UsageError(
+            f"blocks of {block_tokens} tokens cannot be told from blocks of {native}: one size "
+            "must divide the other"
+        )
+    return _finer(trace, block_tokens)
+
+
+def _coarser(trace: BlockTrace, block_tokens: int) -> BlockTrace:
+    """A block is known by the last of those that it is made of: it stands for all before it."""
+    step = block_tokens // trace.block_tokens
+    made = Builder(block_tokens, trace.full_only)
+    for blocks, tokens in zip(trace.prompts(), trace.input_tokens.tolist(), strict=True):
+        whole = blocks[step - 1 :: step]
+        rest = [] if trace.full_only or len(blocks) % step == 0 else [blocks[-1]]
+        made.add([*whole, *rest], tokens)
+    return made.build()
+
+
+def _finer(trace: BlockTrace, block_tokens: int) -> BlockTrace:
+    """A block is cut into parts; those of a partial last block are its own."""
+    parts = trace.block_tokens // block_tokens
+    counts = -(-trace.input_tokens // block_tokens)
+    if (total := int(counts.sum())) > MOST_BLOCKS:
+        raise UsageError(
+            f"in blocks of {block_tokens} tokens the trace has {total:,} of them, and at most "
+            f"{MOST_BLOCKS:,} can be simulated; choose larger blocks"
+        )
+    pieces = []
+    starts = trace.starts.tolist()
+    offsets = np.arange(parts, dtype=np.int64)
+    for low, high, count in zip(starts, starts[1:], counts.tolist(), strict=False):
+        fine = (trace.ids[low:high].astype(np.int64)[:, None] * parts + offsets).ravel()
+        pieces.append(fine[:count])
+    _, dense = np.unique(np.concatenate(pieces), return_inverse=True)
+    ends = np.concatenate([[0], np.cumsum([len(p) for p in pieces])])
+    return BlockTrace(
+        block_tokens, dense.astype(np.int32), ends.astype(np.int64), trace.input_tokens,
+        trace.full_only,
+    )  # fmt: skip

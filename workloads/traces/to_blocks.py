@@ -1,0 +1,95 @@
+"""Requests of a trace → the blocks of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+from aot.configs.kernel.errors import UsageError
+from aot.workloads.requests.request import Message, Tools
+from aot.workloads.traces.blocks import BlockTrace, Builder
+from aot.workloads.traces.formats import Format
+from aot.workloads.traces.traced import Traced
+
+Encode = Callable[[Sequence[tuple[list[Message], Tools]]], list[list[int]]]
+DEFAULT_BLOCK_TOKENS = 16
+"""vLLM's, for prompts whose trace has no blocks of its own."""
+AT_ONCE = 256
+MOST_PART_BLOCKS = 12_000_000
+"""Each distinct one has a name to remember: about 200 bytes."""
+
+
+def block_trace(
+    requests: Iterator[Traced], format_: Format, block_tokens: int | None, encode: Encode | None
+) -> BlockTrace:
+    """The whole trace, in its own blocks where it has some, else in blocks of `block_tokens`.
+
+    `encode` counts tokens of traces that are texts. Raises UsageError for a trace without prefix
+    information, and for texts without a tokenizer.
+    """
+    size = block_tokens or DEFAULT_BLOCK_TOKENS
+    match format_.knows:
+        case "blocks":
+            return _by_names(requests, format_.block_tokens or size)
+        case "parts":
+            return _by_parts(requests, size)
+        case "messages" if encode is not None:
+            return _by_tokens(requests, size, encode)
+        case "messages":
+            raise UsageError(
+                f"a trace of format {format_.name} is text: name the model whose tokenizer counts: "
+                "--model PATH"
+            )
+    raise UsageError(
+        f"a trace of format {format_.name} tells lengths and times only, not which prompts begin "
+        "alike: there is nothing to find in a cache"
+    )
+
+
+def _by_names(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
+    made = Builder(block_tokens)
+    for r in requests:
+        made.add(r.blocks, r.input_tokens or 0)
+    return made.build()
+
+
+def _by_parts(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
+    made = Builder(block_tokens)
+    for r in requests:
+        made.add(part_blocks(r.parts, block_tokens), r.input_tokens or 0)
+        if made.references > MOST_PART_BLOCKS:
+            raise UsageError(
+                f"more than {MOST_PART_BLOCKS:,} blocks of {block_tokens} tokens; choose larger"
+            )
+    return made.build()
+
+
+def _by_tokens(requests: Iterator[Traced], block_tokens: int, encode: Encode) -> BlockTrace:
+    made = Builder(block_tokens, full_only=True)
+    for ids in _encoded(requests, encode):
+        made.add_tokens(ids)
+    return made.build()
+
+
+def part_blocks(parts: Sequence[tuple[str, int, int]], block_tokens: int) -> list[Hashable]:
+    """Names of the blocks of a prompt in parts: by all parts up to the block's end, and by how much
+    of the last one is in it. The last block may be partial."""
+    found: list[Hashable] = []
+    chain, end = 0, 0
+    for _, name, tokens in parts:
+        chain = hash((chain, name))
+        begin, end = end, end + tokens
+        first = (begin // block_tokens + 1) * block_tokens
+        found += [(chain, edge - begin) for edge in range(first, end + 1, block_tokens)]
+    if end % block_tokens:
+        found.append((chain, -1))
+    return found
+
+
+def _encoded(requests: Iterator[Traced], encode: Encode) -> Iterator[list[int]]:
+    batch: list[tuple[list[Message], Tools]] = []
+    for r in requests:
+        batch.append((list(r.messages), r.tools))
+        if len(batch) == AT_ONCE:
+            yield from encode(batch)
+            batch = []
+    yield from encode(batch)
