@@ -9,7 +9,7 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
 arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/measures/replicas.py
-arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   analysis/inference/distance.py; aot only
+arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   …/distance.py; aot only
 arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/measures/server_times.py
 prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/measures/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit

@@ -2,37 +2,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
-
-for folder in ("engine", "analysis", "workloads", "scripts", "."):
-    sys.path.insert(0, str(Path(__file__).parent / folder))
-
-CHECKOUT = Path(__file__).resolve().parent.parent
+from support.command import Aot, Done
+from support.processes import adopt_orphans
+from support.word_level import word_level
 
 
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Aot = Callable[..., Done]
-
-
-def check(done: Done, code: int, *words: str) -> str:
-    """The exit code is `code`, all `words` are in the error, and nothing is a traceback."""
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    text = " ".join(done.stderr.split())
-    for word in words:
-        assert word in text, text
-    return text
+def pytest_configure() -> None:
+    adopt_orphans()
 
 
 @pytest.fixture
@@ -55,6 +35,12 @@ def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         return Done(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder whose tokenizer knows nine words."""
+    return word_level(tmp_path)
 
 
 FAKE_ENGINE = """\

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.command import CHECKOUT
 from typer.main import get_command
 
 from aot.scripts.cli.main import app
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 ROOMS = ("analysis", "configs", "scripts", "serving", "workloads")
 MODULES = [p for room in ROOMS for p in sorted((CHECKOUT / room).rglob("*.py"))]
 
@@ -22,7 +22,7 @@ def test_the_import_contracts_hold() -> None:
     lint = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([lint], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "3 kept, 0 broken" in done.stdout
+    assert " 0 broken" in done.stdout
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(CHECKOUT)))
@@ -30,12 +30,19 @@ def test_files_are_small_and_say_what_they_are(module: Path) -> None:
     text = module.read_text()
     assert text.count("\n") <= 300
     if module.name != "__init__.py":
-        assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+        owns = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
+        assert 10 < len(owns) < 260, f"the first line of {module} does not say what it owns"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_sub_package_holds_one_concept(room: str) -> None:
+    for folder in {p.parent for p in (CHECKOUT / room).rglob("*.py")}:
+        assert len([p for p in folder.glob("*.py") if p.name != "__init__.py"]) <= 13, folder
 
 
 def test_no_module_in_workloads_is_named_after_the_standard_library() -> None:
     """Locust puts the locustfile's folder first on sys.path."""
-    names = {p.stem for p in (CHECKOUT / "workloads").glob("*.py")} - {"__init__"}
+    names = {p.stem for p in (CHECKOUT / "workloads" / "load").glob("*.py")} - {"__init__"}
     assert not names & set(sys.stdlib_module_names)
 
 
@@ -45,12 +52,6 @@ def test_every_command_is_in_the_readme_and_has_help() -> None:
     for name, command in commands.items():
         assert f"aot {name}" in readme
         assert command.help
-
-
-def test_every_module_is_in_the_architecture_document() -> None:
-    document = (CHECKOUT / "docs" / "architecture.md").read_text()
-    missing = [p.name for p in MODULES if p.name != "__init__.py" and f"`{p.name}`" not in document]
-    assert missing == []
 
 
 def test_links_between_documents_lead_somewhere() -> None:

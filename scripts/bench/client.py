@@ -83,7 +83,7 @@ def _measure(name: str) -> dict[str, float]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stub = subprocess.Popen(
-        [sys.executable, str(HERE / "bench_stub.py"), str(port)], stdout=subprocess.PIPE
+        [sys.executable, str(HERE / "stub.py"), str(port)], stdout=subprocess.PIPE
     )
     assert stub.stdout is not None
     stub.stdout.readline()
@@ -118,11 +118,10 @@ def _paced(name: str, url: str, job: dict[str, Any]) -> dict[str, float]:
 
 
 def _client(name: str, url: str, job: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "aot.scripts.bench.client", "--client", name, "--url", url]
+    command = [sys.executable, "-P", __file__, "--client", name, "--url", url]
     done = subprocess.run(
-        [*command, "--job", json.dumps(job)],
-        cwd=HERE.parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*command, "--job", json.dumps(job)], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(done.stderr[-2000:])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

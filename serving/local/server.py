@@ -23,6 +23,7 @@ import requests
 from aot.configs.kernel.errors import LaunchError, NotInstalledError, UsageError
 from aot.serving.client.endpoint import session
 from aot.serving.engines.engine import LaunchPlan
+from aot.serving.local import supervisor
 from aot.serving.local.environments import engine_environ
 
 POLL_S = 0.25
@@ -155,14 +156,16 @@ def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
         env[name] = os.environ[source]
     # Scripts of the engine's environment (ninja, ...) are found as if it were activated.
     env["PATH"] = f"{Path(plan.argv[0]).parent}{os.pathsep}{env.get('PATH', '')}"
-    supervisor = [sys.executable, "-m", "aot.serving.local.supervisor", str(log), *plan.argv]
+    # By file and with -E: the environment is the engine's, and its PYTHONPATH must not choose the
+    # supervisor's own code.
+    command = [sys.executable, "-P", "-E", supervisor.__file__, str(log), *plan.argv]
     # The log starts with the command, so that it explains itself when read alone.
     try:
         log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"log file {log}: cannot be written: {error.strerror}") from None
     return subprocess.Popen(
-        supervisor,
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=env,

@@ -1,6 +1,6 @@
 """Runs one command and makes sure that nothing of it is left behind, whatever ends us.
 
-usage: python -m serving.supervisor LOG_FILE COMMAND [ARG ...]
+usage: python supervisor.py LOG_FILE COMMAND [ARG ...]
 
 The parent holds the other end of our standard input. When that closes — the parent finished,
 crashed or was killed with SIGKILL — or on SIGTERM, the command and all of its descendants are

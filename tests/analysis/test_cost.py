@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.made_run import make
 
 from aot.analysis.cost import misses

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.made_run import make
 
 from aot.analysis.imported import read

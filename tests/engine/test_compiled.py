@@ -139,7 +139,14 @@ def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> No
 
 def watched(files: Path, url: str, events: str, prompt: Compiled) -> None:
     """`aot warm --watch --events` warms what was evicted, and ends when told to."""
-    command = [sys.executable, "-m", "aot.scripts.cli.main", "warm", str(files / "compiled-0.json")]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "aot.scripts.cli.main",
+        "warm",
+        str(files / "compiled-0.json"),
+    ]
     command += ["--url", url, "--watch", "--events", events]
     process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

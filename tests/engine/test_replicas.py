@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 from support.live import aot, engine_processes, only_run, served
+from support.processes import words
 
 from aot.configs.kernel.places import CONFIGS
+from aot.serving.local import supervisor
 
 pytestmark = pytest.mark.engine
 
@@ -105,12 +107,10 @@ def kill_one_replica(phase: Path) -> None:
     command = (phase / "server-0.log").read_text().splitlines()[0]
     port = command.split("--port ")[1].split()[0]
     for process in engine_processes():
-        with suppress(psutil.Error):  # killing one may end another
-            words = process.cmdline()
-            supervised = (
-                "aot.serving.local.supervisor" in words
-            )  # which ends what a dead engine leaves
-            if port in words and "--port" in words and not supervised:
+        found = words(process)
+        supervised = supervisor.__file__ in found  # which ends what a dead engine leaves
+        if port in found and "--port" in found and not supervised:
+            with suppress(psutil.Error):  # killing one may end another
                 process.kill()
 
 
@@ -124,7 +124,14 @@ def test_a_replica_that_dies_loses_only_what_it_had_under_way(
         f"name: death\nserver: two.yaml\narms: [aot]\n"
         f"workload: {CONFIGS / 'workloads' / 'eight-tenants.yaml'}\n"
     )
-    command = [sys.executable, "-m", "aot.scripts.cli.main", "run", str(tmp_path / "death.yaml")]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "aot.scripts.cli.main",
+        "run",
+        str(tmp_path / "death.yaml"),
+    ]
     command += ["--runs", str(tmp_path / "runs")]
     process = subprocess.Popen(command, cwd=routers, stderr=subprocess.PIPE, text=True)
     try:

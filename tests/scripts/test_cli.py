@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.stub import KEY, serving
 
 from aot.configs.kernel.places import CONFIGS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.made_run import make, phase, record
 
 from aot.workloads.requests import schedule as schedule_file

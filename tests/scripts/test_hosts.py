@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.planned import sessions
 from support.stub import Stub, serving
-from test_fleet import sessions
 
 from aot.workloads.requests import schedule as schedule_file
 
@@ -56,7 +56,7 @@ def hosts() -> Iterator[list[str]]:
                 subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
-AOT = [sys.executable, "-m", "aot.scripts.cli.main", "load", "s.jsonl"]
+AOT = [sys.executable, "-P", "-m", "aot.scripts.cli.main", "load", "s.jsonl"]
 
 
 def worker(host: str, number: int, stub: Stub, folder: Path) -> subprocess.Popen[bytes]:

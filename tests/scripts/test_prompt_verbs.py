@@ -6,11 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.stub import serving
-from test_tokens import model as model_fixture
-
-model = model_fixture
 
 
 @pytest.fixture

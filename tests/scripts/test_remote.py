@@ -11,7 +11,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.stub import serving
 
 from aot.configs.kernel.salts import Salts

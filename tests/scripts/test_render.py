@@ -14,7 +14,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import Aot, check
+from support.command import Aot, check
 
 SCHEMAS = Path(__file__).parents[1] / "serving" / "schemas"
 SECRET = "sk-n3ver-shown"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.model_files import CONFIG, model_folder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 from support.stub import serving
 
 from aot.configs.kernel.errors import UsageError

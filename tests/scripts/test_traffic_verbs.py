@@ -9,8 +9,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import Aot, check
-from test_traces import BAILIAN, MOONCAKE, OPENAI, SAMPLES, lines, ragpulse
+from support.command import Aot, check
+from support.traces import BAILIAN, MOONCAKE, OPENAI, SAMPLES, lines, ragpulse
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit

@@ -6,33 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from support.compiled import BLOCK, prompt
 
 from aot.configs.kernel.errors import CacheStateError
 from aot.scripts.prompts import warming
 from aot.scripts.prompts.warming import Place
 from aot.serving.client.endpoint import Message, Tools, Usage
 from aot.serving.engines.table import engine
-from aot.workloads.prompts.compiled import BlockHashes, Compiled, Spread
-
-BLOCK = 4
-
-
-def _hashes(count: int) -> list[str]:
-    return [f"{n:064x}" for n in range(count)]
-
-
-def prompt(name: str, ids: list[int], salt: str | None = None, block: int = BLOCK) -> Compiled:
-    full = len(ids) // block
-    user = [{"role": "user", "content": "q"}]
-    return Compiled(
-        prompt=name, variables={}, model="m", tokenizer_sha256="t", block_tokens=block,
-        cache_salt=salt, static_tokens=len(ids), dynamic_tokens=Spread(min=2, median=2, max=2),
-        full_blocks=full, cached_tokens=full * block, rounding_tokens=len(ids) - full * block,
-        cache_key="k", segments=[], templates=[],
-        block_hashes=BlockHashes(algorithm="sha256_cbor", hashes=_hashes(full)),
-        static_token_ids=ids, messages=[{"role": "system", "content": name}], tools=[],
-        probes=(user, user),
-    )  # fmt: skip
 
 
 @dataclass

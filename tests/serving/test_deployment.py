@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 
 from aot.configs.kernel.errors import LaunchError
 from aot.scripts.run import launch
@@ -34,16 +34,10 @@ def test_one_replica_may_die(fake_router: Path, tmp_path: Path) -> None:
     with launch.prepare(fake_router).up("auto", tmp_path / "server.log") as up:
         endpoint = launch.prepare(fake_router).endpoint(up)
         assert [e.base_url for e in endpoint.each()] == list(up.replica_urls)
-        port = up.replicas[0].plan.port
-        for process in psutil.process_iter():
-            words = process.cmdline() if process.is_running() else []
-            if (
-                str(port) in words
-                and "aot.serving.local.supervisor" not in words
-                and "--policy" not in words
-            ):
-                process.kill()
-        psutil.wait_procs([psutil.Process(up.replicas[0]._process.pid)], timeout=20)
+        supervisor = psutil.Process(up.replicas[0]._process.pid)
+        for process in supervisor.children():
+            process.kill()
+        psutil.wait_procs([supervisor], timeout=20)
         assert up.replicas_alive == [False, True]
         assert up.alive
         assert up.wait() is up.replicas[0]

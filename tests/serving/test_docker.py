@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import Aot, check
+from support.command import Aot, check
 
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.server import ServerConfig

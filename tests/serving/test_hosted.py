@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from conftest import Aot, check
-from test_warming import prompt as compiled_prompt
+from support.command import Aot, check
+from support.compiled import prompt as compiled_prompt
 
 from aot.configs.kernel.errors import EndpointError, NotInstalledError, UsageError
 from aot.scripts.prompts import hosted_warming
@@ -219,7 +219,7 @@ def test_a_missing_sdk_names_the_command(
 ) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, f"serving.hosted_{name}", None)
+    monkeypatch.setitem(sys.modules, f"aot.serving.hosted.{name}", None)
     with pytest.raises(NotInstalledError, match=f"run: .venv/bin/pip install {package}"):
         apis.client(name, Account(None, "m", None))
 

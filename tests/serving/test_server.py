@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from support import processes
 from support.stub import serving
 
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
@@ -23,11 +25,9 @@ def child_pid(log: Path) -> int:
 
 
 def gone(pid: int) -> bool:
-    try:
+    with suppress(psutil.NoSuchProcess):
         psutil.wait_procs([psutil.Process(pid)], timeout=20)
-        return not psutil.pid_exists(pid)
-    except psutil.NoSuchProcess:
-        return True
+    return processes.gone(pid)
 
 
 def test_a_healthy_engine_is_up_inside_the_block_and_gone_after_it(

@@ -13,30 +13,32 @@ from pathlib import Path
 import psutil
 
 from aot.serving.local import environments
+from support.processes import own, words
 
 KEY = "sk-e2e-s3cret"
 
 
 def aot(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aot.scripts.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1800)
 
 
 def engine_processes() -> list[psutil.Process]:
-    """Everything that runs from an engine environment."""
-    return [p for p in psutil.process_iter() if _is_engine(p)]
-
-
-def _is_engine(process: psutil.Process) -> bool:
+    """Everything of this test run that runs from an engine environment."""
     folder = str(environments.engines_dir())
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        words = [process.exe(), *process.cmdline()]
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
     # SGLang's children replace their command line by a title.
-    return any(folder in w or w.startswith("sglang::") for w in words)
+    return [
+        p
+        for p in own()
+        if any(folder in w or w.startswith("sglang::") for w in (_program(p), *words(p)))
+    ]
+
+
+def _program(process: psutil.Process) -> str:
+    try:
+        return process.exe()
+    except psutil.Error:
+        return ""
 
 
 def only_run(folder: Path) -> Path:

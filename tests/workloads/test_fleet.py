@@ -10,29 +10,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
+from support.planned import sessions
+from support.processes import own, words
 from support.stub import MODEL, Stub, serving
-from test_sessions import user
 
 from aot.workloads.load import replay
 from aot.workloads.load.fleet import share
 from aot.workloads.load.progress import Progress
 from aot.workloads.requests import schedule as schedule_file
-from aot.workloads.requests.request import Prefix, Request, Schedule
-
-
-def sessions(count: int, gap_s: float) -> Schedule:
-    """Sessions of two turns, one after the other."""
-    prefix = Prefix("p", ({"role": "system", "content": "S"},), (user("a"), user("b")))
-    requests = []
-    for n in range(count):
-        at_s = round(n * gap_s, 6)
-        requests.append(Request(f"a{n:04d}", at_s, "t", "p", user(f"first {n}"), 4))
-        after = f"a{n:04d}"
-        requests.append(
-            Request(f"b{n:04d}", at_s, "t", "p", user(f"second {n}"), 4, after, 0.0, True)
-        )
-    return Schedule("s", 1, "open", 1, 4, True, 20.0, {"p": prefix}, tuple(requests))
+from aot.workloads.requests.request import Schedule
 
 
 def job(schedule: Schedule, folder: Path, stub: Stub, processes: int) -> replay.Replay:
@@ -110,14 +96,7 @@ def test_a_worker_that_dies_is_reported_with_the_requests_lost(tmp_path: Path) -
 
 def _kill_one_worker(schedule: str) -> None:
     """The replay's processes are its master and, forked from it, the workers."""
-    family = [p for p in psutil.process_iter() if schedule in _words(p)]
+    family = [p for p in own() if schedule in words(p)]
     workers = [p for p in family if p.ppid() in {q.pid for q in family}]
     assert len(workers) == 2
     workers[0].send_signal(signal.SIGKILL)
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return []

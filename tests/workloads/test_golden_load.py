@@ -178,7 +178,7 @@ def test_a_base_url_may_have_a_path(workload: Path, tmp_path: Path) -> None:
 
 
 def test_locust_used_by_hand_says_what_it_lacks(workload: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "locust", "-f", str(replay.LOCUSTFILE), "--headless"]
+    command = [sys.executable, "-P", "-m", "locust", "-f", str(replay.LOCUSTFILE), "--headless"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "--host, --schedule, --model, --records required" in done.stderr

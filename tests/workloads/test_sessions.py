@@ -12,17 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from support.planned import user
 from support.stub import MODEL, serving
 
 from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from aot.workloads.load import replay
 from aot.workloads.plan.arrivals import offsets
 from aot.workloads.requests import schedule as schedule_file
-from aot.workloads.requests.request import Message, Prefix, Request, Schedule
-
-
-def user(text: str) -> tuple[Message, ...]:
-    return ({"role": "user", "content": text},)
+from aot.workloads.requests.request import Prefix, Request, Schedule
 
 
 def talks(mode: Any = "open", think_s: float = 0.05) -> Schedule:

@@ -1,32 +1,11 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.requests.tokens import common_prefix, from_folder
-
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
-    "{{ bos_token }} {{ m.role }} {{ m.content }} \n{% endfor %}"
-    "{% if add_generation_prompt %}assistant{% endif %}"
-)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    words = ["<s>", "system", "user", "assistant", "be", "kind", "hello", "you", "[UNK]"]
-    tokenizer = Tokenizer(WordLevel({w: n for n, w in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    config = {"chat_template": TEMPLATE, "bos_token": {"content": "<s>"}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    return tmp_path
 
 
 def test_a_chat_is_rendered_and_counted_as_the_template_says(model: Path) -> None:

@@ -114,7 +114,7 @@ def _tail(log: Path) -> str:
 
 
 def _command(replay: Replay) -> list[str]:
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"]
+    command = [sys.executable, "-P", "-m", "locust", "-f", str(LOCUSTFILE), "--headless"]
     fleet = replay.fleet
     users = max(replay.users, fleet.processes, fleet.workers)
     command += ["-u", str(users), "-r", str(users), "--host", replay.base_url]
