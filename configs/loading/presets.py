@@ -1,14 +1,15 @@
-"""The shipped recipes and facts, by name: engines, routers, models, cards, architectures."""
+"""What is shipped, by name: recipes and facts, and the files that users start from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.places import CONFIGS
+from aot.configs.loading.kinds import Kind
 from aot.configs.loading.load import did_you_mean, load
 from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.card import Card
@@ -18,9 +19,53 @@ from aot.configs.schema.router import RouterRecipe
 Model = TypeVar("Model", bound=BaseModel)
 
 
+Shipped = Kind | Literal["prompt"]
+"""What a user can name instead of a path."""
+SHIPPED: dict[Shipped, str] = {
+    "experiment": "experiments",
+    "workload": "workloads",
+    "server": "servers",
+    "prompt": "prompts",
+}
+"""The folder of each under configs/."""
+
+
 def recipe_names(folder: str) -> list[str]:
-    """Names of the shipped files in configs/`folder`/, without .yaml."""
-    return sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
+    """Names of the shipped files in configs/`folder`/, without .yaml. ToolkitError where the
+    installation has lost them."""
+    found = sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
+    if not found:
+        raise ToolkitError(
+            f"{CONFIGS / folder} is missing or empty: this installation of aot is not complete; "
+            "install it again (pip install --force-reinstall aot-prefix-caching)"
+        )
+    return found
+
+
+def shipped_names(kind: Shipped) -> list[str]:
+    """The names of what is shipped of a kind. Raises as `recipe_names`."""
+    if kind == "prompt":
+        return sorted(p.name for p in (CONFIGS / "prompts").glob("*/") if p.is_dir())
+    return recipe_names(SHIPPED[kind])
+
+
+def file_of(kind: Shipped, given: Path, beside: Path = Path()) -> Path:
+    """The file (for a prompt: the folder) that `given` names: a path relative to the folder
+    `beside`, or the bare name of what is shipped.
+
+    A path is returned whether or not there is something. UsageError, with the nearest name, for a
+    bare name that is neither.
+    """
+    path = beside / given
+    if path.exists() or given.suffix or given.is_absolute() or len(given.parts) != 1:
+        return path
+    known = shipped_names(kind)
+    if given.name in known:
+        return CONFIGS / SHIPPED[kind] / (given.name + ("" if kind == "prompt" else ".yaml"))
+    raise UsageError(
+        f"{path}: no such file, and no {kind} of that name is shipped"
+        f"{did_you_mean(given.name, known)} (aot configs list {SHIPPED[kind]})"
+    )
 
 
 def engine_recipe(name: str) -> EngineRecipe:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import did_you_mean
+from aot.configs.loading.yaml_file import scalar
 from aot.configs.schema.workload import DocQa, WorkloadConfig
 
 Value = bool | int | float | str | list[str]
@@ -49,7 +49,7 @@ def full_name(name: str, workload: WorkloadConfig) -> str:
 
 def value(text: str) -> Value:
     """A value as it would be written in the file."""
-    found = yaml.safe_load(text)
+    found = scalar(text)
     if isinstance(found, bool | int | float | str):
         return found
     raise UsageError(f"'{text}' is no single value")

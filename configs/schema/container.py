@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.configs.schema.strict import StrictModel
+from aot.configs.schema.strict import PathText, StrictModel
 
 
 class ContainerConfig(StrictModel):
@@ -18,7 +18,7 @@ class ContainerConfig(StrictModel):
     )
     shm_gib: int = Field(16, ge=1, description="shared memory, which tensor parallelism needs")
     ipc_host: bool = Field(False, description="docker: share the host's IPC instead of shm_gib")
-    model_cache: Path = Field(
+    model_cache: PathText = Field(
         Path("~/.cache/huggingface"),
         description="folder of the host with downloaded weights; Kubernetes: a volume instead",
     )

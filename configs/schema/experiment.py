@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from aot.configs.schema.strict import StrictModel
+from aot.configs.schema.strict import PathText, StrictModel
 
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
@@ -19,11 +19,11 @@ class ExperimentConfig(StrictModel):
     """configs/experiments/NAME.yaml: servers and a workload, measured under each arm."""
 
     name: str
-    server: Path | None = Field(None, description="server file, relative to this file")
-    servers: list[Path] | None = Field(
+    server: PathText | None = Field(None, description="server file, relative to this file")
+    servers: list[PathText] | None = Field(
         None, min_length=1, description="or several: each is measured under every arm"
     )
-    workload: Path = Field(description="workload file, relative to this file")
+    workload: PathText = Field(description="workload file, relative to this file")
     arms: list[Arm] = Field(list(ARMS), min_length=1)
     repeats: int = Field(1, ge=1)
     skip_first: int = Field(

@@ -6,15 +6,21 @@ benchmark lie. Units are in the names.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict
 
 
 class StrictModel(BaseModel):
-    """Unknown keys are errors; instances do not change after validation."""
+    """Unknown keys are errors, and so are words for numbers and for true; instances do not change
+    after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+PathText = Annotated[Path, Strict(False)]
+"""A path, written as text."""
 
 
 def _as_text(value: object) -> object:

@@ -6,13 +6,12 @@ from published statistics; docs/traffic.md names the source of each.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from aot.configs.schema.draws import Arrivals, Distribution, LogNormal, PoissonArrivals, Uniform
-from aot.configs.schema.strict import StrictModel
+from aot.configs.schema.strict import PathText, StrictModel
 
 
 class OpenLoop(StrictModel):
@@ -104,7 +103,7 @@ class Traffic(StrictModel):
 class Prompted(Traffic):
     """What has a static part."""
 
-    prompt: Path = Field(description="prompt folder, relative to this file")
+    prompt: PathText = Field(description="prompt folder, relative to this file")
 
 
 class SupportBot(Prompted):

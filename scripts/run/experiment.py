@@ -19,6 +19,7 @@ from typing import Any
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
 from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
@@ -66,9 +67,10 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
     """Read and check an experiment file and all that it names, with `changes` to them."""
     changes = changes or {}
     config = changed("experiment", load(path, ExperimentConfig), changes)
-    workload_path = path.parent / config.workload
+    workload_path = file_of("workload", config.workload, path.parent)
     workload = changed("workload", load_workload(workload_path), changes)
-    targets = [_target(path.parent / file, changes) for file in config.server_files]
+    servers = [file_of("server", file, path.parent) for file in config.server_files]
+    targets = [_target(file, changes) for file in servers]
     for target in targets:
         _check_target(path, config, target)
     encoders = {

@@ -10,6 +10,7 @@ from aot.analysis.studies.rate_search import Tried
 from aot.analysis.studies.slo import Limit, Outcome
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import load, load_workload
+from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Changes
 from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.scripts.study.study import Study, create
@@ -26,7 +27,7 @@ def begin(
 ) -> Study:
     """A new search, checked. Raises UsageError before anything starts."""
     config = load(experiment_file, ExperimentConfig)
-    path = experiment_file.parent / config.workload
+    path = file_of("workload", config.workload, experiment_file.parent)
     workload = load_workload(path)
     for text in limits:
         slo.limit(text)

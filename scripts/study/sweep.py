@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import load, load_workload
+from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Value, full_name, value
 from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.scripts.run.experiment import order
@@ -62,7 +63,7 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
     if not equals:
         raise UsageError(f"--over {over}: expected SETTING=VALUE,VALUE,..., as in rate=1,2,4")
     config = load(experiment_file, ExperimentConfig)
-    path = experiment_file.parent / config.workload
+    path = file_of("workload", config.workload, experiment_file.parent)
     workload = load_workload(path)
     setting = full_name(name.strip(), workload)
     options = {"setting": setting, "short": name.strip(), "values": values(text)}

@@ -14,6 +14,7 @@ from aot.analysis.report import Evaluation
 from aot.analysis.studies import tuning
 from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
 from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, Value, full_name
 from aot.configs.schema.experiment import ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
@@ -41,7 +42,7 @@ def begin(
     experiment = load(experiment_file, ExperimentConfig)
     if experiment.server is None:
         raise UsageError(f"{experiment_file}: tuning takes an experiment with one 'server'")
-    workload = load_workload(experiment_file.parent / experiment.workload)
+    workload = load_workload(file_of("workload", experiment.workload, experiment_file.parent))
     device = launch.of(server, config).device
     settings = [_asked(text) for text in over] or _usual(config, device)
     for name, _ in settings:

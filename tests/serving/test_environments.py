@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from aot.configs.kernel.errors import ConfigError, NotInstalledError, ToolkitError, UsageError
+from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading import presets
 from aot.serving.local import environments, models
 
@@ -24,6 +26,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe 'tiny' of one small package; returns the configs folder."""
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(presets, "CONFIGS", tmp_path)
+    shutil.copytree(CONFIGS / "routers", tmp_path / "routers")
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "tiny.yaml").write_text(RECIPE.format(package="six==1.16.0"))
     return tmp_path

@@ -199,7 +199,7 @@ def test_another_block_size_or_model_is_another_cache(folder: Path) -> None:
         ("variables.yaml", "tenant:\n", r"variable 'tenant' has no value"),
         ("tools.json", "{", r"tools.json:1: not JSON"),
         ("tools.json", "{}", r"tools.json: expected a list of tool schemas"),
-        ("variables.yaml", "[", r"variables.yaml: not valid YAML"),
+        ("variables.yaml", "[", r"variables.yaml:1: not valid YAML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_folder_is_named(folder: Path, file: str, text: str, words: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.presets import file_of
 from aot.configs.schema.workload import (
     Agent,
     BestOfN,
@@ -39,7 +40,7 @@ def build(
     needs it and it is not there, and where lengths would not come out exactly.
     """
     if isinstance(config, SupportBot) and not single_turn.has_lengths(config):
-        read = prompts.read(folder / config.prompt)
+        read = prompts.read(file_of("prompt", config.prompt, folder))
         return _schedule(config, name, *single_turn.support_bot(config, read))
     if lexicon is None:
         raise UsageError(
@@ -57,7 +58,9 @@ def _parts(
 ) -> tuple[dict[str, Prefix], list[Request]]:
     if isinstance(config, Unique):
         return single_turn.unique(config, lexicon)
-    texts = StaticTexts(lexicon, prompts.read(folder / config.prompt), config.seed)
+    texts = StaticTexts(
+        lexicon, prompts.read(file_of("prompt", config.prompt, folder)), config.seed
+    )
     return PARTS[type(config)](config, texts)
 
 

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import jinja2
 import jinja2.meta
 import jinja2.nodes
-import yaml
 
 from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.yaml_file import parse
 from aot.workloads.requests.request import Message
 
 # Undefined names are errors: an empty place in a prompt would quietly change every length.
@@ -176,11 +176,7 @@ def _variables(folder: Path) -> dict[str, str]:
     path = folder / "variables.yaml"
     if not path.exists():
         return {}
-    try:
-        # BaseLoader: 007 is a text like any other.
-        values = yaml.load(text_of(path), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = parse(path, text_of(path), as_texts=True).data
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected names and values")
     empty = [k for k, v in values.items() if not isinstance(v, str) or not v]
