@@ -25,6 +25,8 @@ UV_FLAGS = {
     "trusted-host": "--allow-insecure-host",
 }
 """pip's settings → uv's flags. Values with several words are several values."""
+INDEX_FLAGS = ("--default-index", "--index", "--allow-insecure-host")
+"""Those of them that making an environment takes, too."""
 BEST_MATCH = ("--index-strategy", "unsafe-best-match")
 """pip's rule: the newest version of all indexes, not those of the first one that has any."""
 
@@ -40,10 +42,8 @@ class Uv:
 
     def create(self, interpreter: str, folder: Path) -> list[str]:
         """The command that makes an environment (with pip, for those who use it there)."""
-        flags = dict(zip(self.flags[::2], self.flags[1::2], strict=True))
-        index = [
-            w for f in ("--default-index", "--find-links") if f in flags for w in (f, flags[f])
-        ]
+        pairs = zip(self.flags[::2], self.flags[1::2], strict=True)
+        index = [word for pair in pairs if pair[0] in INDEX_FLAGS for word in pair]
         return [self.program, "venv", "--seed", "--python", interpreter, *index, str(folder)]
 
     def install(self, python: str, *arguments: str) -> list[str]:

@@ -58,9 +58,8 @@ def _parts(
 ) -> tuple[dict[str, Prefix], list[Request]]:
     if isinstance(config, Unique):
         return single_turn.unique(config, lexicon)
-    texts = StaticTexts(
-        lexicon, prompts.read(file_of("prompt", config.prompt, folder)), config.seed
-    )
+    prompt = prompts.read(file_of("prompt", config.prompt, folder))
+    texts = StaticTexts(lexicon, prompt, config.seed)
     return PARTS[type(config)](config, texts)
 
 
