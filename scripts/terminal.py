@@ -1,55 +1,95 @@
-"""What the person at the keyboard sees while something takes time.
+"""What the person at the keyboard sees: results on standard output, news on standard error.
 
-Progress goes to standard error, so that results can be piped. Where there is no terminal, a plain
-line every few seconds takes the place of the moving one.
+Rich is imported when something is first shown, since help and completion show nothing of ours.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.panel import Panel as Frame
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from aot.workloads.load.progress import Progress as ReplayProgress
-
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 PLAIN_EVERY_S = 10.0
+PIPE_WIDTH = 1000
+"""Lines that are piped are not folded."""
+
+
+@cache
+def err() -> Console:
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@cache
+def out() -> Console:
+    """Standard output."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def note(text: str) -> None:
     """A line that stays."""
-    err.print(text, markup=False, soft_wrap=True)
+    err().print(text, markup=False, soft_wrap=True)
 
 
 def say(text: str, style: str = "") -> None:
-    """A line of the result, on standard output, exactly as it is."""
-    out.print(text, style=style, markup=False)
+    """A line of the result, exactly as it is."""
+    out().print(text, style=style, markup=False)
+
+
+def say_json(value: object) -> None:
+    """A result for programs: one JSON value."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    title: str | None = None,
+) -> None:
+    """Aligned columns; those of `headers` that are named in `right` end at the same place."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, title=title, title_justify="left", pad_edge=False)
+    for header in headers:
+        shown.add_column(header, justify="right" if header in right else "left")
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    out().print(shown)
 
 
 @contextmanager
 def status(title: str) -> Iterator[Status]:
     """A line that changes while the block runs."""
     line = Status(title)
-    if not err.is_terminal:
+    if not err().is_terminal:
         note(title)
         yield line
         return
-    with err.status(title) as live:
+    from rich.markup import escape
+
+    with err().status(title) as live:
         line.show = lambda text: live.update(escape(text))
         yield line
 
 
 class Status:
-    """Call it with the latest news."""
+    """Call it with the latest news. Where there is no terminal, a plain line every few seconds
+    takes the place of the moving one."""
 
     def __init__(self, title: str) -> None:
         self.show: Callable[[str], None] = self._plain
@@ -63,72 +103,3 @@ class Status:
         if time.monotonic() - self._last_s >= PLAIN_EVERY_S:
             self._last_s = time.monotonic()
             note(f"  {text}")
-
-
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Bar]:
-    """How a replay of `total` requests is doing: a panel, or a line every few seconds."""
-    if not err.is_terminal:
-        note(f"{title}: 0 of {total}")
-        yield Bar(title, total, note)
-        return
-    with Live(console=err, refresh_per_second=4) as live:
-        panel = Panel(title, total, live)
-        panel.show({})
-        yield Bar(title, total, panel=panel)
-
-
-class Panel:
-    """A bar of what is done, and under it one column for each thing that is known."""
-
-    def __init__(self, title: str, total: int, live: Live) -> None:
-        columns = (BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn())
-        self._title, self._live, self._done = title, live, Progress(*columns, console=err)
-        self._task = self._done.add_task(title, total=total)
-
-    def show(self, facts: dict[str, str], finished: int = 0) -> None:
-        self._done.update(self._task, completed=finished)
-        table = Table(*facts, box=None, header_style="dim")
-        if facts:
-            table.add_row(*facts.values())
-        self._live.update(Frame(Group(self._done, table), title=escape(self._title), width=100))
-
-
-class Bar:
-    """Call it with the latest of a replay."""
-
-    def __init__(
-        self,
-        title: str,
-        total: int,
-        line: Callable[[str], None] | None = None,
-        panel: Panel | None = None,
-    ) -> None:
-        self._title, self._total, self._line, self._panel = title, total, line, panel
-        self._last_s = self._began_s = time.monotonic()
-
-    def __call__(self, now: ReplayProgress) -> None:
-        if self._panel is not None:
-            self._panel.show(self._facts(now), now.finished)
-        elif self._line is not None and time.monotonic() - self._last_s >= PLAIN_EVERY_S:
-            self._last_s = time.monotonic()
-            facts = [f", {name} {value}" for name, value in self._facts(now).items()]
-            self._line(f"  {self._title}: {now.finished} of {self._total}{''.join(facts)}")
-
-    def _facts(self, now: ReplayProgress) -> dict[str, str]:
-        """What is known so far, by what it is called."""
-        found = {}
-        if now.in_flight is not None:
-            found["in flight"] = f"{now.in_flight}"
-        if now.rate_per_s is not None:
-            found["answers"] = f"{now.rate_per_s:.2f}/s"
-        if now.ttft_p50_s is not None and now.ttft_p99_s is not None:
-            found["TTFT p50"], found["p99"] = f"{now.ttft_p50_s:.3f} s", f"{now.ttft_p99_s:.3f} s"
-        if now.hit_ratio is not None:
-            found["hit ratio"] = f"{now.hit_ratio:.1%}"
-        if now.failed:
-            found["failed"] = f"{now.failed}"
-        if 0 < now.finished < self._total:
-            took_s = time.monotonic() - self._began_s
-            found["left"] = f"{took_s / now.finished * (self._total - now.finished):.0f} s"
-        return found

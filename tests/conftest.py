@@ -24,7 +24,8 @@ def aot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(terminal.out, "width", 200)
+    terminal.out.cache_clear()
+    terminal.err.cache_clear()
 
     def run(*arguments: object, **env: str) -> Done:
         capfd.readouterr()

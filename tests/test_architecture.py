@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.command import CHECKOUT
-from typer.main import get_command
 
-from aot.scripts.cli.main import app
+from aot.scripts.cli.main import VERBS, verb
 
 ROOMS = ("analysis", "configs", "scripts", "serving", "workloads")
 MODULES = [p for room in ROOMS for p in sorted((CHECKOUT / room).rglob("*.py"))]
@@ -46,12 +45,12 @@ def test_no_module_in_workloads_is_named_after_the_standard_library() -> None:
     assert not names & set(sys.stdlib_module_names)
 
 
-def test_every_command_is_in_the_readme_and_has_help() -> None:
-    readme = (CHECKOUT / "README.md").read_text()
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name, command in commands.items():
-        assert f"aot {name}" in readme
-        assert command.help
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_is_in_the_readme_and_says_the_same_everywhere(name: str) -> None:
+    assert f"aot {name}" in (CHECKOUT / "README.md").read_text()
+    assert verb(name).get_short_help_str(200) == VERBS[name][1].removesuffix(".") or (
+        verb(name).help or ""
+    ).startswith(VERBS[name][1])
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -75,7 +75,7 @@ def main(
             words, f"{row['us_per_chunk']:.1f}", f"{times:.1f}", f"{row['paced_us_per_chunk']:.1f}",
             f"{row['ttft_error_p50_ms']:.2f}", f"{row['ttft_error_p99_ms']:.2f}",
         )  # fmt: skip
-    out.print(table)
+    out().print(table)
 
 
 def _measure(name: str) -> dict[str, float]:

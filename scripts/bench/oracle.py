@@ -49,7 +49,7 @@ def main(
         took = time.perf_counter() - began
         count = len(blocks.ids) * (len(capacities) if "20" in name else 1)
         table.add_row(name, f"{took:.3f}", f"{count / took / 1e6:.1f} M")
-    out.print(table)
+    out().print(table)
 
 
 def _opt(blocks: BlockTrace, capacities: list[int]) -> list[int]:

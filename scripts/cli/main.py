@@ -1,185 +1,132 @@
-"""The command `aot`. Each command is a few lines; the work is in the other files of scripts/."""
+"""The command `aot`: its verbs in groups, each imported when it is called.
+
+Help and completion import no verb, so a verb's line stands here, and again as the first line of its
+own help (a test holds them equal).
+"""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-import tempfile
-from enum import StrEnum
-from pathlib import Path
+from importlib import import_module
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.cli.ask import ask
-from aot.scripts.cli.audit import audit_app
-from aot.scripts.cli.compare import compare, gate, history
-from aot.scripts.cli.cost import cost
-from aot.scripts.cli.doctor import doctor
-from aot.scripts.cli.install import engine_app, model_app, router_app
-from aot.scripts.cli.lint import lint
-from aot.scripts.cli.oracle import oracle
-from aot.scripts.cli.prompts import compile_command
-from aot.scripts.cli.render import render
-from aot.scripts.cli.savings import savings
-from aot.scripts.cli.studies import capacity, sweep, tune
-from aot.scripts.cli.traffic import arm_named, load, schedule
-from aot.scripts.cli.warm import residency, warm
-from aot.scripts.run.concluding import conclude, write_report
-from aot.scripts.terminal import err, note, say
+from aot.configs.kernel.errors import ToolkitError
+from aot.scripts.terminal import err
+
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Measure": {
+        "demo": ("measure", "Install what the demo needs, measure it, and write its report."),
+        "run": ("measure", "Measure a server under every arm on one schedule, and report it."),
+        "load": ("load", "Replay a schedule against a running server, into a run directory."),
+        "sweep": ("studies", "Measure an experiment at several values of one setting."),
+        "capacity": ("studies", "Find the highest rate at which each arm keeps an SLO."),
+        "tune": ("studies", "Try a server's cache settings; recommend what is shown to help."),
+    },
+    "Prompts": {
+        "lint": ("lint", "Find what breaks prefix reuse: where, what it costs, the remedy."),
+        "compile": ("prompts", "Find the static prefix of a prompt folder; write compiled.json."),
+        "warm": ("warm", "Prefill static prefixes on a running server; verify that they hit."),
+        "residency": ("warm", "Show live which blocks of compiled prompts are on a server."),
+        "ask": ("hosted", "Ask an API with a compiled prompt; show what its cache did."),
+        "savings": ("hosted", "What compiling saves in a day: tokens, money, seconds."),
+    },
+    "Traffic": {
+        "schedule": ("traffic", "Draw the request schedule of a workload or a trace."),
+        "oracle": ("oracle", "What a prefix cache can find on this traffic, without an engine."),
+    },
+    "Serve and deploy": {
+        "serve": ("deploy", "Start an engine in the foreground; Ctrl-C stops all of it."),
+        "render": ("deploy", "A server file for Compose, Kubernetes, Helm, Prometheus, Grafana."),
+        "audit": ("audit", "What a running server gives away."),
+    },
+    "Reports": {
+        "report": ("reports", "Rebuild the report of a run from its records."),
+        "compare": ("reports", "Runs side by side, and over the same requests."),
+        "gate": ("reports", "Has a run become worse than its baseline? For CI."),
+        "history": ("reports", "All runs of a folder, in the order of time."),
+        "cost": ("cost", "What a million requests like those of a run cost, in every arm."),
+    },
+    "This machine": {
+        "doctor": ("machine", "What this machine can run, what is missing, and what mends it."),
+        "engine": ("machine", "Engine environments (.engines/NAME)."),
+        "router": ("machine", "Routers for replicas (.engines/NAME)."),
+        "model": ("machine", "Model weights (.models/NAME)."),
+        "configs": ("configs", "The shipped servers, workloads, experiments and prompts."),
+        "init": ("configs", "Write a server, workload, experiment and prompt to start from."),
+    },
+}
+"""By group and name: the module under verbs/, and the verb's line."""
+VERBS = {name: entry for verbs in GROUPS.values() for name, entry in verbs.items()}
+
+
+class Verbs(TyperGroup):
+    """Knows the names of all verbs, and imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in VERBS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb that is called, really."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and verb(str(name)), rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """The verbs by group, the first job first."""
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<9}", line) for name, (_, line) in verbs.items()])
+
+
+def verb(name: str) -> Any:
+    """The command of a verb."""
+    module = import_module(f"aot.scripts.cli.verbs.{VERBS[name][0]}")
+    return typer.main.get_group(module.app).commands[name]
+
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="""Prefix caching for LLM servers, measured honestly.
-
-    [bold]jit[/bold]: prefix cache off. [bold]auto[/bold]: on, starts empty. [bold]aot[/bold]: on,
-    every static prefix prefilled and verified before traffic.
-
-    The whole job:  [bold]aot run configs/experiments/demo.yaml[/bold]
-
-    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 3 not settled (gate),
-    130 interrupted.""",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(engine_app, name="engine")
-app.add_typer(router_app, name="router")
-app.add_typer(model_app, name="model")
-app.add_typer(audit_app, name="audit")
-app.command("compile")(compile_command)
-app.command()(schedule)
-app.command()(load)
-app.command()(lint)
-app.command()(oracle)
-app.command()(sweep)
-app.command()(capacity)
-app.command()(tune)
-app.command()(compare)
-app.command()(gate)
-app.command()(history)
-app.command()(cost)
-app.command()(savings)
-app.command()(ask)
-app.command()(warm)
-app.command()(residency)
-app.command()(render)
-app.command()(doctor)
-
-ArmOption = Annotated[str, typer.Option("--arm", help="jit, auto or aot")]
-UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="model name; default: the one model served")
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--api-key-env", help="environment variable that holds the API key"),
-]
-TrafficArgument = Annotated[
-    Path, typer.Argument(metavar="WORKLOAD|SCHEDULE", help="workload .yaml or schedule .jsonl")
-]
 
 
-class FigureKind(StrEnum):
-    """What figures can be exported as besides SVG."""
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-    PNG = "png"
-    PDF = "pdf"
-
-
-@app.command()
-def serve(
-    server: Annotated[Path, typer.Argument(help="server .yaml")],
-    arm: ArmOption = "aot",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
-    ] = False,
-    log: Annotated[Path | None, typer.Option(help="engine log; default: a temporary file")] = None,
-) -> None:
-    """Start an engine in the foreground; Ctrl-C stops it and everything it started."""
-    from aot.scripts.run import launch
-
-    launcher = launch.prepare(server)
-    if dry_run:
-        say(launcher.plans(arm_named(arm)).as_shell())
-        return
-    log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
-    with launcher.up(arm_named(arm), log) as up:
-        url, name = up.plan.base_url, up.plan.served_name
-        key = (
-            ' -H "Authorization: Bearer $' + launcher.config.api_key_env + '"'
-            if (launcher.config.api_key_env)
-            else ""
-        )
-        body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
-        say(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}")
-        if up.replica_urls:
-            say(f"replicas: {' '.join(up.replica_urls)}")
-        say(
-            f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
-        )
-        if arm == "aot":
-            each = " ".join(f"--url {one}" for one in up.replica_urls or (url,))
-            note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
-        ended = up.wait()
-        code = ended.wait()
-    raise ToolkitError(f"a process of {server} ended by itself with exit code {code}: {ended.log}")
+        sys.stdout.write(f"aot {version('aot-prefix-caching')}\n")
+        raise typer.Exit
 
 
-@app.command()
-def run(
-    experiment: Annotated[
-        Path | None, typer.Argument(help="experiment .yaml (or --resume RUN_DIR)")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="where the run directory is made")] = Path("runs"),
-    resume: Annotated[
-        Path | None, typer.Option(help="run directory: measure only what is missing in it")
-    ] = None,
-) -> None:
-    """Measure a server under every arm on one schedule, and write the report."""
-    from aot.scripts.run import experiment as root
-
-    if (experiment is None) == (resume is None):
-        raise UsageError("give either an experiment file or --resume RUN_DIR")
-    if resume is not None:
-        made, folder = root.reopen(resume), resume
-    else:
-        assert experiment is not None
-        made = root.prepare(experiment)
-        folder = root.new_folder(runs, made.config.name)
-        root.create(made, folder)
-    note(f"run directory: {folder}")
-    try:
-        root.measure(made, folder)
-    except (ToolkitError, SystemExit):
-        # What was measured is kept and reported, whatever stopped the rest.
-        write_report(folder)
-        note(f"not finished; measure the rest with: aot run --resume {folder}")
-        raise
-    conclude(folder)
-
-
-@app.command()
-def report(
-    run_dir: Annotated[Path, typer.Argument(help="run directory")],
-    figures: Annotated[
-        list[FigureKind] | None,
-        typer.Option(help="write the figures in this format, too; can be given again"),
-    ] = None,
-    pdf: Annotated[
-        bool, typer.Option("--pdf", help="print report.html as report.pdf, too (needs Chromium)")
+@app.callback()
+def aot(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    """Rebuild report.html, report.md, summary.json, requests.csv and figures/ from a run's
-    records."""
-    write_report(run_dir, [kind.value for kind in figures or ()])
-    if pdf:
-        from aot.analysis.pages.pdf import print_page
+    """Prefix caching for LLM servers, measured honestly.
 
-        print_page(run_dir / "report.html", run_dir / "report.pdf")
-        say(f"as PDF: {run_dir / 'report.pdf'}")
+    Three arms: jit (prefix cache off), auto (on, starts empty), aot (on, every static prefix
+    prefilled and verified before traffic).
+
+    The whole job, on this machine's CPU:  aot demo
+
+    Files are given by path, or by the name of a shipped one:  aot run demo
+
+    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 3 not settled, 128 +
+    signal when stopped.
+    """
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -192,9 +139,9 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def call(arguments: list[str]) -> int:
     """Run one command; its exit code. An error a user can act on is one paragraph, no traceback."""
     try:
-        app(arguments)
+        app(arguments, prog_name="aot")
     except ToolkitError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        err().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

@@ -85,7 +85,7 @@ def _counted(
     return prefixes, schedule.users or None, max(own, default=None)
 
 
-def as_json(sizing: Sizing, traffic: Traffic) -> dict[str, Any]:
+def facts(sizing: Sizing, traffic: Traffic) -> dict[str, Any]:
     """Everything that is shown, and what it follows from."""
     return {
         "server": str(sizing.path),

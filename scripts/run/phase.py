@@ -17,8 +17,9 @@ from aot.analysis.runs.run import phase_name
 from aot.configs.kernel.errors import ToolkitError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
+from aot.scripts.run.replay_bar import bar
 from aot.scripts.run.target import Up
-from aot.scripts.terminal import bar, note, status
+from aot.scripts.terminal import note, status
 from aot.scripts.traffic import plan
 from aot.serving.cache import warm
 from aot.serving.client.endpoint import Endpoint

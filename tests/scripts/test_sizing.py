@@ -73,7 +73,7 @@ def test_the_table_in_the_docs_is_what_the_doctor_says() -> None:
 def table_row(path: Path) -> str:
     found = sizing.size(path, None if not sizing.this_machine().gpus else load_card(path))
     memory = found.memory
-    facts = sizing_table.as_json(found, sizing_table.Traffic(8, 1024, 4096))
+    facts = sizing_table.facts(found, sizing_table.Traffic(8, 1024, 4096))
     return (
         f"{memory.weights_gib:.1f} + {memory.budget.reserve_gib:.1f} of "
         f"{memory.budget.usable_gib:.1f} | {memory.kv_bytes_per_token:,} | "
@@ -150,7 +150,7 @@ def test_replicas_share_a_machine_and_routers_share_prefixes(
     for policy in ("round_robin", "cache_aware"):
         made = sizing.size(server_file(tmp_path, text + policy + "}\n"), "h100")
         traffic = sizing_table.Traffic(8, 1024, 4096)
-        found.append(sizing_table.as_json(made, traffic)["resident_prefixes"])
+        found.append(sizing_table.facts(made, traffic)["resident_prefixes"])
     assert found[1] == 2 * found[0]
 
 

@@ -7,32 +7,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.loading.pricing import price_of
-from aot.scripts.cli.compare import print_json
-from aot.scripts.terminal import out, say, status
+from aot.scripts.cli.arguments import JsonOption, verbs
+from aot.scripts.cli.choices import Provider
+from aot.scripts.terminal import say, say_json, status, table
 
 if TYPE_CHECKING:
     from aot.analysis.report import Evaluation
 
 
+app = verbs()
+
+
+@app.command()
 def cost(
     run: Annotated[Path, typer.Argument(help="run directory")],
     gpu_hour: Annotated[
         float | None, typer.Option(help="US dollars an hour for the machine that was measured")
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(help="price table of configs/pricing/: openai, anthropic, gemini")
+        Provider | None, typer.Option(help="the shipped price table of this one")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="model in the price table; default: the table's")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """What a million requests like those of a run cost, in every arm: on the machine that was
-    measured (--gpu-hour), or by the token at a hosted API (--provider)."""
+    """What a million requests like those of a run cost, in every arm.
+
+    On the machine that was measured (--gpu-hour), or by the token at a hosted API (--provider).
+    """
     from aot.analysis import report
 
     if gpu_hour is None and provider is None:
@@ -48,7 +53,7 @@ def cost(
         "hosted": _hosted(made, provider, model, as_json) if provider else None,
     }
     if as_json:
-        print_json({"run": run.name, **found})
+        say_json({"run": run.name, **found})
 
 
 def _own(made: Evaluation, usd_per_hour: float, quiet: bool) -> list[dict[str, Any]]:
@@ -61,15 +66,15 @@ def _own(made: Evaluation, usd_per_hour: float, quiet: bool) -> list[dict[str, A
     ]
     if quiet:
         return found
-    table = Table(
-        "server", "arm", "req/s", "a million requests", "a million prompt tokens", box=None
-    )
-    for row in found:
-        table.add_row(
+    right = ("req/s", "a million requests", "a million prompt tokens")
+    rows = (
+        (
             row["server"], row["arm"], _number(row["requests_per_s"]),
             _usd(row["per_million_requests"]), _usd(row["per_million_prompt_tokens"]),
-        )  # fmt: skip
-    out.print(table)
+        )
+        for row in found
+    )  # fmt: skip
+    table(("server", "arm", *right), rows, right=right)
     say(f"assumed: {usd_per_hour:g} USD an hour, and the machine always as busy as in the run")
     if made.run.schedule and made.run.schedule.mode == "open":
         say(
@@ -83,14 +88,15 @@ def _hosted(
     made: Evaluation, provider: str, model: str | None, quiet: bool
 ) -> list[dict[str, Any]]:
     from aot.analysis.cost import hosted
+    from aot.configs.loading.pricing import price_of
 
-    table, name, price = price_of(provider, model)
+    prices, name, price = price_of(provider, model)
     found = []
     for part in made.parts:
         server = part.server
         arm = next((a for a in ("aot", "auto", "jit") if a in server.arms), None)
         rows = made.frame[(made.frame["server"] == server.name) & (made.frame["arm"] == arm)]
-        priced = hosted(server, rows, table, price)
+        priced = hosted(server, rows, prices, price)
         if priced is None:
             raise UsageError(
                 f"{made.run.folder}: {server.name}: the tokens of its prompts or of their static "
@@ -110,8 +116,8 @@ def _hosted(
             f"assumed: tokens as {server.facts['model']} counts them; sent at the times of this "
             f"run, so that {priced.writes} of {priced.requests} requests write their prefix and "
             f"the others read it; input {price.input:g}, write {price.write:g}, read "
-            f"{price.read:g}, output {price.output:g} USD a million tokens ({table.date}, "
-            f"{table.source}); storage by the hour is not included"
+            f"{price.read:g}, output {price.output:g} USD a million tokens ({prices.date}, "
+            f"{prices.source}); storage by the hour is not included"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The verb that says what a compiled prompt is worth."""
+"""The verbs about hosted APIs: ask one with a compiled prompt, and what compiling is worth."""
 
 from __future__ import annotations
 
@@ -7,18 +7,64 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aot.configs.loading.pricing import ModelPrice, PriceTable, price_of
-from aot.scripts.terminal import say
+from aot.scripts.cli.arguments import KeyOption, verbs
+from aot.scripts.cli.choices import ApiName, Provider, TtlName
+from aot.scripts.terminal import note, say
 
 if TYPE_CHECKING:
     from aot.analysis.savings import Money, Tokens
+    from aot.configs.loading.pricing import ModelPrice, PriceTable
+
+app = verbs()
 
 
+@app.command()
+def ask(
+    what: Annotated[
+        Path, typer.Argument(metavar="COMPILED", help="compiled prompt: the static part")
+    ],
+    question: Annotated[str, typer.Argument(help="the dynamic part: one user message")],
+    model: Annotated[str, typer.Option("--model", help="model name in the API")],
+    api: Annotated[ApiName, typer.Option(help="whose")] = ApiName.OPENAI,
+    url: Annotated[
+        str | None, typer.Option("--url", help="base URL; default: the vendor's own")
+    ] = None,
+    ttl: Annotated[
+        TtlName, typer.Option(help="how long the static part is kept")
+    ] = TtlName.FIVE_MINUTES,
+    max_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
+    api_key_env: KeyOption = None,
+) -> None:
+    """Ask an API with a compiled prompt; show what its cache did.
+
+    The static part is kept as each API wants it: by order (openai), by breakpoints (anthropic), as
+    a cached content (gemini).
+    """
+    from aot.serving.hosted import apis
+    from aot.serving.hosted.api import Account, Static
+    from aot.workloads.prompts import compiled
+
+    made = compiled.read(what)
+    static = Static(made.messages, tuple(made.tools), made.cache_key, made.cache_salt)
+    client = apis.client(api.value, Account(url, model, api_key_env), ttl.value)
+    answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
+    say(answer.text)
+    counts = {
+        "prompt": answer.prompt_tokens,
+        "cached": answer.cached_tokens,
+        "written": answer.written_tokens,
+        "output": answer.output_tokens,
+    }
+    shown = (f"{k} {'not reported' if v is None else v}" for k, v in counts.items())
+    note(f"tokens: {', '.join(shown)}")
+
+
+@app.command()
 def savings(
     what: Annotated[Path, typer.Argument(metavar="COMPILED", help="compiled prompt")],
     requests_per_day: Annotated[int, typer.Option(min=1, help="requests with this prompt a day")],
     provider: Annotated[
-        str | None, typer.Option(help="price table of configs/pricing/: openai, anthropic, gemini")
+        Provider | None, typer.Option(help="the shipped price table of this one")
     ] = None,
     price_model: Annotated[
         str | None, typer.Option("--model", help="model in the price table; default: the table's")
@@ -28,8 +74,12 @@ def savings(
         typer.Option("--run", help="measured run directory, for seconds of own hardware"),
     ] = None,
 ) -> None:
-    """What compiling ahead of time saves in a day: tokens, money, seconds; and whether to do it."""
+    """What compiling saves in a day: tokens, money, seconds.
+
+    And whether to do it.
+    """
     from aot.analysis import savings as sums
+    from aot.configs.loading.pricing import price_of
     from aot.workloads.prompts import compiled
 
     made = compiled.read(what)

@@ -6,11 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import rich.table
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.terminal import out, say, status
+from aot.scripts.cli.arguments import (
+    ExperimentArgument,
+    OptionalServerArgument,
+    ResumeOption,
+    RunsOption,
+    verbs,
+)
+from aot.scripts.terminal import say, status, table
 
 if TYPE_CHECKING:
     from aot.analysis.studies.study import StudyRun
@@ -18,15 +24,10 @@ if TYPE_CHECKING:
     from aot.scripts.study.study import Study
 
 
-ExperimentArgument = Annotated[
-    Path | None, typer.Argument(help="experiment .yaml (or --resume FOLDER)")
-]
-RunsOption = Annotated[Path, typer.Option(help="where the folder of it all is made")]
-ResumeOption = Annotated[
-    Path | None, typer.Option(help="a folder of this command: measure only what is missing in it")
-]
+app = verbs()
 
 
+@app.command()
 def sweep(
     experiment: ExperimentArgument = None,
     over: Annotated[
@@ -40,8 +41,9 @@ def sweep(
     runs: RunsOption = Path("runs"),
     resume: ResumeOption = None,
 ) -> None:
-    """Measure an experiment at several values of one setting, and draw the curves.
+    """Measure an experiment at several values of one setting.
 
+    The curves are drawn on one page.
     A server is started once per arm, and again only for settings that need it (block_size,
     cache_size, server.KEY). Each point is a run of its own with its own report.
 
@@ -63,6 +65,7 @@ def sweep(
     study.kept(made, lambda: work.measure(made, points), lambda: _show(made, sweep_page.of_folder))
 
 
+@app.command()
 def capacity(
     experiment: ExperimentArgument = None,
     slo: Annotated[
@@ -104,14 +107,10 @@ def capacity(
     study.kept(made, lambda: work.search(made), lambda: _show(made, capacity_page.of_folder))
 
 
+@app.command()
 def tune(
-    server: Annotated[
-        Path | None, typer.Argument(help="server .yaml to tune (or --resume FOLDER)")
-    ] = None,
-    experiment: Annotated[
-        Path | None,
-        typer.Argument(help="experiment .yaml with the traffic; its server is not used"),
-    ] = None,
+    server: OptionalServerArgument = None,
+    experiment: ExperimentArgument = None,
     objective: Annotated[
         str, typer.Option(help="what should be low: ttft_p50, ttft_p90, tpot_p50, e2e_p50, ...")
     ] = "ttft_p50",
@@ -125,8 +124,9 @@ def tune(
     runs: RunsOption = Path("runs"),
     resume: ResumeOption = None,
 ) -> None:
-    """Try the cache-relevant settings of a server in the aot arm, and recommend what is shown to
-    be better.
+    """Try a server's cache settings; recommend what is shown to help.
+
+    The traffic is the experiment's, whose own server is not used; the arm is aot.
 
     Unless told: block size, cache size, batched tokens, chunked prefill (vLLM), scheduling policy
     (SGLang). The file itself is not changed. Settings with which the engine does not start are
@@ -166,11 +166,8 @@ def _show(
 
     with status("writing the reports") as tell:
         read, page = of_folder(made.folder, tell)
-    for table in page.tables:
-        shown = rich.table.Table(*table.columns, box=None, title=table.title, title_justify="left")
-        for row in table.rows:
-            shown.add_row(*row)
-        out.print(shown)
+    for shown in page.tables:
+        table(shown.columns, shown.rows, title=shown.title)
     for words in voided(read):
         say(f"void: {words}", "bold red")
     for words in page.warnings:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from aot.configs.kernel.errors import UsageError
-from aot.scripts.cli.prompts import KeyOption
-from aot.scripts.terminal import note, out, say
-from aot.serving.cache.warm import Warmed
-from aot.serving.client.endpoint import Endpoint
-from aot.workloads.prompts.compiled import Compiled
+from aot.scripts.cli.arguments import KeyOption, ServedModelOption, verbs
+from aot.scripts.cli.choices import ApiName, TtlName
+from aot.scripts.terminal import note, say, table
+
+if TYPE_CHECKING:
+    from aot.serving.cache.warm import Warmed
+    from aot.serving.client.endpoint import Endpoint
+    from aot.workloads.prompts.compiled import Compiled
+
+app = verbs()
 
 EventsOption = Annotated[
     str | None,
@@ -21,6 +25,7 @@ EventsOption = Annotated[
 ]
 
 
+@app.command()
 def warm(
     what: Annotated[
         list[Path],
@@ -29,9 +34,7 @@ def warm(
     url: Annotated[
         list[str] | None, typer.Option("--url", help="base URL; once for each replica")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="model name; default: the one model served")
-    ] = None,
+    model: ServedModelOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="stay, and warm again before it is needed; Ctrl-C ends")
     ] = False,
@@ -43,12 +46,12 @@ def warm(
     ] = None,
     events: EventsOption = None,
     api: Annotated[
-        str, typer.Option(help="openai (own servers too), or a hosted API: anthropic, gemini")
-    ] = "openai",
-    ttl: Annotated[str, typer.Option(help="of a hosted API: 5m or 1h")] = "5m",
+        ApiName, typer.Option(help="openai: own servers too; the others are hosted APIs")
+    ] = ApiName.OPENAI,
+    ttl: Annotated[TtlName, typer.Option(help="of a hosted API")] = TtlName.FIVE_MINUTES,
     api_key_env: KeyOption = None,
 ) -> None:
-    """Prefill every static prefix on a running server and verify that it hits.
+    """Prefill static prefixes on a running server; verify that they hit.
 
     --watch keeps them there: with --events it warms exactly what was evicted, as soon as it was;
     without, it touches every prefix well before the traffic seen could have displaced it. On a
@@ -60,7 +63,7 @@ def warm(
     from aot.serving.client.endpoint import connect
 
     prompts = _compiled(what)
-    if api != "openai":
+    if api is not ApiName.OPENAI:
         _warm_hosted(prompts, api, ttl, url[0] if url else None, model, api_key_env, watch)
         return
     if not url:
@@ -114,8 +117,8 @@ def _warm_compiled(
 
 def _warm_hosted(
     prompts: list[Compiled],
-    api: str,
-    ttl: str,
+    api: ApiName,
+    ttl: TtlName,
     url: str | None,
     model: str | None,
     api_key_env: str | None,
@@ -123,20 +126,19 @@ def _warm_hosted(
 ) -> None:
     from aot.scripts.prompts import hosted_warming
     from aot.serving.cache import warm as warm_room
-    from aot.serving.hosted import apis
     from aot.serving.hosted.api import Account
 
-    name, lifetime = apis.chosen(api, ttl)
     if not prompts or model is None:
         raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
     account = Account(url, model, api_key_env)
-    found = hosted_warming.warm(prompts, name, account, lifetime)
+    found = hosted_warming.warm(prompts, api.value, account, ttl.value)
     _show(found)
     warm_room.insist(found)
     if watch:
-        hosted_warming.keep(prompts, name, account, lifetime)
+        hosted_warming.keep(prompts, api.value, account, ttl.value)
 
 
+@app.command()
 def residency(
     what: Annotated[list[Path], typer.Argument(metavar="COMPILED...", help="compiled prompts")],
     events: Annotated[
@@ -148,7 +150,9 @@ def residency(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="print the state once and end")] = False,
 ) -> None:
-    """Show live how many blocks of each compiled prompt are on a server, without any request.
+    """Show live which blocks of compiled prompts are on a server.
+
+    Without any request.
 
     Needs a server that publishes KV events (key 'kv_events' in a server file for vLLM).
     """
@@ -171,12 +175,13 @@ def _compiled(paths: list[Path]) -> list[Compiled]:
 
 
 def _show(warmed: list[Warmed]) -> None:
-    table = Table("prefix", "static tokens", "cached", "expected", "prefill", "", box=None)
+    rows = []
     for w in warmed:
         counts = [w.static_tokens, w.cached_tokens, w.expected_tokens]
         shown = ["unknown" if c is None else str(c) for c in counts]
-        table.add_row(w.id, *shown, f"{w.prefill_s:.2f} s", "hit" if w.verified else "NOT CACHED")
-    out.print(table)
+        rows.append((w.id, *shown, f"{w.prefill_s:.2f} s", "hit" if w.verified else "NOT CACHED"))
+    right = ("static tokens", "cached", "expected", "prefill")
+    table(("prefix", *right, ""), rows, right=right)
     total = sum(w.cached_tokens or 0 for w in warmed if w.verified)
     say(f"{total:,} tokens of {len(warmed)} prefixes in the cache")
     if not all(w.verified for w in warmed):

@@ -1,27 +1,52 @@
-"""The verbs that look at several runs: side by side, against a baseline, over time."""
+"""The verbs that look at runs: one again, several side by side, against a baseline, over time."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.terminal import note, out, say, status
+from aot.scripts.cli.arguments import JsonOption, verbs
+from aot.scripts.cli.choices import ArmName, FigureKind
+from aot.scripts.cli.run_tables import show_differences, show_judged, show_runs
+from aot.scripts.terminal import note, say, say_json, status
 
 if TYPE_CHECKING:
-    from aot.analysis.across import Difference, Row
-    from aot.analysis.gate import Judged
+    from aot.analysis.across import Row
 
+app = verbs()
 NOT_SETTLED = 3
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON value on standard output")]
 
 
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="run directory")],
+    figures: Annotated[
+        list[FigureKind] | None,
+        typer.Option(help="write the figures in this format, too; can be given again"),
+    ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="print report.html as report.pdf, too (needs Chromium)")
+    ] = False,
+) -> None:
+    """Rebuild the report of a run from its records.
+
+    report.html, report.md, summary.json, requests.csv and figures/.
+    """
+    from aot.scripts.run.concluding import write_report
+
+    write_report(run_dir, [kind.value for kind in figures or ()])
+    if pdf:
+        from aot.analysis.pages.pdf import print_page
+
+        print_page(run_dir / "report.html", run_dir / "report.pdf")
+        say(f"as PDF: {run_dir / 'report.pdf'}")
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path],
@@ -38,7 +63,10 @@ def compare(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Runs side by side, and the first against each other one over the same requests."""
+    """Runs side by side, and over the same requests.
+
+    The first is compared with each of the others.
+    """
     from aot.analysis import across, imported
 
     if len(runs) < 2:
@@ -56,12 +84,13 @@ def compare(
         found = [d for other in made[1:] for d in across.differences(made[0], other)]
     if as_json:
         ratios = [asdict(d) | {"ratio": d.found.ratio} for d in found]
-        print_json({"runs": [asdict(r) for r in rows], "differences": ratios})
+        say_json({"runs": [asdict(r) for r in rows], "differences": ratios})
         return
-    _show_rows(rows)
-    _show_differences(found)
+    show_runs(rows)
+    show_differences(found)
 
 
+@app.command()
 def gate(
     run: Annotated[Path, typer.Argument(help="run directory")],
     against: Annotated[Path, typer.Option(help="run directory of the baseline")],
@@ -72,10 +101,12 @@ def gate(
             "e2e_..., requests_per_s, output_tokens_per_s, hit_ratio"
         ),
     ],
-    arm: Annotated[str, typer.Option(help="jit, auto or aot")] = "aot",
+    arm: Annotated[ArmName, typer.Option(help="which one")] = ArmName.AOT,
     as_json: JsonOption = False,
 ) -> None:
-    """Has a run become worse than its baseline? Exit code 0: no, 1: yes, 3: not settled.
+    """Has a run become worse than its baseline? For CI.
+
+    Exit code 0: no, 1: yes, 3: not settled.
 
     Latencies are compared over the same requests. A regression is worse than allowed with its whole
     95 % interval above the baseline; worse than allowed without that is not settled: measure more
@@ -87,13 +118,12 @@ def gate(
     limits = [gates.limit(text) for text in max_regression]
     with status("reading the runs"):
         now, then = across.read([run, against])
-    judged = gates.judge(now, then, limits, arm)
+    judged = gates.judge(now, then, limits, arm.value)
     _note_conditions(*(across.rows(m)[0] for m in (then, now)))
     if as_json:
-        print_json([asdict(j) for j in judged])
+        say_json([asdict(j) for j in judged])
     else:
-        for j in judged:
-            say(f"{j.outcome}: {_words(j)}", "" if j.outcome == "pass" else "bold red")
+        show_judged(judged)
     outcomes = {j.outcome for j in judged}
     if "regression" in outcomes:
         raise typer.Exit(1)
@@ -109,27 +139,13 @@ def _note_conditions(then: Row, now: Row) -> None:
             note(f"note: {what} {before} in the baseline, {after} now")
 
 
-def _words(judged: Judged) -> str:
-    name = f"{judged.limit.metric} in {judged.arm}"
-    allowed = f"{judged.limit.share:.1%} allowed"
-    if judged.worse is None:
-        return f"{name}: not known in both runs, {allowed}"
-    sure = ""
-    if judged.worse_ci95:
-        sure = f" (95 % interval {judged.worse_ci95[0]:+.1%} to {judged.worse_ci95[1]:+.1%})"
-    change = "worse" if judged.worse > 0 else "better"
-    return (
-        f"{name}: {judged.baseline:.4g} → {judged.now:.4g}, {abs(judged.worse):.1%} {change}"
-        f"{sure}, {allowed}"
-    )
-
-
+@app.command()
 def history(
     folder: Annotated[Path, typer.Argument(help="folder with run directories")] = Path("runs"),
-    arm: Annotated[str | None, typer.Option(help="only this arm")] = None,
+    arm: Annotated[ArmName | None, typer.Option(help="only this arm")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All runs of a folder in the order in which they were started, as a trend."""
+    """All runs of a folder, in the order of time."""
     from aot.analysis import across
 
     if not folder.is_dir():
@@ -148,46 +164,6 @@ def history(
         raise UsageError(f"{folder}: no run in it that has records" + (f" of {arm}" if arm else ""))
     found.sort(key=lambda r: r.started_utc)
     if as_json:
-        print_json([asdict(r) for r in found])
+        say_json([asdict(r) for r in found])
         return
-    _show_rows(found)
-
-
-def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
-
-
-def _show_rows(rows: list[Row]) -> None:
-    from aot.analysis.pages.formats import number, ratio_text, seconds
-
-    table = Table(
-        "run", "server", "engine", "model", "arm", "ok", "TTFT p50", "p99", "TPOT p50", "req/s",
-        "hit ratio", "schedule", "", box=None,
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(
-            row.run, row.server, row.engine, row.model, row.arm,
-            f"{row.ok}" + (f" ({row.failed} failed)" if row.failed else ""),
-            seconds(row.ttft_p50_s), seconds(row.ttft_p99_s), seconds(row.tpot_p50_s),
-            number(row.requests_per_s), ratio_text(row.hit_ratio),
-            (row.schedule_sha256 or "unknown")[:8], "void" if row.void else "",
-        )  # fmt: skip
-    out.print(table)
-    machines = {row.machine for row in rows}
-    if len(machines) > 1:
-        for run, machine in {row.run: row.machine for row in rows}.items():
-            say(f"{run} ran on {machine}")
-
-
-def _show_differences(found: list[Difference]) -> None:
-    from aot.analysis.pages.formats import metric_text
-
-    for d in found:
-        sure = ""
-        if d.found.ci95:
-            sure = f" ({d.found.ci95[0]:.2f}–{d.found.ci95[1]:.2f})"
-        verdict = d.verdict.words if d.found.ci95 else "too few pairs to tell"
-        say(
-            f"{d.arm} {metric_text(d.metric)} {d.quantile}: {d.runs[0]} ÷ {d.runs[1]} = "
-            f"{d.found.ratio:.2f}{sure}, {d.found.pairs} pairs: {verdict}"
-        )
+    show_runs(found)

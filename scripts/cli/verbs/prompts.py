@@ -1,24 +1,25 @@
-"""The verbs for prompts: compile and what follows from it."""
+"""The verb that compiles a prompt folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.terminal import note, out, say, status
+from aot.scripts.cli.arguments import KeyOption, PromptArgument, verbs
+from aot.scripts.terminal import note, say, status, table
 
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--api-key-env", help="environment variable that holds the API key"),
-]
+if TYPE_CHECKING:
+    from aot.workloads.prompts.compiled import Compiled
+
+app = verbs()
 
 
+@app.command("compile")
 def compile_command(
-    prompt_dir: Annotated[Path, typer.Argument(help="prompt folder")],
+    prompt_dir: PromptArgument,
     model: Annotated[
         str | None,
         typer.Option("--model", help="model folder or recipe name: its tokenizer counts"),
@@ -46,7 +47,7 @@ def compile_command(
     ] = False,
     api_key_env: KeyOption = None,
 ) -> None:
-    """Find the static prefix of a prompt folder, and write compiled.json.
+    """Find the static prefix of a prompt folder; write compiled.json.
 
     The folder is rendered with several dynamic inputs through the model's own chat template; the
     longest common token prefix is what is static. Give --model (no server needed), --server, or
@@ -93,15 +94,15 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _show(made) -> None:  # type: ignore[no-untyped-def]
-    table = Table("segment", "tokens", "", box=None)
+def _show(made: Compiled) -> None:
+    rows = []
     for s in made.segments:
         shown = "not shown by the chat template" if s.tokens is None else ""
-        table.add_row(s.name, "-" if s.tokens is None else str(s.tokens), shown)
+        rows.append((s.name, "-" if s.tokens is None else str(s.tokens), shown))
     for t in made.templates:
         d = t.dynamic_tokens
-        table.add_row(t.file, f"{d.min}–{d.max}", f"dynamic, {t.inputs} inputs, median {d.median}")
-    out.print(table)
+        rows.append((t.file, f"{d.min}–{d.max}", f"dynamic, {t.inputs} inputs, median {d.median}"))
+    table(("segment", "tokens", ""), rows, right=("tokens",))
     say(
         f"static {made.static_tokens} tokens = {made.full_blocks} blocks of {made.block_tokens} "
         f"+ {made.rounding_tokens} lost to rounding; dynamic {made.dynamic_tokens.median} (median)"

@@ -11,12 +11,17 @@ import typer
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
+from aot.scripts.cli.arguments import verbs
 from aot.scripts.terminal import note, say, status
 
 if TYPE_CHECKING:
     from aot.analysis.checks.isolation import Isolation
 
-audit_app = typer.Typer(no_args_is_help=True, help="What a running server gives away.")
+app = verbs()
+audit_app = verbs()
+app.add_typer(
+    audit_app, name="audit", no_args_is_help=True, help="What a running server gives away."
+)
 LEAK, NOT_SETTLED = 1, 3
 
 

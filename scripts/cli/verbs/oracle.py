@@ -7,35 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from aot.configs.kernel.errors import UsageError
-from aot.scripts.terminal import note, out, say, status
+from aot.scripts.cli.arguments import JsonOption, SeenArgument, verbs
+from aot.scripts.cli.choices import PolicyName, TraceFormat
+from aot.scripts.terminal import note, say, status, table
 
 if TYPE_CHECKING:
     from aot.analysis.cache.layouts import Layout
     from aot.analysis.cache.reach import Reach
     from aot.workloads.traces.blocks import BlockTrace
 
-DEFAULT_POLICIES = ["lru", "leaf-lru", "opt"]
+DEFAULT_POLICIES = (PolicyName.LRU, PolicyName.LEAF_LRU, PolicyName.OPT)
 DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Of the distinct blocks of a trace, where no capacity is given."""
 
 
+app = verbs()
+
+
+@app.command()
 def oracle(
-    what: Annotated[
-        Path, typer.Argument(metavar="SCHEDULE|WORKLOAD|TRACE", help="schedule, workload or trace")
-    ],
+    what: SeenArgument,
     format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="mooncake, bailian, coding, ragpulse, sharegpt or openai; default: by the file",
-        ),
+        TraceFormat | None, typer.Option("--format", help="of a trace; default: by the file")
     ] = None,
     policy: Annotated[
-        list[str] | None,
-        typer.Option("--policy", help="lru, leaf-lru, fifo, lfu, opt; repeatable"),
+        list[PolicyName] | None,
+        typer.Option(help="can be given again; default: lru, leaf-lru and opt"),
     ] = None,
     capacity: Annotated[
         list[str] | None,
@@ -61,12 +60,12 @@ def oracle(
     figure: Annotated[
         Path | None, typer.Option(help="draw hit ratio against capacity into this SVG file")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of objects")] = False,
+    as_json: JsonOption = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="count malformed lines and go on")
     ] = False,
 ) -> None:
-    """What a prefix cache can find on this traffic: the reachable hit ratio, no engine needed.
+    """What a prefix cache can find on this traffic, without an engine.
 
     Requests are replayed in file order from a cold cache of so many blocks: lru touches blocks from
     the front of the prompt, leaf-lru deepest first (what vLLM does), opt finds as many blocks as
@@ -75,7 +74,7 @@ def oracle(
     from aot.analysis.cache import reach
     from aot.scripts.traffic import oracle as work
 
-    names = _policies(policy)
+    names = list(dict.fromkeys(p.value for p in policy or DEFAULT_POLICIES))
     capacities = _capacities(capacity)
     if what_if and (policy or capacity or curve or figure):
         raise UsageError(
@@ -126,15 +125,6 @@ def _print(found: list[Reach], requests: int | None, as_json: bool) -> None:
         _show(found, requests)
 
 
-def _policies(given: list[str] | None) -> list[str]:
-    from aot.analysis.cache.policies import POLICIES
-
-    for name in given or ():
-        if name not in POLICIES:
-            raise UsageError(f"--policy: '{name}' is none of {', '.join(POLICIES)}")
-    return list(dict.fromkeys(given or DEFAULT_POLICIES))
-
-
 def _capacities(given: list[str] | None) -> list[int | None]:
     found: list[int | None] = []
     for text in given or ():
@@ -167,18 +157,21 @@ def _show(found: list[Reach], requests: int | None) -> None:
         f"{first.block_size}; hit ratio by tokens"
     )
     lost = {g.capacity_blocks: g for g in gaps(found)}
-    table = Table("blocks", "tokens", *names, "lost to policy", "lost to capacity", box=None)
+    rows = []
     for capacity in dict.fromkeys(r.capacity_blocks for r in found):
         row = [f"{r.hit_ratio:.2%}" for r in found if r.capacity_blocks == capacity]
         gap = lost.get(capacity) if capacity else None
         shares = (gap.policy_tokens, gap.capacity_tokens) if gap else (None, None)
-        table.add_row(
-            f"{capacity:,}" if capacity else "infinite",
-            f"{capacity * first.block_size:,}" if capacity else "",
-            *row,
-            *("" if s is None else f"{s / first.total_tokens:.2%}" for s in shares),
+        rows.append(
+            (
+                f"{capacity:,}" if capacity else "infinite",
+                f"{capacity * first.block_size:,}" if capacity else "",
+                *row,
+                *("" if s is None else f"{s / first.total_tokens:.2%}" for s in shares),
+            )
         )
-    out.print(table)
+    headers = ("blocks", "tokens", *names, "lost to policy", "lost to capacity")
+    table(headers, rows, right=headers)
     if lost:
         say("lost to policy: opt − leaf-lru; lost to capacity: infinite − opt")
 
@@ -187,17 +180,18 @@ def _show_layouts(layouts: list[Layout], as_json: bool) -> None:
     if as_json:
         say(json.dumps([layout.as_json() for layout in layouts], indent=1))
         return
-    table = Table("layout", "hit ratio", "gain", "tokens", "", box=None)
-    for layout in layouts:
-        gain = layout.gain_tokens
-        table.add_row(
+    rows = [
+        (
             layout.name,
             f"{layout.hit_ratio:.2%}",
-            f"{gain / layout.total_tokens:+.2%}",
-            f"{gain:+,}",
+            f"{layout.gain_tokens / layout.total_tokens:+.2%}",
+            f"{layout.gain_tokens:+,}",
             layout.what,
         )
-    out.print(table)
+        for layout in layouts
+    ]
+    right = ("hit ratio", "gain", "tokens")
+    table(("layout", *right, ""), rows, right=right)
     note("in an infinite cache; every layout sends the same parts of the same requests")
     logged = layouts[0]
     best = max(layouts[1:], key=lambda x: (x.reachable, x.hit_tokens))

@@ -1,4 +1,4 @@
-"""The verbs for traffic: draw a schedule, and replay it."""
+"""The verb that draws a schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.schema.experiment import ARMS, Arm
+from aot.scripts.cli.arguments import YAML, TraceArgument, verbs
+from aot.scripts.cli.choices import TraceFormat
 from aot.scripts.terminal import say, status
 
 if TYPE_CHECKING:
@@ -17,29 +18,19 @@ if TYPE_CHECKING:
     from aot.workloads.traces.to_schedule import Options
 
 
-def arm_named(name: str) -> Arm:
-    """The arm; UsageError with the choices."""
-    if name not in ARMS:
-        raise UsageError(f"--arm: '{name}' is no arm; choose {', '.join(ARMS)}")
-    return name
+app = verbs()
 
 
+@app.command()
 def schedule(
-    what: Annotated[
-        Path, typer.Argument(metavar="WORKLOAD|TRACE", help="workload .yaml, or a trace file")
-    ],
+    what: TraceArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="schedule file to write")],
     model: Annotated[
         str | None,
         typer.Option("--model", help="model folder or recipe: texts of exact length in its tokens"),
     ] = None,
     format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="of a trace: mooncake, bailian, coding, ragpulse, azure, burstgpt, sharegpt, "
-            "openai; default: by the file",
-        ),
+        TraceFormat | None, typer.Option("--format", help="of a trace; default: by the file")
     ] = None,
     scale: Annotated[float, typer.Option(help="of a trace: all lengths times this")] = 1.0,
     speed: Annotated[float, typer.Option(help="of a trace: this many times as fast")] = 1.0,
@@ -60,11 +51,14 @@ def schedule(
         bool, typer.Option("--skip-bad", help="of a trace: count malformed lines and go on")
     ] = False,
 ) -> None:
-    """Draw the request schedule of a workload or a trace: the same bytes on any machine."""
+    """Draw the request schedule of a workload or a trace.
+
+    The same seed gives the same bytes on any machine.
+    """
     from aot.scripts.traffic import plan
     from aot.workloads.requests import schedule as schedule_file
 
-    if what.suffix in (".yaml", ".yml"):
+    if what.suffix in YAML:
         given = (format_name, window, limit, rate, max_tokens, sort or None, skip_bad or None)
         if any(g is not None for g in given) or (scale, speed) != (1.0, 1.0):
             raise UsageError(f"{what} is a workload: what is for traces goes into the file there")
@@ -140,75 +134,3 @@ def _of_trace(
     )
     source.say_skipped()
     return made
-
-
-def load(
-    traffic: Annotated[
-        Path, typer.Argument(metavar="WORKLOAD|SCHEDULE", help="workload .yaml or schedule .jsonl")
-    ],
-    url: Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="model name; default: the one model served")
-    ] = None,
-    arm: Annotated[str, typer.Option("--arm", help="jit, auto or aot")] = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="run directory; one that exists gets another arm"),
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option("--api-key-env", help="environment variable that holds the API key"),
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="load processes here, sharing the schedule by sessions")
-    ] = 1,
-    master: Annotated[
-        int, typer.Option(min=0, help="send nothing here: be the master of so many workers")
-    ] = 0,
-    listen: Annotated[
-        str, typer.Option(help="HOST:PORT where --master waits for its workers")
-    ] = "0.0.0.0:5557",
-    worker: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="be a worker of the master there; records go to it"),
-    ] = None,
-) -> None:
-    """Replay a schedule on Locust against a running server, into a run directory.
-
-    --arm labels what the server is set to; aot also warms and verifies the static prefixes first.
-    Load twice into one directory (-o) with different arms to compare them: aot report DIR.
-    Over several machines: aot load SCHEDULE --url URL --master 2 on one, and on two others
-    aot load SCHEDULE --url URL --worker MASTER:5557, with the same schedule file (.jsonl).
-    """
-    from datetime import UTC, datetime
-
-    from aot.scripts.run import load as load_script
-    from aot.scripts.run.concluding import conclude
-    from aot.scripts.traffic import plan
-    from aot.serving.client.endpoint import connect
-
-    label = arm_named(arm)
-    if sum((processes > 1, master > 0, worker is not None)) > 1:
-        raise UsageError("--processes, --master and --worker: one of them")
-    if (master or worker) and traffic.suffix in (".yaml", ".yml"):
-        raise UsageError("all machines need the same schedule file: make it with aot schedule -o")
-    head = _address("--worker", worker) if worker else None
-    fleet = load_script.Fleet(processes, master, _address("--listen", listen))
-    plan.check_traffic(traffic)
-    endpoint = connect(url, model, api_key_env)
-    if head is not None:
-        load_script.work(traffic, endpoint, head)
-        return
-    made = plan.schedule_of(traffic, endpoint.tokenize)
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = output or Path("runs") / f"load-{made.name}-{stamp}"
-    load_script.load_into(folder, made, endpoint, label, fleet)
-    conclude(folder)
-
-
-def _address(option: str, text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    good = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
-    if not host or not good:
-        raise UsageError(f"{option} {text}: expected HOST:PORT, e.g. 10.0.0.5:5557")
-    return host, int(port)

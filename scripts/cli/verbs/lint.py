@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.configs.loading.pricing import price_of
+from aot.scripts.cli.arguments import LintArgument, verbs
+from aot.scripts.cli.choices import LintFormat, Provider
 from aot.scripts.terminal import note, out, status
-from aot.workloads.lint.flaw import Flaw
 
-FORMATS = ("text", "json", "sarif", "github")
+if TYPE_CHECKING:
+    from aot.workloads.lint.flaw import Flaw
+
+app = verbs()
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text with the usual tokenizers; what is assumed without --model."""
 
 
+@app.command()
 def lint(
-    what: Annotated[
-        Path, typer.Argument(metavar="PROMPT_DIR|REQUESTS.jsonl", help="what to look at")
-    ],
+    what: LintArgument,
     model: Annotated[
         str | None,
         typer.Option("--model", help="model folder or recipe: exact tokens, and its chat template"),
@@ -37,23 +39,18 @@ def lint(
         ),
     ] = None,
     provider: Annotated[
-        str | None,
-        typer.Option(help="price table of configs/pricing/ instead: openai, anthropic, gemini"),
+        Provider | None, typer.Option(help="or take the shipped price table of this one")
     ] = None,
     price_model: Annotated[
         str | None, typer.Option(help="model in the price table; default: the table's")
     ] = None,
-    output_format: Annotated[
-        str, typer.Option("--format", help="text, json, sarif or github")
-    ] = "text",
+    output_format: Annotated[LintFormat, typer.Option("--format")] = LintFormat.TEXT,
 ) -> None:
-    """Find what breaks prefix reuse: where, what it costs per request, how to mend it.
+    """Find what breaks prefix reuse: where, what it costs, the remedy.
 
     A prompt folder is read; a request log is measured: its prefix tree is rebuilt with each flaw
     mended. Exits with 1 when there is a finding of level error.
     """
-    if output_format not in FORMATS:
-        raise UsageError(f"--format: '{output_format}' is none of {', '.join(FORMATS)}")
     if price_model and not provider:
         raise UsageError("--price-model: of which --provider?")
     if provider:
@@ -67,7 +64,7 @@ def lint(
         else:
             flaws, extra = _log(what, model)
     if shown := _shown(flaws, output_format, price, extra):
-        out.out(shown)
+        out().out(shown)
     if extra:
         note(
             "of {tokens:,.0f} prompt tokens {computed_tokens:,.0f} must be computed, and "
@@ -80,6 +77,8 @@ def lint(
 
 def _prices(provider: str, model: str | None) -> tuple[float, int]:
     """What a token costs more that is not found in the cache, and the smallest cached prefix."""
+    from aot.configs.loading.pricing import price_of
+
     table, _, paid = price_of(provider, model)
     return paid.input - paid.read, paid.minimum_tokens or table.minimum_tokens
 

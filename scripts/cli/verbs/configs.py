@@ -1,0 +1,158 @@
+"""The verbs about shipped files: look at them, take one, start a project of one's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aot.configs.kernel.errors import UsageError
+from aot.scripts.cli.arguments import verbs
+from aot.scripts.cli.choices import Shelf
+from aot.scripts.terminal import out, say, table
+
+if TYPE_CHECKING:
+    from aot.configs.loading.presets import Shipped
+
+app = verbs()
+configs_app = verbs()
+app.add_typer(
+    configs_app,
+    name="configs",
+    no_args_is_help=True,
+    help="The shipped servers, workloads, experiments and prompts.",
+)
+ShelfArgument = Annotated[Shelf, typer.Argument(help="which kind")]
+
+
+def _names(context: typer.Context, incomplete: str) -> list[str]:
+    from aot.configs.loading.presets import shipped_names
+
+    shelf = context.params.get("shelf")
+    names = shipped_names(_kind(Shelf(shelf))) if shelf else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+NameArgument = Annotated[str, typer.Argument(help="its name", autocompletion=_names)]
+
+
+@configs_app.command("list")
+def list_(
+    shelf: Annotated[Shelf | None, typer.Argument(help="only this kind")] = None,
+) -> None:
+    """What is shipped, by kind and name, with the first line of each."""
+    from aot.configs.loading.presets import file_of, shipped_names
+
+    for each in [shelf] if shelf else list(Shelf):
+        kind = _kind(each)
+        names = shipped_names(kind)
+        rows = [(name, _first_line(file_of(kind, Path(name)))) for name in names]
+        table((each.value, ""), rows)
+
+
+@configs_app.command()
+def show(shelf: ShelfArgument, name: NameArgument) -> None:
+    """Print a shipped file (of a prompt: all its files, each under its name)."""
+    path = _shipped(shelf, name)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if file != path:
+            say(f"--- {file.relative_to(path)}")
+        out().file.write(file.read_text(encoding="utf-8"))
+
+
+@configs_app.command()
+def copy(
+    shelf: ShelfArgument,
+    name: NameArgument,
+    to: Annotated[Path | None, typer.Argument(help="file or folder; default: here")] = None,
+) -> None:
+    """Copy a shipped file (or a prompt folder) to change it; what it names is found by name."""
+    source = _shipped(shelf, name)
+    target = to or Path(source.name)
+    target = target / source.name if target.is_dir() else target
+    _write(source, target)
+    say(f"written: {target}")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="folder to make; must be empty or not there")],
+) -> None:
+    """Write a server, workload, experiment and prompt to start from.
+
+    They are those of the demo, so the experiment runs on a CPU as it is: aot run
+    FOLDER/experiment.yaml. Each file says what to change for a server and prompts of one's own.
+    """
+    from aot.configs.kernel.places import CONFIGS
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is there already; name a folder that is empty or not there")
+    for source, target in (
+        ("servers/demo.yaml", "server.yaml"),
+        ("workloads/demo.yaml", "workload.yaml"),
+        ("experiments/demo.yaml", "experiment.yaml"),
+        ("prompts/support-bot", "prompt"),
+    ):
+        _write(CONFIGS / source, folder / target)
+    say(f"written: {folder}/{{server,workload,experiment}}.yaml and {folder}/prompt/")
+    say(f"measure them: aot run {folder}/experiment.yaml")
+
+
+def _write(source: Path, target: Path) -> None:
+    """A copy of a file or folder. Names beside the original are given as names of what is shipped,
+    or of what `init` writes beside it. UsageError where something is there already."""
+    if target.exists():
+        raise UsageError(f"{target}: is there already; it is left as it is")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            target.write_text(_named(source.read_text(encoding="utf-8"), target), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def _named(text: str, target: Path) -> str:
+    """`../servers/demo.yaml` → `demo`, or `server.yaml` where that is what is written beside."""
+    beside = {"server": "server.yaml", "workload": "workload.yaml", "prompt": "prompt"}
+    for kind, own in beside.items():
+        started = target.name in ("experiment.yaml", "workload.yaml")
+        for name in _references(text, kind):
+            text = text.replace(f"../{kind}s/{name}", own if started else Path(name).stem)
+    return text
+
+
+def _references(text: str, kind: str) -> list[str]:
+    return [piece.split("/")[2].rstrip(",]") for piece in text.split() if f"../{kind}s/" in piece]
+
+
+def _kind(shelf: Shelf) -> Shipped:
+    from aot.configs.loading.presets import SHIPPED
+
+    return next(kind for kind, folder in SHIPPED.items() if folder == shelf.value)
+
+
+def _shipped(shelf: Shelf, name: str) -> Path:
+    """The path of what is shipped under a name. UsageError, with the nearest, for another name."""
+    from aot.configs.kernel.places import CONFIGS
+    from aot.configs.loading.load import did_you_mean
+    from aot.configs.loading.presets import SHIPPED, shipped_names
+
+    kind = _kind(shelf)
+    known = shipped_names(kind)
+    if name not in known:
+        raise UsageError(
+            f"no {kind} called '{name}' is shipped{did_you_mean(name, known)}; known: "
+            f"{', '.join(known)}"
+        )
+    return CONFIGS / SHIPPED[kind] / (name + ("" if kind == "prompt" else ".yaml"))
+
+
+def _first_line(path: Path) -> str:
+    file = path / "system_prompt.txt" if path.is_dir() else path
+    line = file.read_text(encoding="utf-8").split("\n", 1)[0]
+    return line.removeprefix("#").strip()[:90]
