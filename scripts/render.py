@@ -69,10 +69,6 @@ def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> s
     server = load_server(path)
     if isinstance(server, RemoteConfig):
         raise ConfigError(path, "this server runs already; there is nothing to render", "runtime")
-    if target not in TARGETS:
-        raise UsageError(f"--target: '{target}' is none of {', '.join(TARGETS)}")
-    if options.chart not in CHARTS:
-        raise UsageError(f"--chart: '{options.chart}' is none of {', '.join(CHARTS)}")
     if options.in_cluster and target != "prometheus":
         raise UsageError(f"--in-cluster goes with --target prometheus, not {target}")
     try:

@@ -22,7 +22,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Measure": {
         "demo": ("measure", "Install what the demo needs, measure it, and write its report."),
         "run": ("measure", "Measure a server under every arm on one schedule, and report it."),
-        "load": ("load", "Replay a schedule against a running server, into a run directory."),
+        "load": ("measure", "Replay a schedule against a running server, into a run directory."),
         "sweep": ("studies", "Measure an experiment at several values of one setting."),
         "capacity": ("studies", "Find the highest rate at which each arm keeps an SLO."),
         "tune": ("studies", "Try a server's cache settings; recommend what is shown to help."),
@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Serve and deploy": {
         "serve": ("deploy", "Start an engine in the foreground; Ctrl-C stops all of it."),
         "render": ("deploy", "A server file for Compose, Kubernetes, Helm, Prometheus, Grafana."),
-        "audit": ("audit", "What a running server gives away."),
+        "audit": ("deploy", "What a running server gives away."),
     },
     "Reports": {
         "report": ("reports", "Rebuild the report of a run from its records."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from aot.analysis.gate import Judged
 
 UNKNOWN = "–"
+WIDTH = 78
 
 
 def show_runs(rows: Sequence[Row]) -> None:
@@ -61,13 +63,20 @@ def show_differences(differences: Sequence[Difference]) -> None:
             f"{d.found.ratio:.2f}",
             "–".join(f"{x:.2f}" for x in d.found.ci95) if d.found.ci95 else UNKNOWN,
             str(d.found.pairs),
-            d.verdict.words if d.found.ci95 else "too few pairs to tell",
+            _said(d),
         )
         for d in differences
     ]
     headers = ("arm", "metric", "ratio", "95 % interval", "pairs", "")
     groups = [f"{d.runs[0]} ÷ {d.runs[1]}:" for d in differences]
     _show(headers, cells, groups, right=("ratio", "95 % interval", "pairs"))
+
+
+def _said(difference: Difference) -> str:
+    if not difference.found.ci95:
+        return "too few pairs to tell"
+    verdict = difference.verdict
+    return "no effect" if verdict.kind == "none" else verdict.words
 
 
 def show_judged(judged: Sequence[Judged]) -> None:
@@ -77,8 +86,8 @@ def show_judged(judged: Sequence[Judged]) -> None:
             j.outcome,
             j.limit.metric,
             *(UNKNOWN if x is None else _in_units(j.limit.metric, x) for x in (j.baseline, j.now)),
-            UNKNOWN if j.worse is None else f"{j.worse:+.1%}",
-            " to ".join(f"{x:+.1%}" for x in j.worse_ci95) if j.worse_ci95 else UNKNOWN,
+            UNKNOWN if j.worse is None else _signed(j.worse),
+            " to ".join(map(_signed, j.worse_ci95)) if j.worse_ci95 else UNKNOWN,
             f"{j.limit.share:.1%}",
         )
         for j in judged
@@ -87,6 +96,10 @@ def show_judged(judged: Sequence[Judged]) -> None:
     styles = ["" if j.outcome == "pass" else "bold red" for j in judged]
     for line, style in zip(_aligned(headers, cells, right=headers[2:]), ["", *styles], strict=True):
         say(line, style)
+
+
+def _signed(share: float) -> str:
+    return f"{round(share, 3) + 0.0:+.1%}"  # + 0.0: never -0.0
 
 
 def _in_units(metric: str, value: float) -> str:
@@ -113,10 +126,17 @@ def _show(
 def _aligned(
     headers: Sequence[str], cells: Sequence[Sequence[str]], right: Iterable[str]
 ) -> list[str]:
-    """Lines whose columns are as wide as their widest cell."""
+    """Lines whose columns are as wide as their widest cell; words that would go beyond WIDTH go on
+    in a line below, in the last column."""
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     sides = [">" if header in right else "<" for header in headers]
+    before = sum(widths[:-1]) + 2 * len(widths[:-1])
     return [
-        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        textwrap.fill(
+            "  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)).rstrip(),
+            WIDTH,
+            subsequent_indent=" " * (before + 2),
+            drop_whitespace=False,
+        )
         for row in (headers, *cells)
     ]

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from aot.configs.kernel.errors import NotInstalledError, UsageError
-from aot.serving.hosted.api import API, APIS, TTLS, Account, PromptClient, Ttl
-
-
-def chosen(api: str, ttl: str) -> tuple[API, Ttl]:
-    """An API and a lifetime by name; UsageError for others."""
-    name = next((a for a in APIS if a == api), None)
-    lifetime = next((t for t in TTLS if t == ttl), None)
-    if name is None:
-        raise UsageError(f"--api: '{api}' is none of {', '.join(APIS)}")
-    if lifetime is None:
-        raise UsageError(f"--ttl: '{ttl}' is neither 5m nor 1h")
-    return name, lifetime
+from aot.configs.kernel.errors import NotInstalledError
+from aot.serving.hosted.api import API, Account, PromptClient, Ttl
 
 
 def client(api: API, account: Account, ttl: Ttl = "5m") -> PromptClient:

@@ -67,7 +67,7 @@ def test_dry_run_prints_the_command_and_starts_nothing(aot: Aot, fake_engine: Pa
     assert "--no-enable-prefix-caching" in done.stdout
     assert 'VLLM_API_KEY="$MY_KEY"' in done.stdout
     assert "s3cret" not in done.stdout
-    check(aot("serve", fake_engine, "--arm", "jti"), 2, "'jti' is no arm; choose jit, auto, aot")
+    check(aot("serve", fake_engine, "--arm", "jti"), 2, "'jti' is not one of 'jit', 'auto', 'aot'")
 
 
 def test_a_port_in_use_exits_1(aot: Aot, fake_engine: Path) -> None:

@@ -126,9 +126,13 @@ def test_wrong_ways_to_ask_the_oracle(aot: Aot, tmp_path: Path) -> None:
     for name, text in SAMPLES.items():
         (tmp_path / name).write_text(text)
     check(aot("oracle", "nowhere"), 2, "nowhere: no such file")
-    check(aot("oracle", "mooncake", "--policy", "magic"), 2, "'magic' is none of lru, leaf-lru")
+    check(
+        aot("oracle", "mooncake", "--policy", "magic"), 2, "'magic' is not one of 'lru', 'leaf-lru'"
+    )
     check(aot("oracle", "mooncake", "--capacity", "0"), 2, "--capacity 0: expected a number of")
-    check(aot("oracle", "mooncake", "--format", "csv"), 2, "'csv' is none of mooncake, bailian")
+    check(
+        aot("oracle", "mooncake", "--format", "csv"), 2, "'csv' is not one of 'mooncake', 'bailian'"
+    )
     check(
         aot("oracle", "mooncake", "--block-size", "100", "--capacity", "3"), 2,
         "blocks of 100 tokens cannot be told from blocks of 512",

@@ -248,10 +248,18 @@ def test_hosted_prefixes_are_written_verified_and_used_again(
 
 
 def test_the_verb_names_what_is_wrong(aot: Aot) -> None:
-    check(aot("ask", "c.json", "Why?", "--model", "m", "--api", "cohere"), 2, "none of openai,")
-    check(aot("ask", "c.json", "Why?", "--model", "m", "--ttl", "2h"), 2, "neither 5m nor 1h")
+    check(
+        aot("ask", "c.json", "Why?", "--model", "m", "--api", "cohere"),
+        2,
+        "'cohere' is not one of 'openai',",
+    )
+    check(
+        aot("ask", "c.json", "Why?", "--model", "m", "--ttl", "2h"),
+        2,
+        "'2h' is not one of '5m', '1h'",
+    )
     check(aot("ask", "c.json", "Why?", "--model", "m"), 2, "c.json: no such file")
     check(aot("warm", "c.json"), 2, "c.json: no such file")
     check(aot("warm", "w.yaml"), 2, "--url is required")
     check(aot("warm", "w.yaml", "--api", "anthropic"), 2, "needs compiled prompts and --model")
-    check(aot("warm", "w.yaml", "--api", "x"), 2, "--api: 'x' is none of")
+    check(aot("warm", "w.yaml", "--api", "x"), 2, "'--api'", "'x' is not one of")

@@ -1,0 +1,33 @@
+"""What the command line repeats of the rooms, so as not to import them, is what they know."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pytest
+
+from aot.analysis.cache.policies import POLICIES
+from aot.configs.loading.presets import SHIPPED, recipe_names
+from aot.configs.schema.experiment import ARMS
+from aot.scripts import render
+from aot.scripts.cli import choices
+from aot.serving.hosted.api import APIS, TTLS
+from aot.workloads.traces.formats import FORMATS
+
+
+@pytest.mark.parametrize(
+    ("choice", "known"),
+    [
+        (choices.ArmName, ARMS),
+        (choices.Target, render.TARGETS),
+        (choices.Chart, render.CHARTS),
+        (choices.TraceFormat, FORMATS),
+        (choices.PolicyName, POLICIES),
+        (choices.ApiName, APIS),
+        (choices.TtlName, TTLS),
+        (choices.Provider, recipe_names("pricing")),
+        (choices.Shelf, SHIPPED.values()),
+    ],
+)
+def test_choices_are_what_the_rooms_know(choice: type[StrEnum], known: object) -> None:
+    assert sorted(choice) == sorted(known)  # type: ignore[call-overload]
