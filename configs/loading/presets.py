@@ -28,6 +28,8 @@ SHIPPED: dict[Shipped, str] = {
     "prompt": "prompts",
 }
 """The folder of each under configs/."""
+ENDINGS = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".gz", ".parquet", ".txt")
+"""What makes a word the name of a file, not of something shipped (llama-3.1-8b has a dot, too)."""
 
 
 def recipe_names(folder: str) -> list[str]:
@@ -49,6 +51,11 @@ def shipped_names(kind: Shipped) -> list[str]:
     return recipe_names(SHIPPED[kind])
 
 
+def shipped_file(kind: Shipped, name: str) -> Path:
+    """The path of a shipped file (of a prompt: its folder)."""
+    return CONFIGS / SHIPPED[kind] / (name + ("" if kind == "prompt" else ".yaml"))
+
+
 def file_of(kind: Shipped, given: Path, beside: Path = Path()) -> Path:
     """The file (for a prompt: the folder) that `given` names: a path relative to the folder
     `beside`, or the bare name of what is shipped.
@@ -57,11 +64,11 @@ def file_of(kind: Shipped, given: Path, beside: Path = Path()) -> Path:
     bare name that is neither.
     """
     path = beside / given
-    if path.exists() or given.suffix or given.is_absolute() or len(given.parts) != 1:
+    if path.exists() or len(given.parts) != 1 or given.suffix in ENDINGS:
         return path
     known = shipped_names(kind)
     if given.name in known:
-        return CONFIGS / SHIPPED[kind] / (given.name + ("" if kind == "prompt" else ".yaml"))
+        return shipped_file(kind, given.name)
     raise UsageError(
         f"{path}: no such file, and no {kind} of that name is shipped"
         f"{did_you_mean(given.name, known)} (aot configs list {SHIPPED[kind]})"

@@ -45,10 +45,8 @@ def _file(wanted: Shipped) -> Callable[[typer.Context, Path | None], Path | None
 
 def _traffic(context: typer.Context, given: Path | None) -> Path | None:
     """The same for what may be a workload or another file of traffic."""
-    if given is None or given.suffix not in ("", *YAML):
-        return given
-    if given.suffix == "" and given.exists():
-        return given  # a folder, or a file without an ending: not for us to tell
+    if given is None or (given.suffix not in YAML and given.exists()):
+        return given  # a folder, or a file of another kind: not for us to tell
     return _file("workload")(context, given)
 
 
@@ -58,6 +56,8 @@ def _refuse_other_kinds(path: Path, wanted: Kind, verb: str) -> None:
     from aot.configs.loading.yaml_file import parse
 
     if path.suffix not in YAML:
+        if wanted == "workload":
+            return  # a schedule or a trace will do
         if (other := _other_file(path)) is not None:
             raise UsageError(f"{path}: this is {other}; {verb} takes {NOUNS[wanted]} (.yaml)")
         return

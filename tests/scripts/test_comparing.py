@@ -41,7 +41,7 @@ def test_runs_are_compared_over_the_same_requests(aot: Aot, runs: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["one", "÷", "two:"] in lines
     assert ["aot", "TTFT", "p50", "0.77"] in [line[:4] for line in lines]
-    assert next(x for x in lines if x[:3] == ["aot", "TTFT", "p50"])[5:7] == ["6", "effect"]
+    assert next(x for x in lines if x[:3] == ["aot", "TTFT", "p50"])[5:7] == ["6", "effect:"]
     assert ["jit", "TTFT", "p50", "1.00", "1.00–1.00", "6", "no"] in [x[:7] for x in lines]
     found = json.loads(aot("compare", "runs/one", "runs/two", "--json").stdout)
     assert len(found["runs"]) == 6

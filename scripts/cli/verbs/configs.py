@@ -24,6 +24,26 @@ app.add_typer(
     no_args_is_help=True,
     help="The shipped servers, workloads, experiments and prompts.",
 )
+STARTERS = (
+    (
+        "servers/demo.yaml",
+        "server.yaml",
+        "# Your server. On a GPU: 'environment: vllm', your model, and no cache_gib; presets for\n"
+        "# common cards: aot configs list servers. One that runs already: 'runtime: remote', 'url'.\n",
+    ),
+    (
+        "workloads/demo.yaml",
+        "workload.yaml",
+        "# Your traffic: requests, tenants, users. Other scenarios: aot configs list workloads.\n",
+    ),
+    (
+        "experiments/demo.yaml",
+        "experiment.yaml",
+        "# Which server and traffic are measured. With 'repeats: 4' intervals say something.\n",
+    ),
+    ("prompts/support-bot", "prompt", ""),
+)
+"""What `init` writes: from what, as what, and what to change in it."""
 ShelfArgument = Annotated[Shelf, typer.Argument(help="which kind")]
 
 
@@ -43,12 +63,12 @@ def list_(
     shelf: Annotated[Shelf | None, typer.Argument(help="only this kind")] = None,
 ) -> None:
     """What is shipped, by kind and name, with the first line of each."""
-    from aot.configs.loading.presets import file_of, shipped_names
+    from aot.configs.loading.presets import shipped_file, shipped_names
 
     for each in [shelf] if shelf else list(Shelf):
         kind = _kind(each)
         names = shipped_names(kind)
-        rows = [(name, _first_line(file_of(kind, Path(name)))) for name in names]
+        rows = [(name, _first_line(shipped_file(kind, name))) for name in names]
         table((each.value, ""), rows)
 
 
@@ -90,20 +110,15 @@ def init(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a folder that is empty or not there")
-    for source, target in (
-        ("servers/demo.yaml", "server.yaml"),
-        ("workloads/demo.yaml", "workload.yaml"),
-        ("experiments/demo.yaml", "experiment.yaml"),
-        ("prompts/support-bot", "prompt"),
-    ):
-        _write(CONFIGS / source, folder / target)
+    for source, target, words in STARTERS:
+        _write(CONFIGS / source, folder / target, words)
     say(f"written: {folder}/{{server,workload,experiment}}.yaml and {folder}/prompt/")
     say(f"measure them: aot run {folder}/experiment.yaml")
 
 
-def _write(source: Path, target: Path) -> None:
-    """A copy of a file or folder. Names beside the original are given as names of what is shipped,
-    or of what `init` writes beside it. UsageError where something is there already."""
+def _write(source: Path, target: Path, words: str = "") -> None:
+    """A copy of a file (`words` in front of it) or folder. What the original names beside it is
+    named as what is shipped, or as what `init` writes. UsageError where something is there."""
     if target.exists():
         raise UsageError(f"{target}: is there already; it is left as it is")
     try:
@@ -111,7 +126,8 @@ def _write(source: Path, target: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, target)
         else:
-            target.write_text(_named(source.read_text(encoding="utf-8"), target), encoding="utf-8")
+            text = words + _named(source.read_text(encoding="utf-8"), target)
+            target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
 
@@ -138,9 +154,8 @@ def _kind(shelf: Shelf) -> Shipped:
 
 def _shipped(shelf: Shelf, name: str) -> Path:
     """The path of what is shipped under a name. UsageError, with the nearest, for another name."""
-    from aot.configs.kernel.places import CONFIGS
     from aot.configs.loading.load import did_you_mean
-    from aot.configs.loading.presets import SHIPPED, shipped_names
+    from aot.configs.loading.presets import shipped_file, shipped_names
 
     kind = _kind(shelf)
     known = shipped_names(kind)
@@ -149,7 +164,7 @@ def _shipped(shelf: Shelf, name: str) -> Path:
             f"no {kind} called '{name}' is shipped{did_you_mean(name, known)}; known: "
             f"{', '.join(known)}"
         )
-    return CONFIGS / SHIPPED[kind] / (name + ("" if kind == "prompt" else ".yaml"))
+    return shipped_file(kind, name)
 
 
 def _first_line(path: Path) -> str:
