@@ -67,7 +67,7 @@ def run(replay: Replay, progress: Callable[[Progress], None]) -> None:
     """
     replay.folder.mkdir(parents=True, exist_ok=True)
     watcher = Watcher(replay.records)
-    code = _locust(_command(replay), replay.log, lambda: progress(watcher.look()))
+    code = _locust(_command(replay), replay, lambda: progress(watcher.look()))
     progress(watcher.look())
     if code != 0:
         raise ToolkitError(
@@ -84,20 +84,22 @@ def work(replay: Replay, master: tuple[str, int]) -> None:
     replay.folder.mkdir(parents=True, exist_ok=True)
     command = [*_command(replay), "--worker"]
     command += ["--master-host", master[0], "--master-port", str(master[1])]
-    code = _locust(command, replay.log, lambda: None)
+    code = _locust(command, replay, lambda: None)
     if code != 0:
         raise ToolkitError(f"the worker failed with exit code {code}:\n{_tail(replay.log)}")
 
 
-def _locust(command: list[str], log_file: Path, look: Callable[[], None]) -> int:
+def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int:
     env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
-    with log_file.open("w", encoding="utf-8") as log:
+    with replay.log.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=env,
+            # Locust imports from its working directory, and reads locust.conf there.
+            cwd=replay.folder,
             start_new_session=True,
         )
         try:
@@ -127,8 +129,8 @@ def _command(replay: Replay) -> list[str]:
         host, number = fleet.listen
         command += ["--master", "--expect-workers", str(fleet.workers)]
         command += ["--master-bind-host", host, "--master-bind-port", str(number)]
-    command += ["--schedule", str(replay.schedule), "--model", replay.model]
-    command += ["--records", str(replay.records), "--arm", replay.arm]
+    command += ["--schedule", str(replay.schedule.absolute()), "--model", replay.model]
+    command += ["--records", str(replay.records.absolute()), "--arm", replay.arm]
     command += ["--repeat", str(replay.repeat), "--loglevel", "WARNING", "--only-summary"]
     command += ["--exit-code-on-error", "0"]
     if replay.salts:

@@ -29,7 +29,7 @@ STARTERS = (
         "servers/demo.yaml",
         "server.yaml",
         "# Your server. On a GPU: 'environment: vllm', your model, and no cache_gib; presets for\n"
-        "# common cards: aot configs list servers. One that runs already: 'runtime: remote', 'url'.\n",
+        "# common cards: aot configs list servers. A running one: 'runtime: remote' and 'url'.\n",
     ),
     (
         "workloads/demo.yaml",
