@@ -32,7 +32,7 @@ from aot.analysis.inference import comparison, distance
 from aot.analysis.measures import metrics, prefill, replicas, server_times
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import Run, ServerRun
-from aot.serving.engines.counters import sum_up
+from aot.serving.metrics.counters import sum_up
 
 FORMAT = "aot-summary/2"
 

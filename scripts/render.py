@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from aot.configs.kernel.errors import ConfigError, UsageError
-from aot.configs.loading.load import load_server
 from aot.configs.schema.experiment import Arm
-from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
+from aot.scripts.server_files import launched
 from aot.serving.engines import table
+from aot.serving.engines.engine import Watched
 from aot.serving.local import models
 from aot.serving.render import compose, grafana, helm, kubernetes, monitoring
 from aot.serving.topology import container
@@ -58,6 +58,14 @@ class Asked:
             )
         return container.contain(self.server, self.arm, table.engine(self.server.engine), model)
 
+    @property
+    def watched(self) -> Watched:
+        """What its metrics are called."""
+        names = table.engine(self.server.engine).watched
+        if names is None:
+            raise UsageError(f"engine: the metrics of {self.server.engine} are not known here")
+        return names
+
     def keyed(self) -> Asked:
         """In a cluster others can reach it: a key is on by default, as on any such host."""
         key = self.server.api_key_env or PUBLIC_KEY
@@ -66,9 +74,7 @@ class Asked:
 
 def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> str:
     """The text of the file. Raises ConfigError and UsageError for what cannot be rendered."""
-    server = load_server(path)
-    if isinstance(server, RemoteConfig):
-        raise ConfigError(path, "this server runs already; there is nothing to render", "runtime")
+    server = launched(path, "render")
     if options.in_cluster and target != "prometheus":
         raise UsageError(f"--in-cluster goes with --target prometheus, not {target}")
     try:
@@ -117,12 +123,12 @@ def _prometheus(asked: Asked) -> str:
 
 
 def _rules(asked: Asked) -> str:
-    made = monitoring.rules(asked.server, asked.options.ttft_slo_s)
+    made = monitoring.rules(asked.server, asked.watched, asked.options.ttft_slo_s)
     return _yaml(made, "Check: promtool check rules aot-rules.yml")
 
 
 def _grafana(asked: Asked) -> str:
-    made = grafana.dashboard(asked.server.engine)
+    made = grafana.dashboard(asked.server.engine, asked.watched)
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from aot.analysis.cache import oracle
 from aot.analysis.checks.finding import Finding
 from aot.analysis.runs.run import ServerRun
-from aot.serving.engines.counters import CacheCounters
+from aot.serving.metrics.counters import CacheCounters
 
 RATIO_TOLERANCE = 0.01
 

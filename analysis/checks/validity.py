@@ -220,11 +220,6 @@ def _completeness(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _as_shipped(run: ServerRun) -> Iterator[Finding]:
-    if run.config.get("prefix_attention"):
-        yield Finding(
-            "warning",
-            "engine as shipped",
-            "prefix_attention was on: a hook of this toolkit replaced SGLang's torch_native "
-            "attention over cached prefixes. Timings are a property of SGLang's cache and this "
-            "attention, not of stock SGLang",
-        )
+    for key, words in run.engine.file_rules.modified_by.items():
+        if run.config.get(key):
+            yield Finding("warning", "engine as shipped", f"{key} was on: {words}")

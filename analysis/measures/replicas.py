@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from aot.analysis.runs.phases import Phase, Replica
-from aot.serving.engines.counters import sum_up
+from aot.serving.metrics.counters import sum_up
 
 
 def of_arm(

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from aot.analysis.runs.phases import Phase
-from aot.serving.engines.histograms import Histogram, together
+from aot.serving.metrics.histograms import Histogram, together
 
 LEVELS = ("running", "waiting", "kv_usage")
 COUNTERS = ("preemptions", "evicted_tokens")

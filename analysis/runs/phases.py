@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from aot.analysis.runs import records
 from aot.analysis.runs.records import Keep
-from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics, parse, sum_up
 from aot.serving.engines.engine import Engine
-from aot.serving.engines.histograms import Histogram, between, together
+from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, parse, sum_up
+from aot.serving.metrics.histograms import Histogram, between, together
 
 MIN_LOAD_WALL_S = 2.0
 """Below this, the start of the load generator would be all that its CPU share shows."""

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from aot.configs.schema.strict import StrictModel
 
-EngineName = Literal["vllm", "sglang"]
+EngineName = str
+"""A row of the table of engines (serving/engines/table.py), which knows whether there is one."""
+Device = Literal["cpu", "cuda"]
 
 
 class EnvironmentRecipe(StrictModel):
@@ -38,7 +40,7 @@ class EngineRecipe(EnvironmentRecipe):
     """configs/engines/NAME.yaml: how an engine's own virtual environment is made."""
 
     engine: EngineName = Field(description="which engine interface drives it")
-    device: Literal["cpu", "cuda"]
+    device: Device
     serve_args: list[str] = Field(default_factory=list, description="arguments every launch gets")
     env: dict[str, str] = Field(default_factory=dict, description="environment of every launch")
 

@@ -6,16 +6,15 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.strict import StrictModel
-
-RemoteEngine = Literal["vllm", "sglang", "openai"]
 
 
 class RemoteConfig(StrictModel):
     """configs/servers/NAME.yaml with 'runtime: remote': a server that somebody else runs."""
 
-    engine: RemoteEngine = Field(description="'openai' for any OpenAI-compatible server")
+    engine: EngineName = Field(description="'openai' for any OpenAI-compatible server")
     runtime: Literal["remote"]
     url: str = Field(description="base URL, with or without /v1")
     model: str | None = Field(None, description="model name in the API; default: the one served")
@@ -46,12 +45,6 @@ class RemoteConfig(StrictModel):
     key_header: str | None = Field(
         None, description="header by which the router tells static prefixes apart, if it needs one"
     )
-
-    @model_validator(mode="after")
-    def _only_where_there_are_salts(self) -> Self:
-        if self.tenant_salts and self.engine == "openai":
-            raise ValueError("tenant_salts: an openai server takes no cache salts; remove the key")
-        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.recipe import EngineName
@@ -122,20 +122,9 @@ class ServerConfig(StrictModel):
 
     @property
     def front(self) -> RouterConfig | None:
-        """The router, where there is one."""
-        if self.router is None and self.replicas > 1:
-            return RouterConfig(name="vllm-router" if self.engine == "vllm" else "sglang-router")
+        """The router, where there is one. Which one stands in front of replicas by default is the
+        engine's to say: `serving.engines.table.accepted` fills it in."""
         return self.router
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _openai_is_remote(cls, value: object) -> object:
-        if value == "openai":
-            raise ValueError(
-                "openai is any server that runs already, so there is nothing to launch: "
-                "add 'runtime: remote' and its 'url'"
-            )
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -174,3 +163,11 @@ class ServerConfig(StrictModel):
                 f"dev_mode opens endpoints without a key, so host must be loopback, not {self.host}"
             )
         return self
+
+
+def replay_endpoint(events: str) -> str:
+    """Where the history of the events published on `events` (the key kv_events) can be had."""
+    if events.startswith("tcp://"):
+        head, _, port = events.rpartition(":")
+        return f"{head}:{int(port) + 1}"
+    return f"{events}.replay"

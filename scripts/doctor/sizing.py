@@ -7,30 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
-from aot.configs.loading.load import load_server
 from aot.configs.loading.presets import card, recipe_names
 from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.recipe import Device
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.server import ServerConfig
+from aot.scripts import server_files
 from aot.serving.engines import table
-from aot.serving.engines.engine import Site, dtype
 from aot.serving.engines.flags import value_of
+from aot.serving.engines.launch_plan import Site, dtype
+from aot.serving.engines.memory_budget import Place, card_as_place
 from aot.serving.local import models
 from aot.serving.local.machine import Machine, this_machine
 from aot.serving.memory.architectures import architecture
-from aot.serving.memory.budgets import Place, card_as_place
 from aot.serving.memory.card_memory import Memory, memory_of
 from aot.serving.memory.fitting import remedies, shortfall
 from aot.serving.topology.container import device_of
 
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|OutOfMemory|No available memory for the cache|max seq len|"
-    r"[Aa]vailable memory|Not enough memory|leave no GPU memory|Free memory on device"
-)
-"""What vLLM 0.32 and SGLang 0.5.23 say at their start when memory does not suffice."""
 UNNAMED_CARD_SHARE = 0.97
 """Of nvidia-smi's memory, what CUDA reports of a card that has no file in configs/cards/."""
 
@@ -55,12 +50,12 @@ def size(path: Path, card_name: str | None) -> Sizing:
     Raises ConfigError (file, or no server of ours), UsageError (unknown card or model, what cannot
     be computed), NotInstalledError (recipe not fetched), ToolkitError (hub not reached).
     """
-    server = load_server(path)
+    server = server_files.read(path)
     if isinstance(server, RemoteConfig):
         raise ConfigError(
             path,
-            "this server runs already, so its memory is settled; its cache size is in "
-            "/metrics (vLLM: vllm:cache_config_info, SGLang: sglang:max_total_num_tokens)",
+            "this server runs already, so its memory is settled; its cache size is in /metrics"
+            + (f" ({metric})" if (metric := table.engine(server.engine).capacity_metric) else ""),
             "runtime",
         )
     try:
@@ -88,7 +83,7 @@ def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
 
 def _check_plan(server: ServerConfig, place: Place) -> None:
     """UsageError for what the engine would be refused, so that nothing fits which cannot start."""
-    device: Literal["cpu", "cuda"] = "cuda" if place.cuda else "cpu"
+    device: Device = "cuda" if place.cuda else "cpu"
     table.engine(server.engine).plan(server, "auto", Site(Path(), server.model, 1, device))
 
 
@@ -119,7 +114,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except LaunchError as error:
-        if not OUT_OF_MEMORY.search(str(error)):
+        if not any(e.out_of_memory.search(str(error)) for e in table.ENGINES.values()):
             raise
         words = f"it needs more memory than there is; what would fit: aot doctor --server {path}"
         raise LaunchError(f"{error}\n{words}") from None
@@ -184,8 +179,12 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
     needed, here = memory.cards * server.replicas, len(this_machine().gpus)
     if memory.place.cuda and here and here < needed:
         yield f"the file needs {needed} cards, and this machine has {here}"
-    if server.engine == "sglang" and server.cache_tokens and memory.cache_gib == memory.left_gib:
-        yield f"cache_tokens {server.cache_tokens:,} has no room: SGLang takes what there is"
+    engine = table.engine(server.engine)
+    clipped = engine.memory is not None and engine.memory.takes_what_there_is
+    if clipped and server.cache_tokens and memory.cache_gib == memory.left_gib:
+        yield (
+            f"cache_tokens {server.cache_tokens:,} has no room: {engine.title} takes what there is"
+        )
     if memory.place.cuda:
         yield (
             "computed, not measured: the engine's log says at its start what it found "

@@ -11,7 +11,7 @@ from typing import Literal
 from aot.analysis.pages.pdf import browser
 from aot.configs.kernel.places import home, models_dir
 from aot.configs.loading.presets import engine_recipe, recipe_names
-from aot.serving.engines.engine import CPU_BF16_FLAGS
+from aot.serving.engines.launch_plan import CPU_BF16_FLAGS
 from aot.serving.local import environments
 from aot.serving.local.machine import Machine, this_machine
 from aot.serving.local.models import READY

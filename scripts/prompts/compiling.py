@@ -91,7 +91,7 @@ def _target(
         salt=salt,
         context_tokens=server.context_tokens(),
         encode=encode,
-        hashes=_hashes if engine.name != "sglang" else (lambda *_: None),
+        hashes=_hashes if engine.block_hashes else (lambda *_: None),
     )
 
 

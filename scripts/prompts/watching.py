@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aot.configs.kernel.errors import EndpointError
+from aot.configs.schema.server import replay_endpoint
 from aot.scripts.prompts import warming
 from aot.scripts.prompts.warming import Place
 from aot.scripts.terminal import note, say
 from aot.serving.cache.residency import Residency
 from aot.serving.client import kv_events
-from aot.serving.engines.vllm import replay_endpoint
 from aot.workloads.prompts.compiled import Compiled
 
 POLL_S = 0.5

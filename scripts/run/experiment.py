@@ -18,12 +18,13 @@ from typing import Any
 
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import ConfigError, UsageError
-from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
 from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import WorkloadConfig
+from aot.scripts import server_files
 from aot.scripts.run import launch, manifest, remote
 from aot.scripts.run.phase import Phase
 from aot.scripts.run.session import Session, Traffic
@@ -91,7 +92,7 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
 
 
 def _target(path: Path, changes: Changes) -> Target:
-    config = changed("server", load_server(path), changes)
+    config = changed("server", server_files.read(path), changes)
     if not isinstance(config, RemoteConfig):
         return launch.of(path, config)
     with status(f"looking for the server at {config.url}"):

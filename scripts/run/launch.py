@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aot.configs.kernel.errors import ConfigError, UsageError
-from aot.configs.loading.load import load_server
 from aot.configs.loading.presets import engine_recipe
 from aot.configs.schema.experiment import Arm
-from aot.configs.schema.recipe import EngineRecipe
-from aot.configs.schema.remote_server import RemoteConfig
+from aot.configs.schema.recipe import Device, EngineRecipe
 from aot.configs.schema.server import ServerConfig
 from aot.scripts.doctor import sizing
 from aot.scripts.run import manifest
 from aot.scripts.run.target import Target, Up
+from aot.scripts.server_files import launched
 from aot.scripts.terminal import note, status
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines import table
-from aot.serving.engines.engine import Engine, LaunchPlan, Site
+from aot.serving.engines.engine import Engine
+from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.local import docker, environments, models
 from aot.serving.local.deployment import Deployment, Plans, deployed
 from aot.serving.local.environments import Environment
@@ -42,7 +42,7 @@ class Launcher:
     engine: Engine
     environment: Environment
     model: str
-    device: Literal["cpu", "cuda"]
+    device: Device
     recipe: EngineRecipe | None
     router: Environment | None = None
     """Where the router is installed; None without one."""
@@ -85,7 +85,7 @@ class Launcher:
             cpu_flags=this_machine().cpu_flags,
             serve_args=(
                 *(recipe.serve_args if recipe else ()),
-                *worker_args(config.front, config.engine),
+                *worker_args(config.front, self.engine),
             ),
             env={
                 **(recipe.env if recipe else {}),
@@ -179,10 +179,7 @@ def prepare(path: Path) -> Launcher:
 
     Raises ConfigError (file, model path), UsageError (unknown environment), NotInstalledError.
     """
-    config = load_server(path)
-    if isinstance(config, RemoteConfig):
-        raise ConfigError(path, "this server runs already; there is nothing to start", "runtime")
-    return of(path, config)
+    return of(path, launched(path, "start"))
 
 
 def of(path: Path, config: ServerConfig) -> Launcher:
@@ -196,6 +193,7 @@ def of(path: Path, config: ServerConfig) -> Launcher:
 
 
 def _prepare(path: Path, config: ServerConfig) -> Launcher:
+    config = table.accepted(config)
     engine = table.engine(config.engine)
     recipe = None if config.recipe == "current" else engine_recipe(config.recipe)
     if recipe and recipe.engine != config.engine:
@@ -212,9 +210,7 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
             "(aot engine list)"
         )
     model = models.resolve(config.model, path)
-    device: Literal["cpu", "cuda"] = (
-        recipe.device if recipe else ("cuda" if this_machine().gpus else "cpu")
-    )
+    device: Device = recipe.device if recipe else ("cuda" if this_machine().gpus else "cpu")
     sizing.refuse_too_large(config, model)
     front = config.front
     if front and config.tenant_salts and not ROUTERS[front.name].passes_salts:

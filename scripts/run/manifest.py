@@ -14,7 +14,7 @@ from typing import Any
 
 from aot.configs.kernel.files import replacing
 from aot.configs.kernel.places import CHECKOUT
-from aot.serving.engines.engine import SECRET_NAME
+from aot.serving.engines.launch_plan import SECRET_NAME
 from aot.serving.local.machine import this_machine
 
 FORMAT = "aot-run/2"

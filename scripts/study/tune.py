@@ -12,23 +12,19 @@ from pathlib import Path
 from aot.analysis import report
 from aot.analysis.report import Evaluation
 from aot.analysis.studies import tuning
-from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
-from aot.configs.loading.load import load, load_server, load_workload
+from aot.configs.kernel.errors import LaunchError, UsageError
+from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, Value, full_name
 from aot.configs.schema.experiment import ExperimentConfig
-from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.server import ServerConfig
 from aot.scripts.run import launch
+from aot.scripts.server_files import launched, read
 from aot.scripts.study.study import Point, Study, create, write
 from aot.scripts.study.sweep import values
 from aot.scripts.terminal import note
-
-FLAGS = {
-    "batched_tokens": {"vllm": "--max-num-batched-tokens", "sglang": "--chunked-prefill-size"},
-    "chunked_prefill": {"vllm": "--enable-chunked-prefill"},
-}
-"""Settings that are engine arguments rather than keys of a server file."""
+from aot.serving.engines import table
+from aot.serving.engines.engine import Tuning
 
 
 def begin(
@@ -36,20 +32,21 @@ def begin(
 ) -> Study:
     """A new tuning run, checked. Raises UsageError before anything starts."""
     tuning.objective(objective)
-    config = load_server(server)
-    if isinstance(config, RemoteConfig):
-        raise ConfigError(server, "this server runs already; tuning starts one", "runtime")
+    config = launched(server, "tune")
     experiment = load(experiment_file, ExperimentConfig)
     if experiment.server is None:
         raise UsageError(f"{experiment_file}: tuning takes an experiment with one 'server'")
     workload = load_workload(file_of("workload", experiment.workload, experiment_file.parent))
     device = launch.of(server, config).device
-    settings = [_asked(text) for text in over] or _usual(config, device)
+    rules = _rules(config.engine)
+    settings = [_asked(text) for text in over] or rules.usual(config, device)
     for name, _ in settings:
-        if name not in FLAGS and not full_name(name, workload).startswith("server."):
-            raise UsageError(f"--over {name}: that is not a setting of a server")
-        if name in FLAGS and config.engine not in FLAGS[name]:
+        if name in rules.flags:
+            continue
+        if any(name in e.tuning.flags for e in table.ENGINES.values() if e.tuning):
             raise UsageError(f"--over {name}: {config.engine} has no such setting")
+        if not full_name(name, workload).startswith("server."):
+            raise UsageError(f"--over {name}: that is not a setting of a server")
     options = {
         "server": str(server.resolve()),
         "engine": config.engine,
@@ -67,21 +64,12 @@ def _asked(text: str) -> tuple[str, list[Value]]:
     return name.strip(), values(rest, least=1)
 
 
-def _usual(config: ServerConfig, device: str) -> list[tuple[str, list[Value]]]:
-    """What is tried unless told: block size, cache size, batched tokens, chunked prefill, order."""
-    context = config.context_tokens or 4096
-    batched: list[Value] = [512, 2048, max(8192, context)]
-    if config.engine == "sglang":
-        sizes: list[Value] = [2 * config.cache_tokens] if config.cache_tokens else []
-        policies: list[Value] = ["fcfs", "lpm"]
-        pages: list[Value] = [1, 16, 64]
-        tried = [("block_size", pages), ("cache_size", sizes), ("batched_tokens", batched)]
-        return [(n, v) for n, v in [*tried, ("server.schedule_policy", policies)] if v]
-    blocks: list[Value] = [32, 64, 128] if device == "cpu" else [16, 32, 64, 128]
-    off: list[Value] = [False]
-    gib: list[Value] = [2 * config.cache_gib] if config.cache_gib else []
-    tried = [("block_size", blocks), ("server.cache_gib", gib), ("batched_tokens", batched)]
-    return [(n, v) for n, v in [*tried, ("chunked_prefill", off)] if v]
+def _rules(engine: str) -> Tuning:
+    """What can be tuned on an engine. UsageError where that is not known."""
+    rules = table.engine(engine).tuning
+    if rules is None:
+        raise UsageError(f"engine: what can be tuned on {engine} is not known here")
+    return rules
 
 
 def search(study: Study) -> None:
@@ -111,13 +99,13 @@ def search(study: Study) -> None:
 
 
 def _change(study: Study, name: str, one: Value, before: Changes) -> Changes:
-    if name not in FLAGS:
+    flags = _rules(study.options["engine"]).flags
+    if name not in flags:
         point = study.points[tuning.BASELINE]
         return {full_name(name, point.experiment.workload): one}
-    engine = study.options["engine"]
     own = before.get("server.args")
     args = list(own) if isinstance(own, list) else _own_args(study)
-    flag = FLAGS[name][engine]
+    flag = flags[name]
     negative = flag.replace("--", "--no-", 1)
     if isinstance(one, bool):
         kept = [a for a in args if a not in (flag, negative)]
@@ -129,7 +117,7 @@ def _change(study: Study, name: str, one: Value, before: Changes) -> Changes:
 
 
 def _own_args(study: Study) -> list[str]:
-    config = load_server(Path(study.options["server"]))
+    config = read(Path(study.options["server"]))
     return list(config.args) if isinstance(config, ServerConfig) else []
 
 

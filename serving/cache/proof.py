@@ -16,8 +16,8 @@ from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
 from aot.serving.client.endpoint import Endpoint, Message
-from aot.serving.engines.counters import CacheFacts
 from aot.serving.engines.engine import Engine
+from aot.serving.metrics.counters import CacheFacts
 
 WORDS = (
     "amber basin cedar delta ember fjord grove haven inlet jetty knoll larch meadow nectar "

@@ -18,6 +18,7 @@ from typing import Any
 from aot.configs.kernel.errors import CacheStateError
 from aot.serving.client.endpoint import Endpoint, Message, Tools, Usage
 from aot.serving.engines.engine import Engine
+from aot.serving.engines.table import ENGINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,12 @@ def verify(
     return _judge(prefix, usage, engine, block, prefill_s)
 
 
+def _reporting() -> str:
+    """How each engine is told to report them."""
+    how = (f"{e.title}: {e.reports_cached_by}" for e in ENGINES.values() if e.reports_cached_by)
+    return f"start it with the flag for it: {', '.join(how)}"
+
+
 def insist(warmed: Sequence[Warmed]) -> None:
     """Raise CacheStateError naming every prefix that is not verified, and what was seen."""
     cold = [w for w in warmed if not w.verified]
@@ -117,7 +124,7 @@ def insist(warmed: Sequence[Warmed]) -> None:
     if all(w.cached_tokens is None for w in cold):
         why = (
             "the server reports no cached tokens per request, so a hit cannot be proved "
-            "(vLLM: start it with --enable-prompt-tokens-details, SGLang: --enable-cache-report)"
+            f"({_reporting()})"
         )
     elif all(w.cached_tokens == 0 for w in cold):
         why = (

@@ -17,8 +17,8 @@ import requests
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
 from aot.configs.schema.server import LOOPBACK_HOSTS
-from aot.serving.engines.counters import Metrics, parse
 from aot.serving.engines.engine import Engine, Page
+from aot.serving.metrics.counters import Metrics, parse
 
 Message = dict[str, str]
 Tools = tuple[dict[str, Any], ...]

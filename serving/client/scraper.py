@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aot.configs.kernel.errors import ToolkitError
 from aot.serving.client.endpoint import Endpoint
-from aot.serving.engines.counters import Metrics, total
 from aot.serving.engines.engine import Engine
+from aot.serving.metrics.counters import Metrics, total
 
 EVERY_S = 1.0
 

@@ -30,6 +30,11 @@ def chain(token_ids: Sequence[int], block_tokens: int, salt: str | None = None) 
     return hashes
 
 
+def hexadecimal(token_ids: Sequence[int], block_tokens: int, salt: str | None = None) -> list[str]:
+    """The same as text."""
+    return [block_hash.hex() for block_hash in chain(token_ids, block_tokens, salt)]
+
+
 def event_id(block_hash: bytes) -> int:
     """The number by which KV events name a block: the low 64 bits of its hash."""
     return int.from_bytes(block_hash, "big") & ((1 << 64) - 1)

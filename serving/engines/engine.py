@@ -1,70 +1,29 @@
 """The seam between the toolkit and an inference server: everything that differs between engines.
 
 An engine is pure: it turns a server file and an arm into a command, and what a server says of
-itself into facts. It starts nothing and talks to nobody. Another engine is one more file beside
-vllm.py and one more row in engines.py.
+itself into facts. It starts nothing and talks to nobody. Another engine is one module beside
+vllm.py, one row in table.py, and its data files in configs/engines/ (docs/architecture.md).
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
+from aot.configs.loading.settings import Value
+from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.experiment import Arm
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics
-from aot.serving.engines.histograms import Where
-
-SECRET_NAME = re.compile(r"(^|[_-])(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
-"""Variables and flags that hold a secret: their values are never shown or written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a launch needs to know of this machine beside the server file."""
-
-    bin_dir: Path
-    model: str
-    port: int
-    device: Literal["cpu", "cuda"]
-    cpu_flags: frozenset[str] = frozenset()
-    serve_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchPlan:
-    """Exactly what will be started. `secrets` maps a variable of the engine to the variable of
-    ours that holds its value; the value itself is never in a plan."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    secrets: Mapping[str, str]
-    not_inherited: tuple[str, ...]
-    """Variables of our own environment that the engine must not see."""
-    host: str
-    port: int
-    health_path: str
-    served_name: str
-    container: str | None = None
-    """The name of the container that `argv` runs; None for a process of this machine."""
-
-    @property
-    def base_url(self) -> str:
-        # A server that listens on all interfaces is reached through loopback.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    def as_shell(self) -> str:
-        """The command as a person would paste it; secrets stay references."""
-        shown = {k: "(hidden)" if SECRET_NAME.search(k) else v for k, v in self.env.items()}
-        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(shown.items())]
-        words += [f'{k}="${source}"' for k, source in sorted(self.secrets.items())]
-        return " ".join([*words, shlex.join(self.argv)])
+from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.launch_plan import LaunchPlan, Site
+from aot.serving.engines.memory_budget import Budget, Place
+from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics
+from aot.serving.metrics.histograms import Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +43,77 @@ class Reset:
     needs_dev_mode: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What an engine calls what is watched, for rules and dashboards: whole expressions, with
+    WINDOW for the window."""
+
+    hits: str
+    lookups: str
+    computed: str
+    ttft: str
+    ttft_bounds_s: tuple[float, ...]
+    """Where the buckets of the TTFT histogram end."""
+    running: str
+    waiting: str
+    kv_usage: str
+    output: str
+    pressure: str
+    """True where the cache is too small for what runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packaging:
+    """How an engine is run by others than us."""
+
+    images: Mapping[Device, str]
+    """Official images, with {version} for the version of the recipe."""
+    command: Callable[[Sequence[str], bool], tuple[tuple[str, ...], dict[PurePosixPath, Path]]]
+    """From the command of a local start, and whether there is a key: the same by the names that
+    the image has for it, and the files of the toolkit that it needs there."""
+    autoscaling_metric: str
+    """Requests that wait, as a metrics adapter of Kubernetes names it."""
+    key_variable: str
+    """The variable of the engine that holds the API key."""
+    charts: frozenset[str]
+    """The Helm charts that serve it."""
+    ulimits: Mapping[str, Any] = field(default_factory=dict)
+    """For Docker Compose."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRules:
+    """What an engine does with the memory of a card."""
+
+    budget: Callable[[ServerConfig, Architecture, Place, int], Budget]
+    """What it uses of one of so many cards. UsageError for arguments that should be numbers."""
+    asked_gib: Callable[[ServerConfig, int, int], float | None]
+    """The cache that the server file asks for, by bytes per token and tokens per block; None where
+    the engine takes what is left."""
+    takes_what_there_is: bool
+    """Whether a cache that has no room is made smaller, rather than refused."""
+    fp8_cache: str
+    """What --kv-cache-dtype calls an FP8 cache."""
+    smaller_batch: Sequence[str]
+    """Arguments that leave more of a card for the cache; empty where none do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The cache-relevant settings of an engine."""
+
+    flags: Mapping[str, str]
+    """Engine arguments by the names that `aot tune --over` has for them."""
+    usual: Callable[[ServerConfig, Device], list[tuple[str, list[Value]]]]
+    """What is tried unless told: settings with their values."""
+
+
 class Engine(Protocol):
     """One kind of inference server: its command line, its counters, its rules of reuse."""
 
     name: str
+    title: str
+    """As its makers write it."""
     health_path: str
     health_timeout_s: float
     """How long one answer of `health_path` may take."""
@@ -105,8 +131,29 @@ class Engine(Protocol):
     """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
     failure_line: re.Pattern[str]
     """Log lines that say why the engine died."""
+    out_of_memory: re.Pattern[str]
+    """What it says at its start when memory does not suffice."""
     cores_variable: str
     """Environment variable that binds a CPU engine's threads to cores (0-3)."""
+    default_blocks: Mapping[Device, int]
+    """Tokens of a block, where the server file does not say."""
+    default_router: RouterName
+    """What stands in front of replicas, where the server file does not say."""
+    rendering_args: Sequence[str] | None
+    """Arguments with which it renders prompts for a router; None where it cannot."""
+    reports_cached_by: str
+    """The argument with which answers say how many tokens were cached."""
+    capacity_metric: str
+    """The metric that says how large its cache is."""
+    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None
+    """The names under which it keeps the full blocks of a prompt (ids, block size, salt); None
+    where they are not known."""
+    file_rules: FileRules
+    packaging: Packaging | None
+    watched: Watched | None
+    memory: MemoryRules | None
+    tuning: Tuning | None
+    """All four None or empty for a server that is never started by the toolkit."""
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         """The command for `server` under `arm`. Raises UsageError for settings it cannot serve."""
@@ -143,15 +190,3 @@ def whole_blocks(shared: int, prompt_tokens: int, block_tokens: int) -> int:
     SGLang: managers/schedule_batch.py, _compute_max_prefix_len; its default block is one token).
     """
     return max(0, min(shared, prompt_tokens - 1)) // block_tokens * block_tokens
-
-
-# bfloat16 without these is emulated: a 1,600-token prefill of a 135M model took 44 s in bfloat16
-# and 10 s in float32 on an AVX2 machine; with AVX512-BF16 bfloat16 is the faster one.
-CPU_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-
-
-def dtype(server: ServerConfig, site: Site) -> str:
-    """The dtype to ask for: what the file says, and for 'auto' on a CPU what it computes fast."""
-    if server.dtype != "auto" or site.device != "cpu":
-        return server.dtype
-    return "bfloat16" if site.cpu_flags & CPU_BF16_FLAGS else "float32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,63 +10,65 @@ from functools import cache
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.engine import SECRET_NAME
+from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.launch_plan import SECRET_NAME
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 """What vLLM's own parser takes behind whole numbers (engine/arg_utils.py, human_readable_int)."""
-PAIRS = {
-    "--no-enable-prefix-caching": "--disable-radix-cache",
-    "--enable-prompt-tokens-details": "--enable-cache-report",
-    "--max-model-len": "--context-length",
-    "--block-size": "--page-size",
-    "--gpu-memory-utilization": "--mem-fraction-static",
-    "--max-num-seqs": "--max-running-requests",
-    "--max-num-batched-tokens": "--chunked-prefill-size",
-    "--scheduling-policy": "--schedule-policy",
-    "--num-gpu-blocks-override": "--max-total-tokens",
-    "--kv-offloading-size": "--hicache-size",
-    "--tokenizer": "--tokenizer-path",
-    "--seed": "--random-seed",
-    "--enforce-eager": "--disable-cuda-graph",
-    "--enable-log-requests": "--log-requests",
-    "--root-path": "--fastapi-root-path",
-    "--enable-auto-tool-choice": "--tool-call-parser",
-    "--tensor-parallel-size": "--tp-size",
-    "--pipeline-parallel-size": "--pp-size",
-    "--data-parallel-size": "--dp-size",
-    "--enable-expert-parallel": "--ep-size",
-}
-"""What a vLLM flag is called on SGLang, where there is one for much the same purpose."""
+TWINS = "flag-twins.csv"
+"""In configs/engines/: a column an engine, a row for what serves much the same purpose."""
 
 
 @cache
 def known(engine: str) -> frozenset[str]:
-    """Every flag of the engine's own argument parser, in the version of the shipped recipes."""
-    text = (CONFIGS / "engines" / f"{engine}.flags").read_text(encoding="utf-8")
+    """Every flag of the engine's own argument parser, in the version of the shipped recipes; empty
+    where its list is not shipped."""
+    path = CONFIGS / "engines" / f"{engine}.flags"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     return frozenset(line for line in text.splitlines() if line.startswith("-"))
 
 
-def refuse(
-    server: ServerConfig, other: str, own_flags: Mapping[str, str], own_env: Mapping[str, str]
-) -> None:
-    """UsageError for arguments and variables that the toolkit sets (`own_…`, with what to write
-    instead), that hold a secret, or that belong to the `other` engine."""
+@cache
+def _others(engine: str) -> tuple[str, ...]:
+    """The other engines whose flags are known."""
+    names = (path.stem for path in (CONFIGS / "engines").glob("*.flags"))
+    return tuple(sorted(name for name in names if name != engine))
+
+
+@cache
+def _twins() -> tuple[dict[str, str], ...]:
+    with (CONFIGS / "engines" / TWINS).open(encoding="utf-8", newline="") as handle:
+        return tuple(csv.DictReader(handle))
+
+
+def refuse(server: ServerConfig, rules: FileRules) -> None:
+    """UsageError for keys that the engine has no setting for, and for arguments and variables that
+    the toolkit sets itself, that hold a secret, or that belong to another engine."""
+    for key, words in rules.refused_keys.items():
+        if getattr(server, key):
+            raise UsageError(f"{key}: {words}")
     for arg in server.args:
         flag = arg.split("=", 1)[0].replace("_", "-")
-        if not flag.startswith("-"):
-            continue
-        if (mine := _meant(flag, server.engine, own_flags)) is not None:
-            raise UsageError(f"args: {flag} does not belong there: {own_flags[mine]}")
-        if SECRET_NAME.search(flag):
-            raise UsageError(
-                f"args: {flag} would show its value in every process list; set it in the "
-                "environment instead (export it before the start, or the key 'env')"
-            )
-        if not _accepts(server.engine, flag) and flag in known(other):
-            raise UsageError(_foreign(flag, server.engine, other, own_flags))
+        if flag.startswith("-"):
+            _refuse_flag(server.engine, flag, rules.own_flags)
     for name in server.env:
-        if name in own_env:
-            raise UsageError(f"env: {name} does not belong there: {own_env[name]}")
+        if name in rules.own_env:
+            raise UsageError(f"env: {name} does not belong there: {rules.own_env[name]}")
+
+
+def _refuse_flag(engine: str, flag: str, own_flags: Mapping[str, str]) -> None:
+    if (mine := _meant(flag, engine, own_flags)) is not None:
+        raise UsageError(f"args: {flag} does not belong there: {own_flags[mine]}")
+    if SECRET_NAME.search(flag):
+        raise UsageError(
+            f"args: {flag} would show its value in every process list; set it in the "
+            "environment instead (export it before the start, or the key 'env')"
+        )
+    if not known(engine) or _accepts(engine, flag):
+        return
+    for other in _others(engine):
+        if flag in known(other):
+            raise UsageError(_foreign(flag, engine, other, own_flags))
 
 
 def _meant(flag: str, engine: str, own_flags: Mapping[str, str]) -> str | None:
@@ -82,14 +85,11 @@ def _accepts(engine: str, flag: str) -> bool:
 
 
 def _foreign(flag: str, engine: str, other: str, own_flags: Mapping[str, str]) -> str:
-    pairs = PAIRS if engine == "sglang" else {theirs: ours for ours, theirs in PAIRS.items()}
     words = f"args: {flag} is a flag of {other}, and this server's engine is {engine}"
-    twin = pairs.get(flag)
-    if flag == "--enable-prefix-caching":
-        return f"{words}; the arm sets caching"
-    if twin is not None and twin in own_flags:
+    twin = next((row.get(engine) for row in _twins() if row.get(other) == flag), None)
+    if twin and twin in own_flags:
         return f"{words}; {own_flags[twin]}"
-    if twin is not None:
+    if twin:
         return f"{words}, which calls it {twin}"
     return f"{words}, which has no flag of that name; remove it, or set 'engine: {other}'"
 

@@ -5,20 +5,33 @@ usage blocks are all that is known of its cache.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics
-from aot.serving.engines.engine import LaunchPlan, Page, Reset, Site, whole_blocks
-from aot.serving.engines.histograms import Where
+from aot.serving.engines.engine import (
+    MemoryRules,
+    Packaging,
+    Page,
+    Reset,
+    Tuning,
+    Watched,
+    whole_blocks,
+)
+from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.launch_plan import LaunchPlan, Site
+from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics
+from aot.serving.metrics.histograms import Where
 
 
 class OpenAIServer:
     """A server of unknown make. What it does not report is unknown."""
 
     name = "openai"
+    title = "an OpenAI-compatible server"
     health_path = "/v1/models"
     health_timeout_s = 5.0
     alive_path = "/v1/models"
@@ -29,6 +42,18 @@ class OpenAIServer:
     stages: Mapping[str, Where] = {}
     cores_variable = ""
     failure_line = re.compile(r"[Ee]rror")
+    out_of_memory = re.compile(r"out of memory")
+    default_blocks: Mapping[Device, int] = {"cpu": 1, "cuda": 1}
+    default_router: RouterName = "smg"
+    rendering_args: Sequence[str] | None = None
+    reports_cached_by = ""
+    capacity_metric = ""
+    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None
+    file_rules = FileRules()
+    packaging: Packaging | None = None
+    watched: Watched | None = None
+    memory: MemoryRules | None = None
+    tuning: Tuning | None = None
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         raise UsageError("engine: openai is a server that runs already, so it is not launched")

@@ -7,18 +7,28 @@ Not here: starting it (server.py), talking to it (endpoint.py), what its wheels 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import HiCache, ServerConfig
-from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics, total
-from aot.serving.engines.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
+from aot.serving.engines import sglang_memory, sglang_operations
+from aot.serving.engines.engine import (
+    MemoryRules,
+    Packaging,
+    Page,
+    Reset,
+    Tuning,
+    Watched,
+    whole_blocks,
+)
+from aot.serving.engines.file_rules import FileRules
 from aot.serving.engines.flags import refuse
-from aot.serving.engines.histograms import Where
-
-LAUNCHER = Path(__file__).parents[1] / "in_engine" / "sglang_server.py"
+from aot.serving.engines.launch_plan import LaunchPlan, Site, dtype
+from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
+from aot.serving.metrics.histograms import Where
 
 _IN_THE_ENVIRONMENT = "use the key 'api_key_env'; a key in an argument list shows in process lists"
 _CARDS = "use the key 'gpus', so that containers and replicas get as many"
@@ -50,17 +60,16 @@ OWN_FLAGS = {
 }
 """Flags that the toolkit sets itself, with what a user writes instead."""
 
-KEY_VARIABLE = "AOT_SGLANG_API_KEY"
 HOOK_VARIABLE = "AOT_SGLANG_PREFIX_ATTENTION"
 DEVICE_VARIABLE = "AOT_SGLANG_DEVICE"
 OWN_ENV = {
-    KEY_VARIABLE: "use the key 'api_key_env'",
+    sglang_operations.KEY_VARIABLE: "use the key 'api_key_env'",
     HOOK_VARIABLE: "use the key 'prefix_attention', so that the report can say so",
     DEVICE_VARIABLE: "the environment's recipe says which device it is for",
 }
 """Variables between the toolkit and its launcher: refused in a server file, never inherited."""
 
-VLLM_KEYS = {
+REFUSED_KEYS = {
     "cache_gib": "SGLang's cache is sized in tokens: use the key 'cache_tokens'",
     "kv_events": "it is vLLM's; on SGLang use args: [--kv-events-config, ...]",
     "dev_mode": "SGLang's /flush_cache is always open; remove the key",
@@ -70,10 +79,18 @@ VLLM_KEYS = {
 FLUSH_WAIT_S = 10
 
 
+MODIFIED_BY = {
+    "prefix_attention": "a hook of this toolkit replaced SGLang's torch_native attention over "
+    "cached prefixes. Timings are a property of SGLang's cache and this attention, not of stock "
+    "SGLang"
+}
+
+
 class SGLang:
     """The SGLang OpenAI-compatible server."""
 
     name = "sglang"
+    title = "SGLang"
     # It generates one token: about 1 s at rest, and behind the queue under load.
     health_path = "/health"
     health_timeout_s = 20.0
@@ -100,11 +117,36 @@ class SGLang:
         r".*(Error|Exception|error:|Traceback|CUDA|out of memory|not found|Not enough memory)"
     )
 
+    out_of_memory = re.compile(
+        r"out of memory|OutOfMemory|[Aa]vailable memory|Not enough memory|leave no GPU memory"
+    )
     cores_variable = "SGLANG_CPU_OMP_THREADS_BIND"
+    default_blocks: Mapping[Device, int] = {"cpu": 1, "cuda": 1}
+    default_router: RouterName = "sglang-router"
+    rendering_args: Sequence[str] | None = None
+    reports_cached_by = "--enable-cache-report"
+    capacity_metric = "sglang:max_total_num_tokens"
+    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None
+    file_rules = FileRules(REFUSED_KEYS, OWN_FLAGS, OWN_ENV, MODIFIED_BY)
+    packaging: Packaging | None = sglang_operations.PACKAGING
+    watched: Watched | None = sglang_operations.WATCHED
+    memory: MemoryRules | None = MemoryRules(
+        sglang_memory.budget,
+        sglang_memory.asked_gib,
+        takes_what_there_is=True,
+        fp8_cache="fp8_e4m3",
+        smaller_batch=(),
+    )
+    tuning: Tuning | None = sglang_operations.TUNING
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         _check(server, site)
-        argv = [str(site.bin_dir / "python"), str(LAUNCHER), "--model-path", site.model]
+        argv = [
+            str(site.bin_dir / "python"),
+            str(sglang_operations.LAUNCHER),
+            "--model-path",
+            site.model,
+        ]
         argv += ["--host", server.host, "--port", str(site.port)]
         argv += ["--served-model-name", server.name_in_api]
         argv += ["--enable-cache-report", "--enable-metrics", "--dtype", dtype(server, site)]
@@ -126,7 +168,9 @@ class SGLang:
         return LaunchPlan(
             argv=(*argv, *site.serve_args, *server.args),
             env=env,
-            secrets={KEY_VARIABLE: server.api_key_env} if server.api_key_env else {},
+            secrets={sglang_operations.KEY_VARIABLE: server.api_key_env}
+            if server.api_key_env
+            else {},
             not_inherited=tuple(OWN_ENV),
             host=server.host,
             port=site.port,
@@ -180,10 +224,7 @@ class SGLang:
 
 
 def _check(server: ServerConfig, site: Site) -> None:
-    refuse(server, "vllm", OWN_FLAGS, OWN_ENV)
-    for key, words in VLLM_KEYS.items():
-        if getattr(server, key):
-            raise UsageError(f"{key}: {words}")
+    refuse(server, SGLang.file_rules)
     if server.prefix_attention and site.device != "cpu":
         raise UsageError("prefix_attention: it mends torch_native on a CPU; remove the key on GPUs")
     if server.hicache and site.device == "cpu":

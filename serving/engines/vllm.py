@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
-from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.block_hashes import ALGORITHM
-from aot.serving.engines.counters import CacheCounters, CacheFacts, Metrics, total
-from aot.serving.engines.engine import LaunchPlan, Page, Reset, Site, dtype, whole_blocks
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.router import RouterName
+from aot.configs.schema.server import ServerConfig, replay_endpoint
+from aot.serving.engines import vllm_memory, vllm_operations
+from aot.serving.engines.block_hashes import ALGORITHM, hexadecimal
+from aot.serving.engines.engine import (
+    MemoryRules,
+    Packaging,
+    Page,
+    Reset,
+    Tuning,
+    Watched,
+    whole_blocks,
+)
+from aot.serving.engines.file_rules import FileRules
 from aot.serving.engines.flags import refuse
-from aot.serving.engines.histograms import Where
+from aot.serving.engines.launch_plan import LaunchPlan, Site, dtype
+from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
+from aot.serving.metrics.histograms import Where
 
 OWN_FLAGS = {
     "--enable-prefix-caching": "the arm sets it",
@@ -42,7 +55,7 @@ OWN_ENV = {
 }
 """Variables that the toolkit sets itself: refused in a server file, never inherited."""
 
-SGLANG_KEYS = {
+REFUSED_KEYS = {
     "schedule_policy": "it is SGLang's; on vLLM use args: [--scheduling-policy, ...]",
     "hicache": "it is SGLang's; on vLLM use args: [--kv-offloading-size, ...]",
     "prefix_attention": "it is SGLang's; vLLM attends from the new tokens only as it is",
@@ -50,7 +63,7 @@ SGLANG_KEYS = {
 """Keys of a server file that vLLM has no setting for, with what to write instead."""
 
 BLOCKS_FLAG = "--num-gpu-blocks-override"
-DEFAULT_BLOCK = {"cpu": 128, "cuda": 16}
+DEFAULT_BLOCK: Mapping[Device, int] = {"cpu": 128, "cuda": 16}
 CPU_BLOCK_MULTIPLE = 32  # vLLM's CPU attention asserts it; 16 makes the engine die at start-up
 
 
@@ -58,6 +71,7 @@ class VLLM:
     """The vLLM OpenAI server."""
 
     name = "vllm"
+    title = "vLLM"
     health_path = "/health"
     health_timeout_s = 5.0
     alive_path = "/health"
@@ -81,7 +95,30 @@ class VLLM:
         r"(Error|Exception|error:|Traceback|CUDA|out of memory|not found|No available memory)"
     )
 
+    out_of_memory = re.compile(
+        r"out of memory|OutOfMemory|No available memory for the cache|max seq len|"
+        r"[Aa]vailable memory|Free memory on device"
+    )
     cores_variable = "VLLM_CPU_OMP_THREADS_BIND"
+    default_blocks = DEFAULT_BLOCK
+    default_router: RouterName = "vllm-router"
+    rendering_args: Sequence[str] | None = ("--enable-scale-out",)
+    reports_cached_by = "--enable-prompt-tokens-details"
+    capacity_metric = "vllm:cache_config_info"
+    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = staticmethod(
+        hexadecimal
+    )
+    file_rules = FileRules(REFUSED_KEYS, OWN_FLAGS, OWN_ENV)
+    packaging: Packaging | None = vllm_operations.PACKAGING
+    watched: Watched | None = vllm_operations.WATCHED
+    memory: MemoryRules | None = MemoryRules(
+        vllm_memory.budget,
+        vllm_memory.asked_gib,
+        takes_what_there_is=False,
+        fp8_cache="fp8",
+        smaller_batch=vllm_memory.SMALLER_BATCH,
+    )
+    tuning: Tuning | None = vllm_operations.TUNING
 
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         _check(server, site)
@@ -159,14 +196,6 @@ class VLLM:
         return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
-def replay_endpoint(events: str) -> str:
-    """Where the history of the events published on `events` can be had."""
-    if events.startswith("tcp://"):
-        head, _, port = events.rpartition(":")
-        return f"{head}:{int(port) + 1}"
-    return f"{events}.replay"
-
-
 def _kv_events(endpoint: str) -> str:
     return json.dumps(
         {
@@ -185,10 +214,7 @@ def _blocks(server: ServerConfig, site: Site) -> int:
 
 
 def _check(server: ServerConfig, site: Site) -> None:
-    refuse(server, "sglang", OWN_FLAGS, OWN_ENV)
-    for key, words in SGLANG_KEYS.items():
-        if getattr(server, key):
-            raise UsageError(f"{key}: {words}")
+    refuse(server, VLLM.file_rules)
     if server.kv_events and not re.fullmatch(r"ipc://.+|tcp://.+:\d+", server.kv_events):
         raise UsageError(
             f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://*:PORT"

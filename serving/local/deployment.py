@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aot.serving.engines.engine import Engine, LaunchPlan
+from aot.serving.engines.engine import Engine
+from aot.serving.engines.launch_plan import LaunchPlan
 from aot.serving.local.server import Launch, Server, running
 from aot.serving.topology.routers import Router
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
 from aot.configs.schema.container import ContainerConfig
-from aot.serving.engines.engine import LaunchPlan
+from aot.serving.engines.launch_plan import LaunchPlan
 from aot.serving.topology.container import CACHE, PORT, Contained
 
 STOP_S = 8

@@ -29,6 +29,7 @@ from aot.configs.kernel.files import replacing
 from aot.configs.kernel.places import engines_dir, writable
 from aot.configs.loading.presets import environment_recipe
 from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe
+from aot.serving.engines.table import ENGINES
 from aot.serving.local.packages import Pip, Uv, installer
 from aot.serving.local.supervisor import die_with_parent
 
@@ -99,10 +100,11 @@ def require(name: str) -> Environment:
 def _current() -> Environment:
     """The Python that runs the toolkit, with the versions of the engines found in it."""
     versions = {}
-    for package in ("vllm", "sglang", "torch", "transformers"):
+    engines = [name for name, engine in ENGINES.items() if engine.packaging is not None]
+    for package in (*engines, "torch", "transformers"):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    if not {"vllm", "sglang"} & versions.keys():
+    if not versions.keys() & set(engines):
         raise NotInstalledError(
             "environment 'current': no engine is installed beside the toolkit; run: pip install "
             "vllm, or name a recipe (aot engine list)"

@@ -22,7 +22,7 @@ import requests
 
 from aot.configs.kernel.errors import LaunchError, NotInstalledError, UsageError
 from aot.serving.client.endpoint import session
-from aot.serving.engines.engine import LaunchPlan
+from aot.serving.engines.launch_plan import LaunchPlan
 from aot.serving.local import supervisor
 from aot.serving.local.environments import engine_environ
 

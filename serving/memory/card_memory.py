@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.flags import count_of, number_of, value_of
-from aot.serving.engines.vllm import DEFAULT_BLOCK
-from aot.serving.memory.budgets import GIB, Budget, Place, budget
+from aot.serving.engines import table
+from aot.serving.engines.flags import value_of
+from aot.serving.engines.memory_budget import GIB, Budget, Place
 
-CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
-"""GiB; read by vLLM on a CPU."""
 BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -63,12 +61,16 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     weights_gib = _weights_gib(server, model, dtype) / cards
     kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
     per_token = kv_bytes_per_token(model, cards, kv_bytes)
-    room = budget(server, model, place, cards)
+    engine = table.engine(server.engine)
+    rules = engine.memory
+    if rules is None:
+        raise UsageError(f"engine: what {engine.title} does with a card's memory is not known here")
+    room = rules.budget(server, model, place, cards)
     left_gib = room.usable_gib - weights_gib - room.reserve_gib
-    block = server.block_tokens or _default_block(server.engine, place)
-    asked_gib = _asked_gib(server, per_token, block)
+    block = server.block_tokens or engine.default_blocks["cuda" if place.cuda else "cpu"]
+    asked_gib = rules.asked_gib(server, per_token, block)
     cache_gib = left_gib if asked_gib is None else asked_gib
-    if server.engine == "sglang":  # it takes what there is, and says so in its log
+    if rules.takes_what_there_is:
         cache_gib = min(cache_gib, left_gib)
     tokens = max(0, int(cache_gib * GIB / per_token) // block * block)
     return Memory(
@@ -96,10 +98,6 @@ def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int
         return model.layers * model.latent_dim * value_bytes
     heads = max(1, -(-model.kv_heads // cards))
     return 2 * model.layers * heads * model.head_dim * value_bytes
-
-
-def _default_block(engine: str, place: Place) -> int:
-    return DEFAULT_BLOCK["cuda" if place.cuda else "cpu"] if engine == "vllm" else 1
 
 
 def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float:
@@ -135,18 +133,6 @@ def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[st
         f"--kv-cache-dtype {asked}: its size per token is not known here; what is: auto, bfloat16, "
         "float16, fp8, fp8_e4m3, fp8_e5m2"
     )
-
-
-def _asked_gib(server: ServerConfig, per_token: int, block: int) -> float | None:
-    """The cache that the server file asks for; None where the engine takes what is left."""
-    if server.cache_gib:
-        return server.cache_gib
-    if CPU_CACHE in server.env and server.engine == "vllm":
-        return number_of([CPU_CACHE, server.env[CPU_CACHE]], CPU_CACHE)
-    if server.cache_tokens:
-        return server.cache_tokens * per_token / GIB
-    blocks = count_of(server.args, "--num-gpu-blocks-override")
-    return blocks * block * per_token / GIB if blocks else None
 
 
 NOT_COMPUTED = (

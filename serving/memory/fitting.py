@@ -8,14 +8,14 @@ from typing import Any
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.server import ServerConfig
+from aot.serving.engines import table
 from aot.serving.engines.flags import value_of
-from aot.serving.memory.budgets import GIB, Place
+from aot.serving.engines.memory_budget import GIB, Place
 from aot.serving.memory.card_memory import Memory, memory_of
 
 MORE_CARDS = (2, 4, 8)
 LARGER = 1.05
 """Times the memory: cards of much the same size are no remedy."""
-BATCH = "--max-num-batched-tokens"
 
 
 def shortfall(memory: Memory) -> str | None:
@@ -78,11 +78,14 @@ def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
             yield "cache_tokens", int(memory.left_gib * GIB / memory.kv_bytes_per_token)
             yield "cache_tokens", None
         yield "context_tokens", max(1, memory.cache_tokens // 1024) * 1024
-    if memory.place.cuda and server.engine == "vllm" and not value_of(server.args, BATCH):
-        yield "args", [*server.args, BATCH, "2048", "--max-num-seqs", "256"]
+    rules = table.engine(server.engine).memory
+    smaller = list(rules.smaller_batch) if rules else []
+    if memory.place.cuda and smaller and not value_of(server.args, smaller[0]):
+        yield "args", [*server.args, *smaller]
+    fp8 = rules.fp8_cache if rules else "fp8"
     for flag in ("--kv-cache-dtype", "--quantization"):
         if memory.place.fp8 and value_of(server.args, flag) is None:
-            yield "args", [*server.args, flag, _fp8(server, flag)]
+            yield "args", [*server.args, flag, fp8 if flag == "--kv-cache-dtype" else "fp8"]
     if memory.place.cuda:
         yield from (("gpus", n) for n in MORE_CARDS if n > server.cards)
 
@@ -91,11 +94,6 @@ def _as_yaml(value: object) -> str:
     if value is None:
         return "(leave it out)"
     return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
-
-
-def _fp8(server: ServerConfig, flag: str) -> str:
-    """SGLang names the format of an FP8 cache; its other flag, and vLLM's both, take 'fp8'."""
-    return "fp8_e4m3" if server.engine == "sglang" and flag == "--kv-cache-dtype" else "fp8"
 
 
 def resident(cache_tokens: int, busy_tokens: int, prefix_tokens: int) -> int:

@@ -15,8 +15,6 @@ from aot.serving.topology.container import CACHE, EVERYWHERE, PORT, Contained
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, in_container
 
 TIMES = {"interval": "15s", "retries": 5}
-MEMLOCK = {"memlock": {"soft": -1, "hard": -1}, "stack": 67108864}
-"""What SGLang's own compose file sets (docker/compose.yaml)."""
 
 
 def render(
@@ -57,8 +55,8 @@ def _engine(
             **TIMES,
         },
     }
-    if contained.engine == "sglang":
-        service["ulimits"] = MEMLOCK
+    if contained.packaging.ulimits:
+        service["ulimits"] = contained.packaging.ulimits
     if contained.files:
         service["configs"] = [
             {"source": _config(path), "target": str(path)} for path in contained.files

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from aot.serving.render.monitoring import NAMES, Names, hit_ratio, ttft
+from aot.serving.engines.engine import Watched
+from aot.serving.render.monitoring import hit_ratio, ttft
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WINDOW = "$__rate_interval"
 WIDTH, HEIGHT = 12, 8
 
 
-def dashboard(engine: str) -> dict[str, Any]:
+def dashboard(engine: str, names: Watched) -> dict[str, Any]:
     """Imports into Grafana 10 and later (schema 39); asks for its Prometheus data source."""
-    names = NAMES[engine]
     panels = [
         _panel(place, title, unit, expressions, words)
         for place, (title, unit, expressions, words) in enumerate(_panels(names))
@@ -42,7 +42,7 @@ def dashboard(engine: str) -> dict[str, Any]:
     }
 
 
-def _panels(names: Names) -> list[tuple[str, str, dict[str, str], str]]:
+def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
     rate = {k: v.replace("WINDOW", WINDOW) for k, v in (
         ("found in the cache", names.hits), ("computed", names.computed), ("output", names.output),
     )}  # fmt: skip

@@ -31,13 +31,14 @@ OWN_KEYS = (
     "--enable-prefix-caching", "--no-enable-prefix-caching",
 )  # fmt: skip
 """Flags that the chart sets from keys of its own, or must not be told."""
+CHART = "production-stack"
 PLUGINS_FILE = "aot-plugins.yaml"
 
 
 def production_stack(name: str, server: ServerConfig, contained: Contained) -> dict[str, Any]:
     """values.yaml of chart vllm-stack. UsageError for SGLang, and for a policy that it has not."""
-    if server.engine != "vllm":
-        raise UsageError("production-stack serves vLLM only; for SGLang render --chart llm-d")
+    if CHART not in contained.packaging.charts:
+        raise UsageError(f"{CHART} does not serve {server.engine}; render --chart llm-d for it")
     repository, _, tag = contained.image.rpartition(":")
     spec: dict[str, Any] = {
         "name": name,
@@ -59,7 +60,7 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
     router: dict[str, Any] = {"routingLogic": _logic(server)}
     if router["routingLogic"] == "session":
         router["sessionKey"] = SESSION_HEADER
-    if (source := contained.secrets.get("VLLM_API_KEY")) is not None:
+    if (source := contained.secrets.get(contained.packaging.key_variable)) is not None:
         engine["vllmApiKey"], router["vllmApiKey"] = _secret(name, source), _secret(name, source)
     return {"servingEngineSpec": engine, "routerSpec": router}
 

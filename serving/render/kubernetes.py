@@ -182,7 +182,6 @@ def _policy(kit: _Kit, *, behind_router: bool) -> dict[str, Any]:
 def _autoscaler(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[str, Any]:
     """By waiting requests, which a metrics adapter must bring under this name; scaling down slowly,
     because a replica that goes takes its cache with it."""
-    metric = {"vllm": "vllm_num_requests_waiting", "sglang": "sglang_num_queue_reqs"}
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": kit.name},
         "minReplicas": server.replicas,
@@ -191,7 +190,7 @@ def _autoscaler(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[s
             {
                 "type": "Pods",
                 "pods": {
-                    "metric": {"name": metric[contained.engine]},
+                    "metric": {"name": contained.packaging.autoscaling_metric},
                     "target": {"type": "AverageValue", "averageValue": WAITING_PER_REPLICA},
                 },
             }

@@ -25,7 +25,8 @@ from pathlib import Path
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.presets import router_recipe
 from aot.configs.schema.router import Policy, RouterConfig
-from aot.serving.engines.engine import LaunchPlan
+from aot.serving.engines.engine import Engine
+from aot.serving.engines.launch_plan import LaunchPlan
 
 HEALTH_EVERY_S = 2
 """How soon a dead replica gets no more requests; the routers' own default is a minute."""
@@ -48,6 +49,10 @@ class Router:
     policies: Mapping[Policy, str]
     key_header: str
     """Requests that have the same value there go to the same worker (consistent_hash)."""
+    rendered: frozenset[Policy] = frozenset()
+    """Policies under which it asks a worker to render each prompt."""
+    undecided_metric: str | None = None
+    """Counts requests of those that it sent without having looked at caches."""
     passes_salts: bool = True
     """Whether a request's cache_salt reaches the engine."""
     flags: tuple[str, ...] = ()
@@ -91,6 +96,10 @@ class Router:
             served_name=place.served_name,
         )
 
+    def asks_to_render(self, policy: Policy) -> bool:
+        """Whether its workers must render prompts for it."""
+        return policy in self.rendered
+
     def _policy(self, config: RouterConfig) -> str:
         if config.policy in self.policies:
             return self.policies[config.policy]
@@ -131,6 +140,8 @@ ROUTERS = {
         ("vllm-router",),
         {**_COMMON, "consistent_hash": "consistent_hash"},
         key_header="X-Session-ID",
+        rendered=frozenset({"cache_aware"}),
+        undecided_metric=('vllm_router_prefix_routing_decisions_total{outcome="missing_tokens"}'),
     ),
     "sglang-router": Router(
         "sglang-router",
@@ -148,16 +159,16 @@ ROUTERS = {
 }
 
 
-def worker_args(config: RouterConfig | None, engine: str) -> tuple[str, ...]:
+def worker_args(config: RouterConfig | None, engine: Engine) -> tuple[str, ...]:
     """What the engines behind a router need to be started with."""
-    if config and config.name == "vllm-router" and config.policy == "cache_aware":
-        if engine != "vllm":
-            raise UsageError(
-                "router: vllm-router's cache_aware asks its workers to render prompts, which only "
-                "vLLM does; use sglang-router or smg in front of SGLang"
-            )
-        return ("--enable-scale-out",)
-    return ()
+    if config is None or not ROUTERS[config.name].asks_to_render(config.policy):
+        return ()
+    if engine.rendering_args is None:
+        raise UsageError(
+            f"router: {config.name}'s {config.policy} asks its workers to render prompts, which "
+            f"{engine.title} does not; use sglang-router or smg in front of it"
+        )
+    return tuple(engine.rendering_args)
 
 
 IMAGE = "python:3.12-slim"

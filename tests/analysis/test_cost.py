@@ -80,7 +80,7 @@ def test_hosted_prices_with_a_prefix_that_is_kept(tmp_path: Path) -> None:
     [
         ([], "give --gpu-hour USD, or --provider NAME"),
         (["--gpu-hour", "0"], "a price above 0"),
-        (["--provider", "nobody"], "no table 'nobody'"),
+        (["--provider", "nobody"], "'nobody' is not one of"),
         (["--provider", "openai", "--model", "x"], "'x' is not in configs/pricing/openai.yaml"),
     ],
 )

@@ -136,7 +136,7 @@ def test_what_could_not_be_known_is_said(tmp_path: Path) -> None:
 
 def test_a_report_made_with_the_attention_hook_says_so(tmp_path: Path) -> None:
     run = make(tmp_path / "run")
-    config = {"config": {"prefix_attention": True}}
+    config = {"engine": "sglang", "config": {"prefix_attention": True}}
     edit(run / "manifest.json", lambda m: m["servers"]["server"].update(config))
     report.write(run)
     for name in ("report.html", "report.md"):

@@ -17,8 +17,8 @@ from aot.analysis.studies.rate_search import Bracket, Tried, bracket, next_rate
 from aot.analysis.studies.slo import Outcome
 from aot.analysis.studies.study import Row
 from aot.configs.kernel.errors import UsageError
-from aot.serving.engines.counters import parse
-from aot.serving.engines.histograms import Where, between, read
+from aot.serving.metrics.counters import parse
+from aot.serving.metrics.histograms import Where, between, read
 
 
 def search(capacity: float, start: float, precision: float = 1.1) -> tuple[Bracket, int]:

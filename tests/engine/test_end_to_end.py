@@ -18,10 +18,10 @@ from aot.configs.kernel.places import CHECKOUT, CONFIGS
 from aot.configs.loading.load import load_server
 from aot.configs.schema.experiment import ARMS
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.counters import parse
-from aot.serving.engines.engine import Site
+from aot.serving.engines.launch_plan import Site
 from aot.serving.engines.table import ENGINES
 from aot.serving.local import environments
+from aot.serving.metrics.counters import parse
 from aot.workloads.prompts import compiled
 
 pytestmark = pytest.mark.engine

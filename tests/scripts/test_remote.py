@@ -205,7 +205,7 @@ def test_an_engine_behind_the_router_that_does_not_answer_is_named(
         ("vllm", "replicas: 2\n", "base URLs of the engines behind url, as a list"),
         ("vllm", "replicas: [gpu-1]\n", "must start with http:// or https://"),
         ("vllm", "keeps_owners: true\n", "keeps_owners says how a router works: give its replicas"),
-        ("openai", "tenant_salts: true\n", "an openai server takes no cache salts; remove the key"),
+        ("openai", "tenant_salts: true\n", "an openai server takes no cache salts; remove it"),
     ],
 )
 def test_keys_of_routers_and_salts_that_cannot_stand(

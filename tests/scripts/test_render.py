@@ -195,7 +195,7 @@ def test_a_router_that_cannot_see_prompts_is_alerted_to(tmp_path: Path, render: 
 BAD = {
     "an unknown target": (("--target", "nomad"), "plain", "'nomad' is not one of 'compose', 'k8s'"),
     "an unknown chart": (("--target", "helm-values", "--chart", "x"), "plain", "'x' is not one of"),
-    "sglang on production-stack": (("--target", "helm-values"), "sglang", "serves vLLM only"),
+    "sglang on production-stack": (("--target", "helm-values"), "sglang", "does not serve sglang"),
     "a limit without a bucket": (
         ("--target", "prometheus-rules", "--ttft-slo", "0.3"), "plain", "the nearest is 0.25",
     ),

@@ -19,8 +19,8 @@ from aot.configs.loading.load import load_server
 from aot.configs.schema.server import ServerConfig
 from aot.scripts.doctor import sizing, sizing_table
 from aot.serving.engines import table
-from aot.serving.engines.engine import Site
 from aot.serving.engines.flags import known
+from aot.serving.engines.launch_plan import Site
 from aot.serving.local.machine import Machine
 
 PRESETS = sorted(

@@ -123,7 +123,7 @@ def test_a_point_whose_file_changed_is_not_resumed(
         (("capacity", "E", "--slo", "ttft_p99=1", "--precision", "1"), "a factor above 1"),
         (("capacity", "E", "--slo", "ttft_p99=1", "--start", "0"), "a rate above 0"),
         (("tune", "theirs.yaml"), "give a server file and an experiment file"),
-        (("tune", "theirs.yaml", "E"), "this server runs already; tuning starts one"),
+        (("tune", "theirs.yaml", "E"), "this server runs already; there is nothing to tune"),
         (("tune", "theirs.yaml", "E", "--objective", "speed"), "is none of ttft_p50"),
     ],
 )

@@ -6,15 +6,12 @@ import pytest
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.flags import PAIRS, known, refuse
-from aot.serving.engines.sglang import OWN_FLAGS as SGLANG_FLAGS
-from aot.serving.engines.vllm import OWN_FLAGS as VLLM_FLAGS
+from aot.serving.engines import flags, table
+from aot.serving.engines.flags import known, refuse
 
 
 def check(engine: str, *args: str) -> None:
-    own = {"vllm": VLLM_FLAGS, "sglang": SGLANG_FLAGS}[engine]
-    other = {"vllm": "sglang", "sglang": "vllm"}[engine]
-    refuse(ServerConfig(engine=engine, model="m", args=list(args)), other, own, {})
+    refuse(ServerConfig(engine=engine, model="m", args=list(args)), table.engine(engine).file_rules)
 
 
 def refused(engine: str, *args: str) -> str:
@@ -30,7 +27,7 @@ def refused(engine: str, *args: str) -> str:
         ("sglang", "--max-num-seqs", "engine is sglang, which calls it --max-running-requests"),
         ("sglang", "--gpu-memory-utilization=0.9", "which calls it --mem-fraction-static"),
         ("sglang", "--gpu_memory_utilization=0.9", "which calls it --mem-fraction-static"),
-        ("sglang", "--enable-prefix-caching", "the arm sets caching"),
+        ("sglang", "--enable-prefix-caching", "the arm sets it"),
         ("sglang", "--no-enable-prefix-caching", "the arm sets it"),
         ("sglang", "--max-model-len", "use the key 'context_tokens'"),
         ("sglang", "--block-size", "use the key 'block_tokens'"),
@@ -59,12 +56,13 @@ def test_flags_of_the_engine_itself_pass(engine: str, args: tuple[str, ...]) -> 
     check(engine, *args)
 
 
-def test_the_pairs_are_real_flags() -> None:
-    for ours, theirs in PAIRS.items():
-        assert ours in known("vllm"), ours
-        assert theirs in known("sglang"), theirs
+def test_the_twins_are_real_flags() -> None:
+    assert len(flags._twins()) > 15
+    for row in flags._twins():
+        for engine, flag in row.items():
+            assert flag in known(engine), flag
 
 
-def test_the_flags_that_the_toolkit_sets_exist() -> None:
-    assert set(VLLM_FLAGS) <= known("vllm")
-    assert set(SGLANG_FLAGS) <= known("sglang")
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_flags_that_the_toolkit_sets_exist(engine: str) -> None:
+    assert set(table.engine(engine).file_rules.own_flags) <= known(engine)

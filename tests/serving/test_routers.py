@@ -11,6 +11,7 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.routing import routing_key
 from aot.configs.schema.router import RouterConfig
 from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.table import accepted, engine
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args
 
 PLACE = Place("0.0.0.0", 8000, 29001, "m", "/ready")
@@ -65,20 +66,20 @@ def test_flags_of_the_toolkit_are_refused() -> None:
 
 def test_cache_aware_of_vllm_router_needs_workers_that_render() -> None:
     aware = RouterConfig(name="vllm-router", policy="cache_aware")
-    assert worker_args(aware, "vllm") == ("--enable-scale-out",)
-    assert worker_args(RouterConfig(policy="round_robin"), "vllm") == ()
-    assert worker_args(RouterConfig(name="smg"), "sglang") == ()
-    assert worker_args(None, "vllm") == ()
-    with pytest.raises(UsageError, match="use sglang-router or smg in front of SGLang"):
-        worker_args(aware, "sglang")
+    assert worker_args(aware, engine("vllm")) == ("--enable-scale-out",)
+    assert worker_args(RouterConfig(policy="round_robin"), engine("vllm")) == ()
+    assert worker_args(RouterConfig(name="smg"), engine("sglang")) == ()
+    assert worker_args(None, engine("vllm")) == ()
+    with pytest.raises(UsageError, match="use sglang-router or smg in front of it"):
+        worker_args(aware, engine("sglang"))
 
 
 def test_replicas_have_the_router_of_their_engine_unless_told() -> None:
-    assert ServerConfig(model="m").front is None
-    two = ServerConfig(model="m", replicas=2).front
+    assert accepted(ServerConfig(model="m")).front is None
+    two = accepted(ServerConfig(model="m", replicas=2)).front
     assert two is not None
     assert (two.name, two.policy, two.keeps_owners) == ("vllm-router", "cache_aware", True)
-    sglang = ServerConfig(engine="sglang", model="m", replicas=2).front
+    sglang = accepted(ServerConfig(engine="sglang", model="m", replicas=2)).front
     assert sglang is not None
     assert sglang.name == "sglang-router"
     with pytest.raises(ValueError, match="every replica would need its own"):

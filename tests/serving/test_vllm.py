@@ -6,9 +6,10 @@ import pytest
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.counters import CacheCounters, parse
-from aot.serving.engines.engine import Page, Site
+from aot.serving.engines.engine import Page
+from aot.serving.engines.launch_plan import Site
 from aot.serving.engines.vllm import VLLM
+from aot.serving.metrics.counters import CacheCounters, parse
 
 PAGE = (Path(__file__).parent / "vllm_0_32_metrics.txt").read_text()
 

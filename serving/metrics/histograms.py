@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from aot.serving.engines.counters import Metrics, total
+from aot.serving.metrics.counters import Metrics, total
 
 
 @dataclass(frozen=True, slots=True)

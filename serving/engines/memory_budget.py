@@ -1,0 +1,33 @@
+"""The memory of a card, and what an engine does with it: the nouns (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aot.configs.schema.card import Card
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the engine runs on: a kind of card, or the memory of a machine without one."""
+
+    name: str
+    memory_gib: float
+    cuda: bool
+    fp8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an engine does with the memory of one card. GiB."""
+
+    usable_gib: float
+    usable_why: str
+    reserve_gib: float
+    reserve_why: str
+
+
+def card_as_place(name: str, card: Card) -> Place:
+    return Place(name, card.memory_gib, cuda=True, fp8=card.fp8)

@@ -1,0 +1,66 @@
+"""SGLang: how it is run in containers, watched and tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from aot.configs.loading.settings import Value
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.engine import Packaging, Tuning, Watched
+
+KEY_VARIABLE = "AOT_SGLANG_API_KEY"
+LAUNCHER_INSIDE = PurePosixPath("/aot/sglang_server.py")
+LAUNCHER = Path(__file__).parents[1] / "in_engine" / "sglang_server.py"
+
+WATCHED = Watched(
+    hits='rate(sglang:realtime_tokens_total{mode="prefill_cache"}[WINDOW])',
+    lookups='rate(sglang:realtime_tokens_total{mode=~"prefill_.*"}[WINDOW])',
+    computed='rate(sglang:realtime_tokens_total{mode="prefill_compute"}[WINDOW])',
+    ttft="sglang:time_to_first_token_seconds",
+    ttft_bounds_s=(
+        0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0,
+        200.0, 400.0,
+    ),
+    running="sglang:num_running_reqs",
+    waiting="sglang:num_queue_reqs",
+    kv_usage="sglang:token_usage",
+    output="rate(sglang:generation_tokens_total[WINDOW])",
+    pressure=(
+        "sum by (instance) (rate(sglang:evicted_tokens_total[5m])) > "
+        "sum by (instance) (rate(sglang:prompt_tokens_total[5m]))"
+    ),
+)  # fmt: skip
+
+
+def _usual_settings(server: ServerConfig, _device: Device) -> list[tuple[str, list[Value]]]:
+    """Page size, cache size, batched tokens, scheduling policy."""
+    pages: list[Value] = [1, 16, 64]
+    sizes: list[Value] = [2 * server.cache_tokens] if server.cache_tokens else []
+    batched: list[Value] = [512, 2048, max(8192, server.context_tokens or 4096)]
+    policies: list[Value] = ["fcfs", "lpm"]
+    tried = [("block_size", pages), ("cache_size", sizes), ("batched_tokens", batched)]
+    tried.append(("server.schedule_policy", policies))
+    return [(name, values) for name, values in tried if values]
+
+
+def _in_container(
+    argv: Sequence[str], has_key: bool
+) -> tuple[tuple[str, ...], dict[PurePosixPath, Path]]:
+    if not has_key:
+        return ("python3", "-m", "sglang.launch_server", *argv[2:]), {}
+    # SGLang takes a key as an argument only: our launcher reads it from a variable instead.
+    return ("python3", str(LAUNCHER_INSIDE), *argv[2:]), {LAUNCHER_INSIDE: LAUNCHER}
+
+
+PACKAGING = Packaging(
+    images={"cuda": "lmsysorg/sglang:v{version}"},  # docker/ of SGLang; none for a CPU
+    command=_in_container,
+    autoscaling_metric="sglang_num_queue_reqs",
+    key_variable=KEY_VARIABLE,
+    charts=frozenset({"llm-d"}),
+    # What SGLang's own compose file sets (docker/compose.yaml).
+    ulimits={"memlock": {"soft": -1, "hard": -1}, "stack": 67108864},
+)
+TUNING = Tuning({"batched_tokens": "--chunked-prefill-size"}, _usual_settings)

@@ -1,0 +1,55 @@
+"""vLLM: how it is run in containers, watched and tuned."""
+
+from __future__ import annotations
+
+from aot.configs.loading.settings import Value
+from aot.configs.schema.recipe import Device
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.engine import Packaging, Tuning, Watched
+
+WATCHED = Watched(
+    hits="rate(vllm:prefix_cache_hits_total[WINDOW])",
+    lookups="rate(vllm:prefix_cache_queries_total[WINDOW])",
+    computed='rate(vllm:prompt_tokens_by_source_total{source="local_compute"}[WINDOW])',
+    ttft="vllm:time_to_first_token_seconds",
+    ttft_bounds_s=(
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
+        10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+    ),
+    running="vllm:num_requests_running",
+    waiting="vllm:num_requests_waiting",
+    kv_usage="vllm:kv_cache_usage_perc",
+    output="rate(vllm:generation_tokens_total[WINDOW])",
+    # vLLM counts no evictions; preempting is what it does when nothing is left to evict.
+    pressure="sum by (instance) (rate(vllm:num_preemptions_total[5m])) > 0",
+)  # fmt: skip
+
+
+def _usual_settings(server: ServerConfig, device: Device) -> list[tuple[str, list[Value]]]:
+    """Block size, cache size, batched tokens, chunked prefill."""
+    blocks: list[Value] = [32, 64, 128] if device == "cpu" else [16, 32, 64, 128]
+    gib: list[Value] = [2 * server.cache_gib] if server.cache_gib else []
+    batched: list[Value] = [512, 2048, max(8192, server.context_tokens or 4096)]
+    off: list[Value] = [False]
+    tried = [("block_size", blocks), ("server.cache_gib", gib), ("batched_tokens", batched)]
+    return [(name, values) for name, values in [*tried, ("chunked_prefill", off)] if values]
+
+
+PACKAGING = Packaging(
+    # Official images: docs/deployment/docker.md of vLLM.
+    images={
+        "cuda": "vllm/vllm-openai:v{version}",
+        "cpu": "vllm/vllm-openai-cpu:v{version}-x86_64",
+    },
+    command=lambda argv, _: (("vllm", *argv[1:]), {}),
+    autoscaling_metric="vllm_num_requests_waiting",
+    key_variable="VLLM_API_KEY",
+    charts=frozenset({"production-stack", "llm-d"}),
+)
+TUNING = Tuning(
+    {
+        "batched_tokens": "--max-num-batched-tokens",
+        "chunked_prefill": "--enable-chunked-prefill",
+    },
+    _usual_settings,
+)
