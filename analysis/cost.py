@@ -55,7 +55,7 @@ def hosted(
     """The answered requests of one arm in `frame`, priced by `table`, at the times at which they
     were sent. None where their tokens or static prefixes are not known."""
     good = frame[frame["ok"]].sort_values(["repeat", "sent_s"])
-    static = {p: len(ids) for p, ids in server.static_prefixes().items()}
+    static = {p: len(ids) for p, ids in server.static_prefixes.items()}
     if good.empty or not static or good[["prompt_tokens", "output_tokens"]].isna().any(axis=None):
         return None
     prompt, output = float(good["prompt_tokens"].sum()), float(good["output_tokens"].sum())

@@ -9,11 +9,10 @@ from typing import Literal
 
 from aot.analysis import across
 from aot.analysis.inference.compare import pair, speedup
-from aot.analysis.measures.metrics import QUANTILES
+from aot.analysis.measures.latency import LATENCY_QUANTILES
 from aot.analysis.report import Evaluation
 from aot.configs.kernel.errors import UsageError
 
-LATENCIES = tuple(f"{m}_{q}" for m in ("ttft", "tpot", "e2e") for q in QUANTILES)
 RATES = ("requests_per_s", "output_tokens_per_s", "hit_ratio")
 """More is better; one number a run, so there is no interval."""
 
@@ -47,8 +46,8 @@ def limit(text: str) -> Limit:
     match = re.fullmatch(r"(\w+)=(\d+(?:\.\d+)?)%", text.strip())
     if not match:
         raise UsageError(f"--max-regression {text!r}: write METRIC=PERCENT%, as in ttft_p50=5%")
-    if match[1] not in LATENCIES + RATES:
-        known = ", ".join(LATENCIES + RATES)
+    if match[1] not in (*LATENCY_QUANTILES, *RATES):
+        known = ", ".join((*LATENCY_QUANTILES, *RATES))
         raise UsageError(f"--max-regression {match[1]}: not a metric; there are {known}")
     return Limit(match[1], float(match[2]) / 100)
 
@@ -76,9 +75,9 @@ def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: s
 
 
 def _latency(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
-    name, _, quantile = limit.metric.rpartition("_")
+    what = LATENCY_QUANTILES[limit.metric]
     now, then = (m.frame[m.frame["measured"] & (m.frame["arm"] == arm)] for m in (run, baseline))
-    found = speedup(pair(now, then, f"{name}_s"), QUANTILES[quantile])
+    found = speedup(pair(now, then, what.column), what.share)
     if found.ratio is None:
         return Judged(limit, arm, None, None, None, None, "not settled")
     worse = found.ratio - 1

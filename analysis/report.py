@@ -23,9 +23,10 @@ from aot.analysis.checks import steady
 from aot.analysis.checks.finding import LEVELS, Finding
 from aot.analysis.checks.validity import ANSWERED, judge
 from aot.analysis.measures import metrics
+from aot.analysis.measures.latency import metric_text
 from aot.analysis.pages import explorer, figures, headlines, time_axis
 from aot.analysis.pages.figures import Figure
-from aot.analysis.pages.formats import metric_text, number, ratio_text, seconds
+from aot.analysis.pages.formats import number, ratio_text, seconds
 from aot.analysis.runs import record_store
 from aot.analysis.runs.records import Keep, empty
 from aot.analysis.runs.run import Run, ServerRun, load

@@ -142,7 +142,7 @@ def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str
 def static_blocks(run: ServerRun, phases: list[Phase]) -> dict[str, int]:
     """Tokens in full blocks of each static prefix; empty where they are not known."""
     block = next((p.facts.block_tokens for p in phases if p.facts), None)
-    prefixes = run.static_prefixes()
+    prefixes = run.static_prefixes
     return {p: len(ids) // block * block for p, ids in prefixes.items()} if block else {}
 
 
@@ -206,7 +206,7 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
         cached = dict(zip(good["id"], good["cached_tokens"], strict=True))
         if not phase.facts.block_tokens or any(n != n for n in cached.values()):
             return None
-        static = {p: len(ids) for p, ids in run.static_prefixes().items()}
+        static = {p: len(ids) for p, ids in run.static_prefixes.items()}
         of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
         found = losses.attribute(
             [s for s in order if s.id in cached], {k: int(v) for k, v in cached.items()},

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aot.analysis.cache import reach
+from aot.configs.kernel.chains import chain
 from aot.workloads.traces.blocks import BlockTrace
 
 Part = tuple[str, int, int]
@@ -134,12 +135,12 @@ def _found(prompts: Sequence[Prompt], block_tokens: int) -> int:
     seen: set[int] = set()
     total = 0
     for prompt in prompts:
-        chain, shared, unbroken = 0, 0, True
-        for _, name, tokens in prompt:
-            chain = hash((chain, name))
-            unbroken = unbroken and chain in seen
+        shared, unbroken = 0, True
+        names = chain(name for _, name, _ in prompt)
+        for (_, _, tokens), beginning in zip(prompt, names, strict=True):
+            unbroken = unbroken and beginning in seen
             shared += tokens if unbroken else 0
-            seen.add(chain)
+            seen.add(beginning)
         total += shared // block_tokens * block_tokens
     return total
 

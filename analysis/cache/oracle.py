@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from aot.configs.kernel.chains import block_chain
 from aot.serving.engines.engine import Engine
 
 
@@ -27,21 +28,14 @@ class PrefixCache:
     def shared(self, prompt: Sequence[int], salt: str | None = None) -> int:
         """Leading tokens of `prompt`, in whole blocks, that some earlier prompt starts with."""
         blocks = 0
-        for link in self._links(prompt, salt):
+        for link in block_chain(prompt, self.block_tokens, salt):
             if link not in self._chains:
                 break
             blocks += 1
         return blocks * self.block_tokens
 
     def add(self, prompt: Sequence[int], salt: str | None = None) -> None:
-        self._chains.update(self._links(prompt, salt))
-
-    def _links(self, prompt: Sequence[int], salt: str | None) -> Iterable[int]:
-        """One hash per full block, over the block and everything before it."""
-        chain = hash(salt) if salt else 0
-        for start in range(0, len(prompt) - self.block_tokens + 1, self.block_tokens):
-            chain = hash((chain, *prompt[start : start + self.block_tokens]))
-            yield chain
+        self._chains.update(block_chain(prompt, self.block_tokens, salt))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,3 @@ def number(value: float | None) -> str:
     if value is None:
         return "not reported"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def metric_text(column: str) -> str:
-    """ttft_s → TTFT."""
-    return column.removesuffix("_s").upper()

@@ -6,20 +6,20 @@ times of chunks are not kept but handed on (`Keep`), and summarised as the gaps 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, compress
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from aot.analysis.runs import chunk_times
-from aot.workloads.wire.record import FORMAT, Record
+from aot.workloads.wire.record import Record
+from aot.workloads.wire.record_lines import RecordLines
 
 BATCH_BYTES = 4_000_000
 """Of a record file, read at once."""
@@ -42,27 +42,6 @@ Keep = Callable[[pa.Table], None]
 """Is given all records, batch by batch, in SCHEMA."""
 
 
-class Line(msgspec.Struct, gc=False):
-    """The shape that Record.to_line gives a record."""
-
-    id: str
-    arm: str
-    repeat: int
-    sent_s: float | None
-    chunk_s: msgspec.Raw
-    tenant: str | None = None
-    prefix: str | None = None
-    planned_s: float | None = None
-    first_token_s: float | None = None
-    last_token_s: float | None = None
-    prompt_tokens: float | None = None
-    cached_tokens: float | None = None
-    output_tokens: float | None = None
-    status: float | None = None
-    error: str | None = None
-    answer: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Records:
     """`frame`: FRAME_COLUMNS, one row a request. `gaps_s`: the times between chunks with text of
@@ -80,67 +59,32 @@ class Records:
 
 
 class _Reader:
-    """Lines of record files, one by one; and what is to be said of those that are none."""
+    """The records of one phase, file by file."""
 
     def __init__(self, arm: str, repeat: int) -> None:
         self._mine = (arm, repeat)
-        self.hashes: set[str] = set()
-        self.broken = 0
-        self.foreign: list[str] = []
-        self.clock_zero_s: float | None = None
+        self.lines = RecordLines()
 
-    def batches(self, path: Path) -> Iterator[list[Line]]:
+    def batches(self, path: Path) -> Iterator[list[Any]]:
         """The records of one file, in its order."""
-        decode = msgspec.json.Decoder(Line).decode_lines
         for piece in _pieces(path):
-            try:
-                lines = decode(piece)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                lines = self._one_by_one(piece, path.name)
+            lines = self.lines.read(piece, path.name)
             mine = [line for line in lines if (line.arm, line.repeat) == self._mine]
-            self.broken += len(lines) - len(mine)
+            self.lines.broken += len(lines) - len(mine)
             yield mine
-            if self.foreign and self.foreign[-1].startswith(path.name):
+            if self.lines.is_foreign(path.name):
                 return
 
-    def _one_by_one(self, piece: bytes, name: str) -> list[Line]:
-        """The records of a piece that has other lines, too."""
-        decode, found = msgspec.json.Decoder(Line).decode, []
-        for raw in piece.split(b"\n"):
-            try:
-                found.append(decode(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if not self._header(raw, name):
-                    if self.foreign and self.foreign[-1].startswith(name):
-                        break
-                    self.broken += 1
-        return found
-
-    def chunks(self, batch: list[Line]) -> tuple[list[Line], np.ndarray, np.ndarray]:
+    def chunks(self, batch: list[Any]) -> tuple[list[Any], np.ndarray, np.ndarray]:
         """Those whose chunks have times, with all these times and how many each record has."""
         texts = [bytes(line.chunk_s) for line in batch]
         if (found := chunk_times.flat(texts)) is None:
             whole = [chunk_times.flat([text]) is not None for text in texts]
             batch, texts = list(compress(batch, whole)), list(compress(texts, whole))
-            self.broken += whole.count(False)
+            self.lines.broken += whole.count(False)
             found = chunk_times.flat(texts)
         assert found is not None  # each of them is
         return batch, *found
-
-    def _header(self, raw: bytes, name: str) -> bool:
-        """Whether the line is a header of ours; one of another format is noted."""
-        try:
-            row = json.loads(raw)
-        except ValueError:
-            return False
-        named = row.get("format") if isinstance(row, dict) else None
-        if named == FORMAT:
-            self.hashes.add(str(row.get("schedule_sha256")))
-            zero = row.get("clock_zero_monotonic_s")
-            self.clock_zero_s = zero if isinstance(zero, float) else None
-        elif named is not None:
-            self.foreign.append(f"{name} has format '{named}', this version reads '{FORMAT}'")
-        return bool(named == FORMAT)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -168,8 +112,8 @@ def read(folder: Path, arm: str, repeat: int, server: str, keep: Keep | None = N
         gaps += between.tobytes()
     frame = pd.concat(frames, ignore_index=True) if frames else empty()
     pa.default_memory_pool().release_unused()  # or what every batch took is kept for later ones
-    gaps_s, zero_s = np.frombuffer(gaps, np.float32), reader.clock_zero_s
-    return Records(frame, gaps_s, reader.broken, reader.hashes, reader.foreign, zero_s)
+    gaps_s, seen = np.frombuffer(gaps, np.float32), reader.lines
+    return Records(frame, gaps_s, seen.broken, seen.hashes, seen.foreign, seen.clock_zero_s)
 
 
 def empty() -> pd.DataFrame:
@@ -180,7 +124,7 @@ def empty() -> pd.DataFrame:
 
 
 def _table(
-    lines: list[Line], times: np.ndarray, counts: np.ndarray, server: str
+    lines: list[Any], times: np.ndarray, counts: np.ndarray, server: str
 ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """The records in SCHEMA; the gaps between chunks, in seconds; how many each record has."""
     ends = np.cumsum(counts)

@@ -19,7 +19,8 @@ runs/NAME-TIMESTAMP/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from aot.serving.engines.engine import Engine
 from aot.serving.engines.table import ENGINES, OPENAI
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Schedule
+from aot.workloads.requests.static_part import sampled_requests, static_part
 from aot.workloads.requests.tokens import common_prefix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerRun:
     """What was measured on one server."""
 
@@ -54,6 +56,7 @@ class ServerRun:
     """The workload's limits for goodput."""
     skip: tuple[int, int] = (0, 0)
     """Requests at either end of the schedule that count for no latency."""
+    _leaves_by_phase: dict[str, dict[str, list[int]]] = field(default_factory=dict, repr=False)
 
     @property
     def engine(self) -> Engine:
@@ -84,7 +87,7 @@ class ServerRun:
         tokens = self.prompts(phase)
         if self.tokens is None or not set(records["id"]) <= tokens.keys():
             return None
-        salts, leaves = self._salts(), self._leaves(tokens)
+        salts, leaves = self._salts, self._leaves(phase)
         rows = zip(records["id"], records["sent_s"], records["first_token_s"], strict=True)
         return [
             Sent(
@@ -105,36 +108,45 @@ class ServerRun:
                     found.append((ids, self._salt_of(prefix)))
         return found
 
+    @cached_property
     def static_prefixes(self) -> dict[str, list[int]]:
-        """The static tokens of each prefix: what its two probes share."""
-        tokens = self.tokens or {}
+        """The static tokens of each prefix, by the rule by which they are compiled and warmed."""
+        tokens, schedule = self.tokens or {}, self.schedule
         found = {}
-        for prefix in self.schedule.prefixes if self.schedule else ():
-            pair = [tokens.get(f"probe/{prefix}/{n}") for n in (0, 1)]
-            if pair[0] and pair[1]:
-                found[prefix] = pair[0][: common_prefix(pair[0], pair[1])]
+        for prefix in schedule.prefixes if schedule else ():
+            probes = [f"probe/{prefix}/{n}" for n in (0, 1)]
+            own = [r.id for r in sampled_requests(schedule, prefix)] if schedule else []
+            if tokens.keys() >= set(probes):
+                found[prefix] = static_part([tokens[i] for i in (*probes, *own) if i in tokens])
         return found
 
     def _salt_of(self, prefix: str) -> str | None:
         own = self.schedule.prefixes[prefix].salt if self.schedule else None
         return tenant_salt(prefix, own, bool(self.config.get("tenant_salts")))
 
+    @cached_property
     def _salts(self) -> dict[str, str | None]:
-        return (
-            {r.id: self._salt_of(r.prefix) for r in self.schedule.requests} if self.schedule else {}
-        )
+        """By request."""
+        requests = self.schedule.requests if self.schedule else ()
+        return {r.id: self._salt_of(r.prefix) for r in requests}
 
-    def _leaves(self, tokens: dict[str, list[int]]) -> dict[str, list[int]]:
-        """What a request leaves in the cache besides its prompt: its answer, as far as the next
-        turn's prompt shows it. The last token was generated and not computed."""
-        found = {}
-        for r in self.schedule.requests if self.schedule else ():
+    def _leaves(self, phase: Phase) -> dict[str, list[int]]:
+        """What a request of a phase leaves in the cache besides its prompt: its answer, as far as
+        the next turn's prompt shows it. The last token was generated and not computed."""
+        if phase.name not in self._leaves_by_phase:
+            self._leaves_by_phase[phase.name] = self._leave(self.prompts(phase))
+        return self._leaves_by_phase[phase.name]
+
+    def _leave(self, tokens: dict[str, list[int]]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        if self.schedule is None:
+            return found
+        for r in self.schedule.requests:
             if r.appends and r.after in tokens and r.id in tokens:
                 before, now = tokens[r.after], tokens[r.id]
-                shared = common_prefix(before, now)
-                if shared == len(before):
-                    made = self.schedule.output_tokens(self.schedule.by_id[r.after])  # type: ignore[union-attr]
-                    found[r.after] = now[: shared + made - 1]
+                if common_prefix(before, now) == len(before):
+                    made = self.schedule.output_tokens(self.schedule.by_id[r.after])
+                    found[r.after] = now[: len(before) + made - 1]
         return found
 
     def of_arm(self, arm: str) -> list[Phase]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 from aot.analysis.pages.figures import COLOR, MARKER, SIZE, Figure, dress, save
-from aot.analysis.pages.formats import metric_text, number, seconds
+from aot.analysis.pages.formats import number, seconds
 from aot.analysis.studies import slo, study, study_page
 from aot.analysis.studies.rate_search import Bracket, Tried, bracket
 from aot.analysis.studies.slo import Limit, Outcome
@@ -130,11 +130,11 @@ def _of_arm(found: Capacity) -> str:
 
 
 def _warnings(limits: list[Limit], requests: int) -> list[str]:
-    tail = [x for x in limits if x.quantile == "p99"]
+    tail = [x for x in limits if x.what.quantile == "p99"]
     if tail and requests < 100:
         return [
-            f"{requests} requests a rate: their {tail[0].quantile} is the slowest of them; 100 or "
-            "more make it a quantile"
+            f"{requests} requests a rate: their {tail[0].what.quantile} is the slowest of them; "
+            "100 or more make it a quantile"
         ]
     return []
 
@@ -149,7 +149,7 @@ def _table(found: list[Capacity], limits: list[Limit]) -> Table:
             verdict = "open" if rate.decided is None else "kept" if rate.decided.kept else "missed"
             why = rate.decided.why if rate.decided else "more repeats are needed"
             rows.append([capacity.arm, number(rate.rate_per_s), *values, verdict, why or "–"])
-    columns = ["arm", "requests/s", *(f"{metric_text(x.metric)} {x.quantile}" for x in limits)]
+    columns = ["arm", "requests/s", *(x.what.words for x in limits)]
     caption = "Every rate that was tried; several values are repeats of a rate near the edge."
     return Table("Rates", [*columns, "limits", "why"], rows, caption)
 
@@ -159,7 +159,7 @@ def _draw(found: list[Capacity], limits: list[Limit], folder: Path) -> list[Figu
 
 
 def _draw_one(found: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
-    what = f"{metric_text(x.metric)} {x.quantile}"
+    what = x.what.words
     figure, ax = plt.subplots(figsize=SIZE, layout="constrained")
     for capacity in found:
         points = [
@@ -177,7 +177,7 @@ def _draw_one(found: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
     ax.axhline(x.most_s, color="black", linewidth=0.8)
     dress(ax, f"{what} against the rate", "planned requests / s (log scale)",
           f"{what}, s (log scale)", log_x=True, log_y=True)  # fmt: skip
-    name = f"{x.metric.removesuffix('_s')}_{x.quantile}_by_rate.svg"
+    name = f"{x.what.column.removesuffix('_s')}_{x.what.quantile}_by_rate.svg"
     about = Figure(
         name,
         f"{what} against the rate",

@@ -7,12 +7,13 @@ modelled, so a busy engine finds somewhat less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aot.analysis.cache import policies
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
+from aot.configs.kernel.chains import block_chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def _of_phase(run: ServerRun, phase: Phase) -> tuple[int, int] | None:
         return None
     block = facts.block_tokens
     before = run.before(phase)
-    named = [blocks(ids, salt, block) for ids, salt in before]
-    named += [blocks(s.prompt, s.salt, block) for s in sent]
+    named = [block_chain(ids, block, salt) for ids, salt in before]
+    named += [block_chain(s.prompt, block, s.salt) for s in sent]
     leading = policies.leaf_lru(_Prompts(named), facts.capacity_tokens // block)
     found = list(leading)[len(before) :]
     cached = sum(
@@ -55,12 +56,3 @@ def _of_phase(run: ServerRun, phase: Phase) -> tuple[int, int] | None:
         for n, s in zip(found, sent, strict=True)
     )
     return cached, total
-
-
-def blocks(ids: Sequence[int], salt: str | None, block: int) -> list[int]:
-    """A name for every full block, from all that is before it."""
-    names, parent = [], hash(salt)
-    for start in range(0, len(ids) - block + 1, block):
-        parent = hash((parent, *ids[start : start + block]))
-        names.append(parent)
-    return names

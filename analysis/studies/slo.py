@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aot.analysis.checks import steady
+from aot.analysis.measures.latency import LATENCY_QUANTILES, METRICS, LatencyQuantile
 from aot.analysis.measures.metrics import QUANTILES
-from aot.analysis.pages.formats import metric_text, seconds
+from aot.analysis.pages.formats import seconds
 from aot.analysis.report import Evaluation
 from aot.configs.kernel.errors import UsageError
 
-METRICS = ("ttft", "tpot", "e2e")
 EDGE = 1.25
 """A quantile within this factor of its limit is near the edge: one repeat does not settle it."""
 
@@ -24,15 +24,14 @@ REPEATS = 3
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`quantile` of `metric` (a column: ttft_s, tpot_s, e2e_s) must be at most `most_s`."""
+    """`what` must be at most `most_s`."""
 
-    metric: str
-    quantile: str
+    what: LatencyQuantile
     most_s: float
 
     @property
     def words(self) -> str:
-        return f"{metric_text(self.metric)} {self.quantile} ≤ {seconds(self.most_s)}"
+        return f"{self.what.words} ≤ {seconds(self.most_s)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +48,19 @@ class Outcome:
 
 def limit(text: str) -> Limit:
     """METRIC_QUANTILE=SECONDS. Raises UsageError for anything else."""
-    found = re.fullmatch(r"(ttft|tpot|e2e)_(p50|p90|p99)=([0-9.]+(?:e-?\d+)?)s?", text.strip())
+    name, _, number = text.strip().partition("=")
+    what = LATENCY_QUANTILES.get(name)
+    found = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)s?", number)
     try:
-        most_s = float(found[3]) if found else 0.0
+        most_s = float(found[1]) if found else 0.0
     except ValueError:
         most_s = 0.0
-    if found is None or not most_s > 0:
+    if what is None or not most_s > 0:
         raise UsageError(
             f"--slo {text}: expected METRIC_QUANTILE=SECONDS, as in ttft_p99=0.5 (metrics "
             f"{', '.join(METRICS)}; quantiles {', '.join(QUANTILES)})"
         )
-    return Limit(f"{found[1]}_s", found[2], most_s)
+    return Limit(what, most_s)
 
 
 def check(made: Evaluation, arm: str, limits: Sequence[Limit]) -> Outcome:
@@ -68,8 +69,8 @@ def check(made: Evaluation, arm: str, limits: Sequence[Limit]) -> Outcome:
     frame = made.frame[(made.frame["arm"] == arm) & made.frame["measured"]]
     good = frame[frame["ok"]]
     values = tuple(
-        float(np.quantile(known, QUANTILES[x.quantile]))
-        if len(known := good[x.metric].dropna())
+        float(np.quantile(known, x.what.share))
+        if len(known := good[x.what.column].dropna())
         else None
         for x in limits
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import yaml
 from aot.analysis import report
 from aot.analysis.inference.compare import Speedup, pair, speedup
 from aot.analysis.inference.verdict import judge
-from aot.analysis.measures.metrics import QUANTILES
-from aot.analysis.pages.formats import metric_text, seconds
+from aot.analysis.measures.latency import LATENCY_QUANTILES, LatencyQuantile
+from aot.analysis.pages.formats import seconds
 from aot.analysis.report import Evaluation
 from aot.analysis.studies import study, study_page
 from aot.analysis.studies.study import StudyRun
@@ -21,34 +20,19 @@ from aot.analysis.studies.study_page import Block, Page, Table
 from aot.configs.kernel.errors import UsageError
 
 BASELINE, BEST_AGAIN, BASELINE_AGAIN = "as it is", "best, again", "as it is, again"
-METRICS = ("ttft", "tpot", "e2e")
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A quantile of a column that should be low."""
-
-    column: str
-    quantile: str
-
-    @property
-    def words(self) -> str:
-        return f"{metric_text(self.column)} {self.quantile}"
-
-
-def objective(text: str) -> Objective:
+def objective(text: str) -> LatencyQuantile:
     """From ttft_p50. Raises UsageError."""
-    metric, _, quantile = text.partition("_")
-    if metric not in METRICS or quantile not in QUANTILES:
-        known = ", ".join(f"{m}_{q}" for m in METRICS for q in QUANTILES)
-        raise UsageError(f"--objective {text}: is none of {known}")
-    return Objective(f"{metric}_s", quantile)
+    if text not in LATENCY_QUANTILES:
+        raise UsageError(f"--objective {text}: is none of {', '.join(LATENCY_QUANTILES)}")
+    return LATENCY_QUANTILES[text]
 
 
-def gain(before: Evaluation, after: Evaluation, what: Objective) -> Speedup:
+def gain(before: Evaluation, after: Evaluation, what: LatencyQuantile) -> Speedup:
     """The objective in one run over that in another, the same requests of the aot arm paired."""
     one, other = (m.frame[m.frame["measured"] & (m.frame["arm"] == "aot")] for m in (before, after))
-    return speedup(pair(one, other, what.column), QUANTILES[what.quantile])
+    return speedup(pair(one, other, what.column), what.share)
 
 
 def is_better(found: Speedup) -> bool:
@@ -92,7 +76,7 @@ def page(read: StudyRun) -> Page:
 
 
 def _recommended(
-    read: StudyRun, made: Mapping[str, Evaluation | None], what: Objective
+    read: StudyRun, made: Mapping[str, Evaluation | None], what: LatencyQuantile
 ) -> tuple[str, str]:
     """The sentence at the top, and the keys to change; empty where there is nothing to change."""
     best, again = made.get(BEST_AGAIN), made.get(BASELINE_AGAIN)
@@ -140,7 +124,7 @@ def _distance(made: report.Evaluation | None) -> dict[str, Any] | None:
     return found
 
 
-def _table(read: StudyRun, made: Mapping[str, Evaluation | None], what: Objective) -> Table:
+def _table(read: StudyRun, made: Mapping[str, Evaluation | None], what: LatencyQuantile) -> Table:
     rows, first = [], made.get(BASELINE)
     for point in read.points:
         if point.made is None or first is None or "aot" not in point.made.summary["arms"]:

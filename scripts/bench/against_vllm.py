@@ -27,7 +27,7 @@ from aot.serving.local.deployment import Deployment
 from aot.workloads.load import replay
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Prefix, Schedule
-from aot.workloads.wire.record import parse_lines
+from aot.workloads.wire.record_lines import read_all
 
 
 def flat_schedule(requests: int, max_tokens: int) -> Schedule:
@@ -63,8 +63,7 @@ def ours(server: Deployment, schedule: Path, folder: Path) -> list[float]:
     """TTFT of each request by this toolkit, seconds."""
     job = replay.Replay(schedule, server.plan.base_url, server.plan.served_name, 1, folder)
     replay.run(job, lambda _: None)
-    _, rows, _ = parse_lines((job.records / "requests-0.jsonl").read_text(encoding="utf-8"))
-    return [row["first_token_s"] - row["sent_s"] for row in rows]
+    return [r.first_token_s - r.sent_s for r in read_all(job.records / "requests-0.jsonl")]
 
 
 def theirs(

@@ -54,7 +54,7 @@ def _of_run(row: Row) -> str:
 
 def show_differences(differences: Sequence[Difference]) -> None:
     """The ratio of each metric, and what may be said of it."""
-    from aot.analysis.pages.formats import metric_text
+    from aot.analysis.measures.latency import metric_text
 
     cells = [
         (

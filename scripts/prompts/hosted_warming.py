@@ -9,8 +9,9 @@ from datetime import datetime
 from aot.configs.kernel.errors import EndpointError
 from aot.scripts.terminal import say, status
 from aot.serving.cache.warm import Warmed
+from aot.serving.client.chat import Usage
 from aot.serving.hosted import apis
-from aot.serving.hosted.api import API, Account, Answer, PromptClient, Static, Ttl
+from aot.serving.hosted.api import API, Account, PromptClient, Static, Ttl
 from aot.workloads.prompts.compiled import Compiled
 
 TOUCH_AT = 0.8
@@ -47,15 +48,15 @@ def keep(prompts: Sequence[Compiled], api: API, account: Account, ttl: Ttl) -> N
         say(f"{_now()} {account.url or api}: used {len(found)}, {state}, next in {wait_s:.0f} s")
 
 
-def _ask(client: PromptClient, prompt: Compiled, which: int) -> Answer:
+def _ask(client: PromptClient, prompt: Compiled, which: int) -> Usage:
     static = Static(prompt.messages, tuple(prompt.tools), prompt.cache_key, prompt.cache_salt)
-    return client.ask(static, prompt.probes[which], 1)
+    return client.ask(static, prompt.probes[which], 1).usage
 
 
-def _judge(prompt: Compiled, answer: Answer, seconds: float) -> Warmed:
+def _judge(prompt: Compiled, usage: Usage, seconds: float) -> Warmed:
     # The vendor's tokenizer is not ours, so a hit at all is what can be verified.
-    verified = bool(answer.cached_tokens)
-    return Warmed(prompt.id, prompt.static_tokens, None, answer.cached_tokens, seconds, verified)
+    verified = bool(usage.cached_tokens)
+    return Warmed(prompt.id, prompt.static_tokens, None, usage.cached_tokens, seconds, verified)
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.kernel.ports import free_port
 from aot.configs.loading.presets import engine_recipe
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device, EngineRecipe
@@ -26,7 +27,6 @@ from aot.serving.local import docker, environments, models
 from aot.serving.local.deployment import Deployment, Plans, deployed
 from aot.serving.local.environments import Environment
 from aot.serving.local.machine import this_machine
-from aot.serving.local.server import free_port
 from aot.serving.topology import container
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args
 

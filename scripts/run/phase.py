@@ -31,7 +31,7 @@ from aot.workloads.plan import floor
 from aot.workloads.prompts.compiled import Compiled
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Schedule
-from aot.workloads.wire.record import parse_lines
+from aot.workloads.wire.record_lines import read_all
 
 LOCAL = replay.Fleet()
 
@@ -150,8 +150,7 @@ class Phase:
             return
         answers: dict[str, str] = {}
         for path in (self.folder / "records").glob("requests-*.jsonl"):
-            _, rows, _ = parse_lines(path.read_text(encoding="utf-8"))
-            answers |= {r["id"]: r["answer"] for r in rows if r.get("answer") is not None}
+            answers |= {r.id: r.answer for r in read_all(path) if r.answer is not None}
         tokens = plan.count_answered(schedule, answers, encode)
         plan.write_tokens(tokens, self.folder / "tokens.parquet")
 

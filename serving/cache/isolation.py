@@ -15,11 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import requests
-
-from aot.configs.kernel.errors import EndpointError
 from aot.serving.cache.proof import canary
-from aot.serving.client.endpoint import TIMEOUT_S, Endpoint, session
+from aot.serving.client.chat import Chat, Message
+from aot.serving.client.endpoint import Endpoint
 
 MIN_TOKENS = 96
 
@@ -76,42 +74,24 @@ def run(
     return found
 
 
-def _prompt(tokens: int) -> list[dict[str, str]]:
+def _prompt(tokens: int) -> list[Message]:
     return canary(secrets.token_hex(8), max(tokens, MIN_TOKENS) // 3)
 
 
 class _Caller:
-    """One connection, kept: opening one is no part of what is timed."""
+    """One tenant's connection, kept: opening one is no part of what is timed."""
 
     def __init__(self, tenant: Tenant) -> None:
-        self._tenant, self._endpoint = tenant, tenant.endpoint
-        self._http = session(self._endpoint.base_url)
-        if self._endpoint.key:
-            self._http.headers["Authorization"] = f"Bearer {self._endpoint.key}"
+        self._salt, endpoint = tenant.salt, tenant.endpoint
+        self._chat = Chat(endpoint.base_url, endpoint.model, endpoint.key, endpoint.api_key_env)
 
     def __enter__(self) -> _Caller:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._chat.close()
 
-    def ask(self, messages: list[dict[str, str]]) -> Seen:
-        body: dict[str, Any] = {"model": self._endpoint.model, "messages": messages}
-        body |= {"max_tokens": 1, "temperature": 0}
-        if self._tenant.salt:
-            body["cache_salt"] = self._tenant.salt
-        url = f"{self._endpoint.base_url}/v1/chat/completions"
+    def ask(self, messages: list[Message]) -> Seen:
         began = time.perf_counter()
-        try:
-            answer = self._http.post(url, json=body, timeout=TIMEOUT_S)
-        except requests.RequestException as error:
-            raise EndpointError(
-                f"{self._endpoint.base_url} is not reachable any more ({type(error).__name__})"
-            ) from None
-        seconds = time.perf_counter() - began
-        if answer.status_code != 200:
-            words = " ".join(answer.text.split())[:300]
-            raise EndpointError(f"{self._endpoint.base_url} answered {answer.status_code}: {words}")
-        usage = answer.json().get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return Seen(seconds, usage.get("prompt_tokens"), details.get("cached_tokens"))
+        usage = self._chat.ask(messages, 1, salt=self._salt, temperature=0).usage
+        return Seen(time.perf_counter() - began, usage.prompt_tokens, usage.cached_tokens)

@@ -15,7 +15,8 @@ from typing import Any
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
-from aot.serving.client.endpoint import Endpoint, Message
+from aot.serving.client.chat import Message
+from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
 from aot.serving.metrics.counters import CacheFacts
 

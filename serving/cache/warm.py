@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aot.configs.kernel.errors import CacheStateError
-from aot.serving.client.endpoint import Endpoint, Message, Tools, Usage
+from aot.serving.client.chat import Message, Tools, Usage
+from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.table import ENGINES
 

@@ -9,40 +9,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import openai
 import requests
 
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
-from aot.configs.schema.server import LOOPBACK_HOSTS
+from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage, is_loopback
+from aot.serving.client.refusals import refused, unreachable
 from aot.serving.engines.engine import Engine, Page
 from aot.serving.metrics.counters import Metrics, parse
-
-Message = dict[str, str]
-Tools = tuple[dict[str, Any], ...]
-TIMEOUT_S = 600.0
 
 
 def session(url: str) -> requests.Session:
     """An HTTP session that leaves a proxy out of the way to this machine itself."""
     made = requests.Session()
-    made.trust_env = not _is_loopback(url)
+    made.trust_env = not is_loopback(url)
     return made
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in LOOPBACK_HOSTS
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts of one answer, as the server reported them; None where it did not."""
-
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    output_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,42 +138,22 @@ class Endpoint:
 
         Raises EndpointError with the server's own words.
         """
-        http = openai.DefaultHttpxClient(trust_env=not _is_loopback(self.base_url))
-        client = openai.OpenAI(
-            base_url=f"{self.base_url}/v1",
-            api_key=self.key or "none",
-            max_retries=0,
-            timeout=TIMEOUT_S,
-            http_client=http,
-        )
-        turns: Any = messages
-        more: Any = {"tools": tools, "tool_choice": "none"} if tools else {}
-        try:
-            with client:
-                answer = client.chat.completions.create(
-                    model=self.model,
-                    messages=turns,
-                    max_tokens=max_tokens,
-                    temperature=0,
-                    extra_body={"cache_salt": salt} if salt else None,
-                    extra_headers=self._key_of(prefix),
-                    **more,
-                )
-        except openai.APIStatusError as error:
-            raise EndpointError(self._refusal(error.status_code, error.message)) from None
-        except openai.APIConnectionError as error:
-            raise EndpointError(_unreachable(self.base_url, error.__cause__ or error)) from None
-        usage = answer.usage
-        if usage is None:
-            return Usage(None, None, None)
-        details = usage.prompt_tokens_details
-        cached = details.cached_tokens if details else None
-        return Usage(usage.prompt_tokens, cached, usage.completion_tokens)
+        with Chat(self.base_url, self.model, self.key, self.api_key_env) as chat:
+            return chat.ask(
+                messages,
+                max_tokens,
+                tools=tools,
+                salt=salt,
+                headers=self._key_of(prefix),
+                temperature=0,
+            ).usage
 
     def _get(self, path: str) -> requests.Response:
         answer = self._request("GET", path)
         if answer.status_code != 200:
-            raise EndpointError(self._refusal(answer.status_code, answer.text[:300]))
+            raise refused(
+                self.base_url, answer.status_code, answer.text, self.api_key_env, self.model
+            )
         return answer
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
@@ -205,27 +167,13 @@ class Endpoint:
                     **options,
                 )
         except requests.RequestException as error:
-            raise EndpointError(_unreachable(self.base_url, error)) from None
+            raise unreachable(self.base_url, error) from None
 
     def _key_of(self, prefix: str | None) -> dict[str, str]:
         return {self.key_header: routing_key(prefix)} if self.key_header and prefix else {}
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
-
-    def _refusal(self, status: int, words: str) -> str:
-        words = " ".join(words.split())[:300]
-        if status in (401, 403):
-            held = self.api_key_env or "an environment variable"
-            return (
-                f"{self.base_url} answered {status} (not authorized): {words}. Put the key in "
-                f"{held} and name it: --api-key-env {self.api_key_env or 'NAME'}"
-            )
-        if status == 404:
-            return f"{self.base_url} answered 404: {words}. Is '{self.model}' a model it serves?"
-        if status == 429:
-            return f"{self.base_url} answered 429 (too many requests): {words}. Lower the rate."
-        return f"{self.base_url} answered {status}: {words}. Its own log says more."
 
 
 def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoint:
@@ -244,8 +192,3 @@ def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoi
     if model not in served:
         raise UsageError(f"--model: {base_url} does not serve '{model}', but {', '.join(served)}")
     return Endpoint(base_url, model, api_key_env)
-
-
-def _unreachable(base_url: str, error: BaseException) -> str:
-    reason = "timed out" if isinstance(error, requests.Timeout) else "is not reachable"
-    return f"{base_url} {reason}; is the server running? ({type(error).__name__})"

@@ -15,17 +15,19 @@ from typing import Any
 
 import cbor2
 
+from aot.configs.kernel.chains import full_blocks
+
 ALGORITHM = "sha256_cbor"
 SEED = "vllm-none-hash"  # DEFAULT_NONE_HASH_SEED; a server with PYTHONHASHSEED set uses that
 
 
 def chain(token_ids: Sequence[int], block_tokens: int, salt: str | None = None) -> list[bytes]:
     """One hash per full block of `token_ids`, each over its block and all before it."""
-    hashes = []
+    hashes: list[bytes] = []
     parent = _hash(SEED)
-    for start in range(0, len(token_ids) - block_tokens + 1, block_tokens):
-        extra = (("cache_salt", salt),) if salt and start == 0 else None
-        parent = _hash((parent, tuple(token_ids[start : start + block_tokens]), extra))
+    for block in full_blocks(token_ids, block_tokens):
+        extra = (("cache_salt", salt),) if salt and not hashes else None
+        parent = _hash((parent, block, extra))
         hashes.append(parent)
     return hashes
 

@@ -19,7 +19,7 @@ from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.engines.memory_budget import Budget, Place
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics

@@ -5,18 +5,32 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.file_rules import FileRules
 from aot.serving.engines.launch_plan import SECRET_NAME
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 """What vLLM's own parser takes behind whole numbers (engine/arg_utils.py, human_readable_int)."""
 TWINS = "flag-twins.csv"
 """In configs/engines/: a column an engine, a row for what serves much the same purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRules:
+    """What a server file may say to an engine."""
+
+    refused_keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys that it has no setting for, with what to write instead."""
+    own_flags: Mapping[str, str] = field(default_factory=dict)
+    """Arguments that the toolkit sets itself, with what a user writes instead."""
+    own_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the toolkit sets itself: refused in a server file, never inherited."""
+    modified_by: Mapping[str, str] = field(default_factory=dict)
+    """Keys that change the engine itself, with what a report must say of it."""
 
 
 @cache

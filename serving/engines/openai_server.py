@@ -21,7 +21,7 @@ from aot.serving.engines.engine import (
     Watched,
     whole_blocks,
 )
-from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics
 from aot.serving.metrics.histograms import Where

@@ -25,8 +25,7 @@ from aot.serving.engines.engine import (
     Watched,
     whole_blocks,
 )
-from aot.serving.engines.file_rules import FileRules
-from aot.serving.engines.flags import refuse
+from aot.serving.engines.flags import FileRules, refuse
 from aot.serving.engines.launch_plan import LaunchPlan, Site, dtype
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
 from aot.serving.metrics.histograms import Where

@@ -11,8 +11,9 @@ from typing import Any
 
 import anthropic
 
-from aot.serving.client.endpoint import Message
-from aot.serving.hosted.api import Account, Answer, Static, Ttl, refusal
+from aot.serving.client.chat import Completion, Message, Usage
+from aot.serving.client.refusals import refused, unreachable
+from aot.serving.hosted.api import Account, Static, Ttl
 
 ENV = "ANTHROPIC_API_KEY"
 
@@ -21,7 +22,7 @@ class AnthropicClient:
     """Anthropic itself, or a server that speaks its API (vLLM and SGLang: /v1/messages)."""
 
     def __init__(self, account: Account, ttl: Ttl) -> None:
-        self._account = account
+        self._account, self._where = account, account.url or "Anthropic"
         self._mark = {"type": "ephemeral", "ttl": ttl}
         key = account.key(ENV)
         # vLLM takes a bearer token only, Anthropic its own header.
@@ -31,7 +32,7 @@ class AnthropicClient:
         base = account.url.rstrip("/").removesuffix("/v1") if account.url else None
         self._sdk = anthropic.Anthropic(base_url=base, max_retries=0, timeout=600, **auth)
 
-    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
             made = self._sdk.messages.create(
                 model=self._account.model,
@@ -39,23 +40,16 @@ class AnthropicClient:
                 **self.request(static, dynamic),
             )
         except anthropic.APIStatusError as error:
-            env = self._account.api_key_env or ENV
-            raise refusal(
-                self._account.url, "Anthropic", error.status_code, error.message, env
-            ) from None
+            env, model = self._account.api_key_env or ENV, self._account.model
+            raise refused(self._where, error.status_code, error.message, env, model) from None
         except anthropic.APIConnectionError as error:
-            raise refusal(self._account.url, "Anthropic", None, str(error), ENV) from None
+            raise unreachable(self._where, error) from None
         usage = made.usage
         read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
         known = [n for n in (usage.input_tokens, read, written) if n is not None]
-        return Answer(
-            text="".join(block.text for block in made.content if block.type == "text"),
-            # input_tokens is the remainder only: what was neither read nor written.
-            prompt_tokens=sum(known),
-            cached_tokens=read,
-            written_tokens=written,
-            output_tokens=usage.output_tokens,
-        )
+        text = "".join(block.text for block in made.content if block.type == "text")
+        # input_tokens is the remainder only: what was neither read nor written.
+        return Completion(text, Usage(sum(known), read, usage.output_tokens, written))
 
     def request(self, static: Static, dynamic: Sequence[Message]) -> dict[str, Any]:
         """The body's parts, with breakpoints behind the static segments."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from aot.configs.kernel.errors import EndpointError, UsageError
-from aot.serving.client.endpoint import Message, Tools
+from aot.configs.kernel.errors import UsageError
+from aot.serving.client.chat import Completion, Message, Tools
 
 API = Literal["openai", "anthropic", "gemini"]
 APIS: tuple[API, ...] = ("openai", "anthropic", "gemini")
@@ -42,18 +42,6 @@ class Static:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The text and what was billed; None where the API does not say. `prompt_tokens` are all of
-    them, `cached_tokens` those found in the cache, `written_tokens` those put there."""
-
-    text: str
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    written_tokens: int | None
-    output_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
     """Where, as whom, and which model. `url` None: the vendor's own."""
 
@@ -71,28 +59,6 @@ class Account:
 class PromptClient(Protocol):
     """Asks with a static and a dynamic part."""
 
-    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         """One answer. Raises EndpointError with the server's own words."""
         ...
-
-
-def refusal(
-    url: str | None, vendor: str, status: int | None, words: str, env: str
-) -> EndpointError:
-    """One paragraph for an API's error body, with the remedy for the usual ones."""
-    where = url or vendor
-    words = " ".join(words.split())[:300]
-    if status in (401, 403):
-        return EndpointError(
-            f"{where} answered {status} (not authorized): {words}. Is the key in {env} right, and "
-            "not expired?"
-        )
-    if status == 404:
-        return EndpointError(f"{where} answered 404: {words}. Is that model served there?")
-    if status == 429:
-        return EndpointError(
-            f"{where} answered 429 (too many requests): {words}. Wait, or ask less."
-        )
-    if status is None:
-        return EndpointError(f"{where} is not reachable; is it running? ({words})")
-    return EndpointError(f"{where} answered {status}: {words}")

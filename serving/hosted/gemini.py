@@ -12,8 +12,9 @@ from typing import Any
 from google import genai
 from google.genai import errors, types
 
-from aot.serving.client.endpoint import Message
-from aot.serving.hosted.api import Account, Answer, Static, Ttl, refusal
+from aot.serving.client.chat import Completion, Message, Usage
+from aot.serving.client.refusals import refused, unreachable
+from aot.serving.hosted.api import Account, Static, Ttl
 
 ENV = "GEMINI_API_KEY"
 SECONDS = {"5m": "300s", "1h": "3600s"}
@@ -24,34 +25,32 @@ class GeminiClient:
     """Gemini itself. One cached content per static part, made at its first use."""
 
     def __init__(self, account: Account, ttl: Ttl) -> None:
-        self._account = account
+        self._account, self._where = account, account.url or "Gemini"
         self._ttl = SECONDS[ttl]
         self._stored: dict[str, str | None] = {}
         """Names of cached contents by the key of the static part; None: could not be stored."""
         options = types.HttpOptions(base_url=account.url)
         self._sdk = genai.Client(api_key=account.key(ENV) or "none", http_options=options)
 
-    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
             name, written = self._store(static)
             made = self._generate(static, dynamic, max_tokens, name)
         except errors.APIError as error:
-            env = self._account.api_key_env or ENV
-            raise refusal(
-                self._account.url, "Gemini", error.code, str(error.message), env
-            ) from None
+            env, model = self._account.api_key_env or ENV, self._account.model
+            raise refused(self._where, error.code, str(error.message), env, model) from None
         except Exception as error:
             if not _is_transport(error):
                 raise
-            raise refusal(self._account.url, "Gemini", None, str(error), ENV) from None
+            raise unreachable(self._where, error) from None
         usage = made.usage_metadata
-        return Answer(
-            text=made.text or "",
+        counts = Usage(
             prompt_tokens=usage.prompt_token_count if usage else None,
             cached_tokens=usage.cached_content_token_count if usage else None,
-            written_tokens=written,
             output_tokens=usage.candidates_token_count if usage else None,
+            written_tokens=written,
         )
+        return Completion(made.text or "", counts)
 
     def _generate(
         self, static: Static, dynamic: Sequence[Message], max_tokens: int, name: str | None

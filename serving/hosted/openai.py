@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import openai
-
-from aot.serving.client.endpoint import Message
-from aot.serving.hosted.api import Account, Answer, Static, refusal
+from aot.serving.client.chat import Chat, Completion, Message
+from aot.serving.hosted.api import Account, Static
 
 ENV = "OPENAI_API_KEY"
 
@@ -18,38 +16,12 @@ class OpenAIClient:
     key, which steers OpenAI's routing, where the address is OpenAI's."""
 
     def __init__(self, account: Account) -> None:
-        self._account = account
-        url = f"{account.url.rstrip('/').removesuffix('/v1')}/v1" if account.url else None
-        self._sdk = openai.OpenAI(
-            base_url=url, api_key=account.key(ENV) or "none", max_retries=0, timeout=600
-        )
+        url = account.url.rstrip("/").removesuffix("/v1") if account.url else None
+        self._own = url is not None
+        key_env = account.api_key_env or ENV
+        self._chat = Chat(url, account.model, account.key(ENV), key_env)
 
-    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Answer:
-        more: dict[str, Any] = {}
-        if static.tools:
-            more |= {"tools": static.tools, "tool_choice": "none"}
-        if self._account.url is None:
-            more["prompt_cache_key"] = static.key[:64]
-        if static.salt:
-            more["extra_body"] = {"cache_salt": static.salt}
-        messages: Any = [*static.messages, *dynamic]
-        try:
-            made = self._sdk.chat.completions.create(
-                model=self._account.model, messages=messages, max_tokens=max_tokens, **more
-            )
-        except openai.APIStatusError as error:
-            env = self._account.api_key_env or ENV
-            raise refusal(
-                self._account.url, "OpenAI", error.status_code, error.message, env
-            ) from None
-        except openai.APIConnectionError as error:
-            raise refusal(self._account.url, "OpenAI", None, str(error), ENV) from None
-        usage = made.usage
-        details = usage.prompt_tokens_details if usage else None
-        return Answer(
-            text=made.choices[0].message.content or "",
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            cached_tokens=details.cached_tokens if details else None,
-            written_tokens=getattr(details, "created_cache_tokens", None),
-            output_tokens=usage.completion_tokens if usage else None,
-        )
+    def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
+        more: dict[str, Any] = {} if self._own else {"prompt_cache_key": static.key[:64]}
+        messages = [*static.messages, *dynamic]
+        return self._chat.ask(messages, max_tokens, tools=static.tools, salt=static.salt, **more)

@@ -24,6 +24,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from packaging.specifiers import SpecifierSet
 
+from aot.configs.kernel.children import end, start
 from aot.configs.kernel.errors import NotInstalledError, ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.configs.kernel.places import engines_dir, writable
@@ -31,8 +32,8 @@ from aot.configs.loading.presets import environment_recipe
 from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe
 from aot.serving.engines.table import ENGINES
 from aot.serving.local.packages import Pip, Uv, installer
-from aot.serving.local.supervisor import die_with_parent
 
+STOP_S = 10.0
 MARKER = "aot-installed.json"
 State = Literal["installed", "missing", "incomplete", "outdated"]
 Report = Callable[[str], None]
@@ -221,14 +222,13 @@ class _Installer:
         self.report(title)
         with (
             self.log.open("a", encoding="utf-8") as log,
-            subprocess.Popen(
+            # Else the installer would go on writing after we are killed, under the next install.
+            start(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 env={**engine_environ(), **self.tool.env},
-                # Else it would go on writing after we are killed, under the next install.
-                preexec_fn=die_with_parent,
             ) as process,
         ):
             log.write(f"$ {' '.join(command)}\n")
@@ -238,7 +238,7 @@ class _Installer:
                     log.flush()
                     self.report(f"{title}: {line.strip()[:100]}")
             except BaseException:
-                process.terminate()
+                end(process, STOP_S)
                 raise
         if process.returncode != 0:
             tail = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-12:])

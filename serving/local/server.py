@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,14 +16,15 @@ from typing import Protocol
 import psutil
 import requests
 
+from aot.configs.kernel.children import insist
 from aot.configs.kernel.errors import LaunchError, NotInstalledError, UsageError
+from aot.configs.kernel.ports import check_port
 from aot.serving.client.endpoint import session
 from aot.serving.engines.launch_plan import LaunchPlan
 from aot.serving.local import supervisor
 from aot.serving.local.environments import engine_environ
 
 POLL_S = 0.25
-PORTS = range(20_000, 32_000)
 STOP_TIMEOUT_S = 25.0
 LOG_LINES = 15
 HEALTH_S = 20.0
@@ -81,40 +78,6 @@ class Server:
         return self._process.wait()
 
 
-def free_port(host: str) -> int:
-    """A port that is free on `host` now; UsageError when `host` is not ours.
-
-    Below the ephemeral range: there any process could be given it before the engine listens.
-    """
-    _bindable(host, 0)
-    while True:
-        port = PORTS.start + secrets.randbelow(len(PORTS))
-        with suppress(LaunchError):
-            return _bindable(host, port)
-
-
-def check_port(host: str, port: int) -> None:
-    """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
-    _bindable(host, port)
-
-
-def _bindable(host: str, port: int) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise UsageError(f"host: cannot listen on {host}:{port}: {error}") from None
-            raise LaunchError(
-                f"port {port} on {host} is in use by another process; set 'port: 0' in the "
-                f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
-            ) from None
-        bound: int = probe.getsockname()[1]
-        return bound
-
-
 @contextmanager
 def running(
     launches: Sequence[Launch], timeout_s: float, report: Callable[[str], None]
@@ -142,7 +105,7 @@ def running(
         for process in processes:
             _end(process)
         for process in processes:
-            _gone(process)
+            insist(process, STOP_TIMEOUT_S)
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
@@ -224,14 +187,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Close the supervisor's input, which makes it end what it runs."""
     if process.stdin:
         process.stdin.close()
-
-
-def _gone(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _post_mortem(what: str, launch: Launch) -> str:

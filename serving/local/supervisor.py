@@ -10,7 +10,6 @@ descendants which left the process group are still ours to find. Exit status: th
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -22,20 +21,14 @@ from pathlib import Path
 
 import psutil
 
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+from aot.configs.kernel.children import adopt_orphans, start
+
 GRACE_S = 10.0
 POLL_S = 0.1
 
 
-def die_with_parent() -> None:
-    """Called in a new child: have the kernel kill it when its parent ends."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 def main(log_file: str, command: list[str]) -> int:
-    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     stop_reader, stop_writer = os.pipe()
     os.set_blocking(stop_writer, False)
     signal.set_wakeup_fd(stop_writer)
@@ -43,15 +36,8 @@ def main(log_file: str, command: list[str]) -> int:
         signal.signal(number, lambda *_: None)
     with Path(log_file).open("ab") as log:
         try:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                # Should even we be killed with SIGKILL, the kernel takes the command with us.
-                preexec_fn=die_with_parent,
-            )
+            # Should even we be killed with SIGKILL, the kernel takes the command with us.
+            child = start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         except OSError as error:
             log.write(f"cannot start {command[0]}: {error}\n".encode())
             return 127

@@ -86,13 +86,13 @@ def ask_by_both_apis(files: Path, url: str) -> None:
     account = Account(url, MODEL, None)
     client = apis.client("anthropic", account)
     first, second = (
-        client.ask(static, [{"role": "user", "content": q}], 2) for q in ("Why?", "How much?")
+        client.ask(static, [{"role": "user", "content": q}], 2).usage for q in ("Why?", "How much?")
     )
     assert first.cached_tokens == 0
     assert (first.written_tokens or 0) >= made.cached_tokens
     assert second.cached_tokens == made.cached_tokens
     other = apis.client("openai", account)
-    again = other.ask(static, [{"role": "user", "content": "When?"}], 2)
+    again = other.ask(static, [{"role": "user", "content": "When?"}], 2).usage
     assert again.cached_tokens == made.cached_tokens
     done = aot(
         "ask", "o.json", "Who?", "--api", "anthropic", "--url", url, "--model", MODEL, cwd=files

@@ -11,7 +11,7 @@ from support.compiled import BLOCK, prompt
 from aot.configs.kernel.errors import CacheStateError
 from aot.scripts.prompts import warming
 from aot.scripts.prompts.warming import Place
-from aot.serving.client.endpoint import Message, Tools, Usage
+from aot.serving.client.chat import Message, Tools, Usage
 from aot.serving.engines.table import engine
 
 

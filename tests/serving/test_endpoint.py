@@ -4,8 +4,9 @@ import pytest
 from support.stub import KEY, MODEL, serving
 
 from aot.configs.kernel.errors import EndpointError, UsageError
-from aot.serving.client.endpoint import Endpoint, Usage, connect
-from aot.serving.local.server import free_port
+from aot.configs.kernel.ports import free_port
+from aot.serving.client.chat import Usage
+from aot.serving.client.endpoint import Endpoint, connect
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -33,7 +34,7 @@ def test_what_a_server_lacks_is_unknown_not_an_error() -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("429", "answered 429 .too many requests.*stub says 429.*Lower the rate"),
+        ("429", "answered 429 .too many requests.*stub says 429.*Wait, or send less"),
         ("500", "answered 500: .*stub says 500.*own log"),
     ],
 )

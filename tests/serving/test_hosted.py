@@ -19,8 +19,9 @@ from support.compiled import prompt as compiled_prompt
 
 from aot.configs.kernel.errors import EndpointError, NotInstalledError, UsageError
 from aot.scripts.prompts import hosted_warming
+from aot.serving.client.chat import Completion
 from aot.serving.hosted import apis
-from aot.serving.hosted.api import APIS, Account, Answer, Static
+from aot.serving.hosted.api import APIS, Account, Static
 
 STATIC = Static(
     messages=[{"role": "system", "content": "Be brief."}],
@@ -90,7 +91,7 @@ def api(**answers: Any) -> Iterator[Recorder]:
         server.server_close()
 
 
-def ask(name: Any, recorder: Recorder, static: Static = STATIC, ttl: Any = "5m") -> Answer:
+def ask(name: Any, recorder: Recorder, static: Static = STATIC, ttl: Any = "5m") -> Completion:
     made = apis.client(name, Account(recorder.url, "m", None), ttl)
     return made.ask(static, QUESTION, 16)
 
@@ -101,13 +102,17 @@ def test_openai_keeps_by_order_and_salt() -> None:
     (_, _, body) = server.seen[0]
     assert body["messages"] == [*STATIC.messages, *QUESTION]
     assert (body["cache_salt"], body["tool_choice"]) == ("tenant", "none")
-    assert (answer.text, answer.prompt_tokens, answer.cached_tokens) == ("So.", 1500, 1408)
+    assert (answer.text, answer.usage.prompt_tokens, answer.usage.cached_tokens) == (
+        "So.",
+        1500,
+        1408,
+    )
 
 
 def test_openai_without_counts_is_unknown_never_zero() -> None:
     silent = {**OPENAI, "usage": {**OPENAI["usage"], "prompt_tokens_details": None}}  # type: ignore[dict-item]
     with api(completions=silent) as server:
-        assert ask("openai", server).cached_tokens is None
+        assert ask("openai", server).usage.cached_tokens is None
 
 
 @pytest.mark.parametrize("ttl", ["5m", "1h"])
@@ -122,14 +127,18 @@ def test_anthropic_marks_the_static_segments(ttl: str) -> None:
     assert body["tools"][-1]["input_schema"] == {"type": "object"}
     assert body["messages"] == QUESTION  # the dynamic part has no breakpoint
     # input_tokens is the remainder only.
-    assert (answer.prompt_tokens, answer.cached_tokens, answer.written_tokens) == (1500, 1408, 0)
+    assert (
+        answer.usage.prompt_tokens,
+        answer.usage.cached_tokens,
+        answer.usage.written_tokens,
+    ) == (1500, 1408, 0)
 
 
 def test_anthropic_without_counts_is_unknown() -> None:
     usage = {"input_tokens": 1500, "output_tokens": 2}
     with api(messages={**ANTHROPIC, "usage": usage}) as server:
         answer = ask("anthropic", server)
-    assert (answer.prompt_tokens, answer.cached_tokens) == (1500, None)
+    assert (answer.usage.prompt_tokens, answer.usage.cached_tokens) == (1500, None)
 
 
 def test_anthropic_marks_static_turns_too() -> None:
@@ -153,8 +162,8 @@ def test_gemini_stores_once_and_names_it_then() -> None:
     assert stored["systemInstruction"]["parts"] == [{"text": "Be brief."}]
     assert asked["cachedContent"] == "cachedContents/abc"
     assert "systemInstruction" not in asked
-    assert (first.written_tokens, second.written_tokens) == (1408, 0)
-    assert (second.prompt_tokens, second.cached_tokens) == (1500, 1408)
+    assert (first.usage.written_tokens, second.usage.written_tokens) == (1408, 0)
+    assert (second.usage.prompt_tokens, second.usage.cached_tokens) == (1500, 1408)
 
 
 def test_gemini_goes_whole_where_it_is_too_short_to_store() -> None:
@@ -187,7 +196,11 @@ PATHS = {"openai": "completions", "anthropic": "messages", "gemini": "cachedCont
 @pytest.mark.parametrize("name", APIS)
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "not authorized.*bad key.*not expired"), (429, "too many requests"), (404, "model")],
+    [
+        (401, "not authorized.*bad key.*key that is valid"),
+        (429, "too many requests"),
+        (404, "model"),
+    ],
 )
 def test_an_error_body_becomes_one_paragraph(name: str, status: int, words: str) -> None:
     body = json.loads(json.dumps(ERRORS[name]).replace("401", str(status)))

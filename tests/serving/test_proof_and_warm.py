@@ -9,7 +9,7 @@ import pytest
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.serving.cache import proof, warm
-from aot.serving.client.endpoint import Message, Tools, Usage
+from aot.serving.client.chat import Message, Tools, Usage
 from aot.serving.engines.engine import Engine, Page
 from aot.serving.engines.openai_server import OpenAIServer
 from aot.serving.engines.vllm import VLLM

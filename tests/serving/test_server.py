@@ -16,8 +16,8 @@ from support import processes
 from support.stub import serving
 
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
+from aot.configs.kernel.ports import PORTS, free_port
 from aot.scripts.run import launch
-from aot.serving.local.server import PORTS, free_port
 
 
 def child_pid(log: Path) -> int:

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import psutil
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """Make this process the parent of all descendants whose own parent ends (prctl(2)): a process
-    that outlives the killed tool is still found by `own`, and nobody else's is."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def own() -> list[psutil.Process]:

@@ -20,7 +20,7 @@ from aot.serving.engines.engine import (
     Watched,
     whole_blocks,
 )
-from aot.serving.engines.file_rules import FileRules
+from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.engines.memory_budget import Budget
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, total

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from aot.workloads.wire.record import Record, RecordHeader, parse_lines
+from aot.workloads.wire.record import Record, RecordHeader
+from aot.workloads.wire.record_lines import RecordLines
 from aot.workloads.wire.sse import EventParser, events
 
 STREAM = (
@@ -48,8 +51,19 @@ def test_an_event_is_complete_only_with_its_empty_line() -> None:
 def test_a_record_file_cut_off_while_writing_loses_one_line() -> None:
     header = RecordHeader("aot", 1, 0, "2026-01-01T00:00:00+00:00", 5.0, "abc").to_line()
     record = Record("r1", "aot", 1, "t", "p", 0.5, 0.6).to_line()
-    found, rows, broken = parse_lines(header + record + record[:25])
-    assert found is not None
-    assert found["schedule_sha256"] == "abc"
-    assert [(r["id"], r["sent_s"], r["cached_tokens"]) for r in rows] == [("r1", 0.6, None)]
-    assert broken == 1
+    lines = RecordLines()
+    rows = lines.read((header + record + record[:25]).encode(), "requests-0.jsonl")
+    assert lines.hashes == {"abc"}
+    assert [(r.id, r.sent_s, r.cached_tokens) for r in rows] == [("r1", 0.6, None)]
+    assert lines.broken == 1
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    """Every field of Record, whatever it is called."""
+    whole = Record(
+        "r1", "aot", 2, "t", "p", 0.5, 0.6, 0.7, 0.9, [0.7, 0.9], 12, 8, 2, 200, "late", "Yes."
+    )
+    (read,) = RecordLines().read(whole.to_line().encode(), "requests-0.jsonl")
+    for name in Record.__dataclass_fields__:
+        value = getattr(read, name)
+        assert getattr(whole, name) == (json.loads(bytes(value)) if name == "chunk_s" else value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from aot.configs.kernel.chains import chain
 from aot.workloads.traces.request_log import Logged
 
 CHUNK = 48
@@ -52,10 +53,8 @@ class _Node:
 
 def _beginnings(text: str) -> Iterator[int]:
     """One number per full chunk, over it and all before it."""
-    chain = 0
-    for start in range(0, len(text) - CHUNK + 1, CHUNK):
-        chain = hash((chain, text[start : start + CHUNK]))
-        yield chain
+    starts = range(0, len(text) - CHUNK + 1, CHUNK)
+    return chain(text[start : start + CHUNK] for start in starts)
 
 
 def shared_and_total(requests: Sequence[Logged]) -> Iterator[tuple[int, int]]:

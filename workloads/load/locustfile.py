@@ -11,7 +11,6 @@ and what happened is written down without being judged.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from typing import Any
@@ -21,10 +20,9 @@ from locust import User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
+from aot.configs.kernel.children import die_with_parent
 from aot.configs.kernel.errors import ToolkitError
 from aot.workloads.load.replayer import Head, Replay
-
-PR_SET_PDEATHSIG = 1
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
@@ -69,7 +67,7 @@ def prepare(environment: Any, **_: Any) -> None:
     if missing:
         raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
     if os.environ.get("AOT_DIE_WITH_PARENT"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        die_with_parent(signal.SIGTERM)  # workers, too, which Locust forks
     try:
         environment.replay = (
             Head(environment)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from aot.workloads.wire.record_lines import RecordLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,13 @@ class Watcher:
     """Reads each byte of the record files once."""
 
     records: Path
+    _lines: RecordLines = field(default_factory=RecordLines)
     _offsets: dict[Path, int] = field(default_factory=dict)
     _ttfts: list[float] = field(default_factory=list)
     _finished: int = 0
     _failed: int = 0
-    _cached: int = 0
-    _prompt: int = 0
+    _cached: float = 0
+    _prompt: float = 0
     _first_s: float | None = None
     _last_s: float = 0.0
 
@@ -53,27 +55,26 @@ class Watcher:
             self._in_flight(),
         )
 
-    def _new(self, file: Path) -> list[dict[str, Any]]:
+    def _new(self, file: Path) -> list[Any]:
         with file.open("rb") as handle:
             handle.seek(self._offsets.get(file, 0))
             data = handle.read()
         whole = data[: data.rfind(b"\n") + 1]  # a line may be half written
         self._offsets[file] = self._offsets.get(file, 0) + len(whole)
-        rows = [json.loads(line) for line in whole.splitlines()]
-        return [row for row in rows if "id" in row]
+        return self._lines.read(whole, file.name) if whole else []
 
-    def _take(self, row: dict[str, Any]) -> None:
+    def _take(self, row: Any) -> None:
         self._finished += 1
-        if row["error"] is not None:
+        if row.error is not None:
             self._failed += 1
             return
-        sent, first = row["sent_s"], row["first_token_s"]
+        sent, first = row.sent_s, row.first_token_s
         self._ttfts.append(first - sent)
         self._first_s = sent if self._first_s is None else min(self._first_s, sent)
-        self._last_s = max(self._last_s, row["last_token_s"])
-        if row["cached_tokens"] is not None and row["prompt_tokens"]:
-            self._cached += row["cached_tokens"]
-            self._prompt += row["prompt_tokens"]
+        self._last_s = max(self._last_s, row.last_token_s)
+        if row.cached_tokens is not None and row.prompt_tokens:
+            self._cached += row.cached_tokens
+            self._prompt += row.prompt_tokens
 
     def _in_flight(self) -> int | None:
         try:

@@ -6,7 +6,6 @@ Records are on disk line by line, so a crash or Ctrl-C keeps what was answered.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.configs.kernel.children import end, start
 from aot.configs.kernel.errors import ToolkitError
+from aot.configs.kernel.ports import free_port
 from aot.configs.kernel.salts import Salts
 from aot.workloads.load.progress import Progress, Watcher
 
@@ -92,7 +93,7 @@ def work(replay: Replay, master: tuple[str, int]) -> None:
 def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int:
     env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
     with replay.log.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
+        process = start(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -100,14 +101,13 @@ def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int
             env=env,
             # Locust imports from its working directory, and reads locust.conf there.
             cwd=replay.folder,
-            start_new_session=True,
         )
         try:
             while process.poll() is None:
                 look()
                 time.sleep(POLL_S)
         finally:
-            _end(process)
+            end(process, STOP_S)
     return process.returncode
 
 
@@ -121,7 +121,7 @@ def _command(replay: Replay) -> list[str]:
     users = max(replay.users, fleet.processes, fleet.workers)
     command += ["-u", str(users), "-r", str(users), "--host", replay.base_url]
     if fleet.processes > 1:
-        port = str(_free_port())
+        port = str(free_port("127.0.0.1"))
         command += ["--processes", str(fleet.processes), "--expect-workers", str(fleet.processes)]
         command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
         command += ["--master-port", port]
@@ -142,20 +142,3 @@ def _command(replay: Replay) -> list[str]:
     if replay.api_key_env:
         command += ["--api-key-env", replay.api_key_env]
     return command
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

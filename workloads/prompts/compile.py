@@ -12,7 +12,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.prompts.compiled import (
@@ -25,14 +25,12 @@ from aot.workloads.prompts.compiled import (
 )
 from aot.workloads.prompts.folder import PromptFolder, StaticText
 from aot.workloads.requests.request import Message, Tools
+from aot.workloads.requests.static_part import sample, static_part
 from aot.workloads.requests.tokens import common_prefix
 
-T = TypeVar("T")
 Encode = Callable[[Sequence[tuple[list[Message], Tools]]], list[list[int]]]
 """Token ids of each chat with its tools, in order."""
 Hashes = Callable[[Sequence[int], int, str | None], BlockHashes | None]
-INPUTS_PER_TEMPLATE = 8
-"""More would only confirm what is dynamic."""
 
 STRANGER = "\u2042"
 """A character that no prompt begins or goes on with."""
@@ -78,7 +76,7 @@ def compile_folder(folder: PromptFolder, variables: Mapping[str, str], target: T
         raise UsageError(f"{folder.folder}: its static part is empty: nothing to compile")
     rendered = _render(folder, messages, variables, target)
     _check_context(folder, rendered, target.context_tokens)
-    ids = shared([r.ids for r in rendered])
+    ids = static_part([r.ids for r in rendered])
     _check_static(folder, rendered, ids, target)
     probes = _probes(rendered, len(messages))
     return Compiled(
@@ -127,23 +125,10 @@ def _render(
                 "message; at least 2 different ones are needed to see what is dynamic: name a "
                 f"variable in it, and give it values in dynamic_inputs/{template}.txt or .jsonl"
             )
-        for user in spread_out(list(users.values()), INPUTS_PER_TEMPLATE):
+        for user in sample(list(users.values())):
             named.append((template, [*messages, user]))
     encoded = target.encode([(chat, folder.tools) for _, chat in named])
     return [_Rendered(t, chat, ids) for (t, chat), ids in zip(named, encoded, strict=True)]
-
-
-def spread_out(values: list[T], most: int) -> list[T]:
-    """At most `most` of them, from all over the list."""
-    step = max(1, len(values) // most)
-    return values[::step][:most]
-
-
-def shared(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The longest common prefix; at least one token of each prompt stays dynamic."""
-    first = prompts[0]
-    length = min(common_prefix(first, other) for other in prompts)
-    return list(first[: min(length, min(map(len, prompts)) - 1)])
 
 
 def _check_context(
@@ -183,7 +168,7 @@ def _probes(rendered: list[_Rendered], static: int) -> tuple[list[Message], list
 
 def _template(folder: PromptFolder, name: str, rendered: list[_Rendered], static: int) -> Template:
     own = [r.ids for r in rendered if r.template == name]
-    own_static = len(shared(own))
+    own_static = len(static_part(own))
     path = folder.templates[name]
     return Template(
         name=name,

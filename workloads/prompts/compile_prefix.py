@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 
 from aot.workloads.prompts.compile import (
-    INPUTS_PER_TEMPLATE,
     STRANGER,
     Target,
     measured,
     segment,
-    shared,
-    spread_out,
 )
 from aot.workloads.prompts.compiled import Compiled
 from aot.workloads.requests.request import Message, Prefix, Schedule
+from aot.workloads.requests.static_part import sampled_requests, static_part
 from aot.workloads.requests.tokens import common_prefix
 
 
 def compile_prefix(schedule: Schedule, prefix: Prefix, target: Target) -> Compiled:
     """Compile one static prefix of planned traffic: what its probes and its requests share."""
-    own = [list(r.messages) for r in schedule.requests if r.prefix == prefix.id]
-    dynamic = [*map(list, prefix.probes), *spread_out(own, INPUTS_PER_TEMPLATE)]
+    own = [list(r.messages) for r in sampled_requests(schedule, prefix.id)]
+    dynamic = [*map(list, prefix.probes), *own]
     static = list(prefix.messages)
     stranger: Message = {"role": "system", "content": STRANGER}
     chats = [([*static, *messages], prefix.tools) for messages in dynamic]
     *prompts, other, bare = target.encode(
         [*chats, ([stranger, *dynamic[0]], prefix.tools), ([*static, *dynamic[0]], ())]
     )
-    ids = shared(prompts)
+    ids = static_part(prompts)
     frame = min(common_prefix(other, ids), len(ids))
     tools = (len(prompts[0]) - len(bare)) or None if prefix.tools else None
     text = "\n".join(m["content"] for m in static)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from aot.configs.kernel.chains import block_chain
 from aot.configs.kernel.errors import UsageError
 
 MOST_BLOCKS = 60_000_000
@@ -94,12 +95,7 @@ class Builder:
 
     def add_tokens(self, token_ids: Sequence[int]) -> None:
         """A prompt by its tokens: one block for every full one, named by all that is before it."""
-        size, chain = self.block_tokens, 0
-        blocks = []
-        for start in range(0, len(token_ids) - size + 1, size):
-            chain = hash((chain, *token_ids[start : start + size]))
-            blocks.append(chain)
-        self.add(blocks, len(token_ids))
+        self.add(block_chain(token_ids, self.block_tokens), len(token_ids))
 
     def build(self) -> BlockTrace:
         return BlockTrace(

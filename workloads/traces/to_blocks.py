@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
+from aot.configs.kernel.chains import chain
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.requests.request import Message, Tools
 from aot.workloads.traces.blocks import BlockTrace, Builder
@@ -74,14 +75,14 @@ def part_blocks(parts: Sequence[tuple[str, int, int]], block_tokens: int) -> lis
     """Names of the blocks of a prompt in parts: by all parts up to the block's end, and by how much
     of the last one is in it. The last block may be partial."""
     found: list[Hashable] = []
-    chain, end = 0, 0
-    for _, name, tokens in parts:
-        chain = hash((chain, name))
+    name, end = 0, 0
+    names = chain(name for _, name, _ in parts)
+    for (_, _, tokens), name in zip(parts, names, strict=True):
         begin, end = end, end + tokens
         first = (begin // block_tokens + 1) * block_tokens
-        found += [(chain, edge - begin) for edge in range(first, end + 1, block_tokens)]
+        found += [(name, edge - begin) for edge in range(first, end + 1, block_tokens)]
     if end % block_tokens:
-        found.append((chain, -1))
+        found.append((name, -1))
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 FORMAT = "aot-records/1"
 
@@ -62,24 +61,3 @@ class RecordHeader:
 
     def to_line(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"
-
-
-def parse_lines(text: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
-    """Header, records and the number of unreadable lines of a record file.
-
-    A file that was cut off while writing has one broken last line: it is counted, not fatal.
-    """
-    header, rows, broken = None, [], 0
-    for line in text.removesuffix("\n").split("\n") if text else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            broken += 1
-            continue
-        if isinstance(row, dict) and row.get("format") == FORMAT:
-            header = row
-        elif isinstance(row, dict) and {"id", "sent_s"} <= row.keys():
-            rows.append(row)
-        else:
-            broken += 1
-    return header, rows, broken

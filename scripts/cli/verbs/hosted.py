@@ -50,10 +50,10 @@ def ask(
     answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
     say(answer.text)
     counts = {
-        "prompt": answer.prompt_tokens,
-        "cached": answer.cached_tokens,
-        "written": answer.written_tokens,
-        "output": answer.output_tokens,
+        "prompt": answer.usage.prompt_tokens,
+        "cached": answer.usage.cached_tokens,
+        "written": answer.usage.written_tokens,
+        "output": answer.usage.output_tokens,
     }
     shown = (f"{k} {'not reported' if v is None else v}" for k, v in counts.items())
     note(f"tokens: {', '.join(shown)}")

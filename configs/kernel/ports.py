@@ -1,0 +1,44 @@
+"""Ports of this machine that are free now."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+from contextlib import suppress
+
+from aot.configs.kernel.errors import LaunchError, UsageError
+
+PORTS = range(20_000, 32_000)
+"""Below the ephemeral range: there any process could be given a port before its server listens."""
+
+
+def free_port(host: str) -> int:
+    """A port that is free on `host` now; UsageError when `host` is not ours."""
+    _bindable(host, 0)
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with suppress(LaunchError):
+            return _bindable(host, port)
+
+
+def check_port(host: str, port: int) -> None:
+    """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
+    _bindable(host, port)
+
+
+def _bindable(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise UsageError(f"host: cannot listen on {host}:{port}: {error}") from None
+            raise LaunchError(
+                f"port {port} on {host} is in use by another process; set 'port: 0' in the "
+                f"server file for a free one, or find the holder: ss -ltnp 'sport = :{port}'"
+            ) from None
+        bound: int = probe.getsockname()[1]
+        return bound

@@ -1,0 +1,120 @@
+"""One question to an OpenAI-compatible chat API → its text and its token counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from aot.configs.schema.server import LOOPBACK_HOSTS
+from aot.serving.client.refusals import refused, unreachable
+
+Message = dict[str, str]
+Tools = tuple[dict[str, Any], ...]
+TIMEOUT_S = 600.0
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` is on this machine itself, where a proxy must not be asked."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, as the server reported them; None where it did not."""
+
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    written_tokens: int | None = None
+    """Prompt tokens that were put into a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer that is complete."""
+
+    text: str
+    usage: Usage
+
+
+class Chat:
+    """A connection to one API, kept from question to question. A context manager.
+
+    base_url: without /v1; None: the vendor's own. key_env: where `key` is from, for messages.
+    """
+
+    def __init__(
+        self, base_url: str | None, model: str, key: str | None, key_env: str | None = None
+    ) -> None:
+        self._where, self._model, self._key_env = base_url or "OpenAI", model, key_env
+        http = None
+        if base_url is not None:
+            http = openai.DefaultHttpxClient(trust_env=not is_loopback(base_url))
+        self._sdk = openai.OpenAI(
+            base_url=f"{base_url}/v1" if base_url else None,
+            api_key=key or "none",
+            max_retries=0,
+            timeout=TIMEOUT_S,
+            http_client=http,
+        )
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._sdk.close()
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        *,
+        tools: Tools = (),
+        salt: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Completion:
+        """One answer, not streamed. `salt` names a cache of its own for what shares it; `more` are
+        fields of the body.
+
+        Raises EndpointError with the server's own words.
+        """
+        if tools:
+            more |= {"tools": tools, "tool_choice": "none"}
+        turns: Any = list(messages)
+        try:
+            answer = self._sdk.chat.completions.create(
+                model=self._model,
+                messages=turns,
+                max_tokens=max_tokens,
+                extra_body={"cache_salt": salt} if salt else None,
+                extra_headers=headers,
+                **more,
+            )
+        except openai.APIStatusError as error:
+            raise refused(
+                self._where, error.status_code, error.message, self._key_env, self._model
+            ) from None
+        except openai.APIConnectionError as error:
+            raise unreachable(self._where, error.__cause__ or error) from None
+        text = answer.choices[0].message.content if answer.choices else None
+        return Completion(text or "", _usage(answer.usage))
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage(None, None, None)
+    details = usage.prompt_tokens_details
+    return Usage(
+        usage.prompt_tokens,
+        details.cached_tokens if details else None,
+        usage.completion_tokens,
+        getattr(details, "created_cache_tokens", None),
+    )
