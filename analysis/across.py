@@ -55,30 +55,30 @@ def read(folders: Sequence[Path]) -> list[Evaluation]:
     return [report.evaluate(folder) for folder in folders]
 
 
-def rows(made: Evaluation) -> list[Row]:
+def rows(evaluation: Evaluation) -> list[Row]:
     """Every server and arm of a run."""
-    manifest, found = made.run.manifest, []
-    for part in made.parts:
+    manifest, table = evaluation.run.manifest, []
+    for part in evaluation.parts:
         server = part.server
         machine = ", ".join(manifest["machine"].get("gpus") or [manifest["machine"]["cpu"]])
         for arm, numbers in part.numbers["arms"].items():
-            found.append(
+            table.append(
                 Row(
-                    made.run.folder.name, manifest["started_utc"], server.name,
+                    evaluation.run.folder.name, manifest["started_utc"], server.name,
                     f"{server.facts['engine'] or 'unknown engine'} {server.version}".strip(),
                     str(server.facts["model"]), machine, arm,
                     numbers["requests"]["ok"], numbers["requests"]["failed"],
                     numbers["ttft_s"]["p50"], numbers["ttft_s"]["p99"], numbers["tpot_s"]["p50"],
                     numbers["throughput"]["requests_per_s"], numbers["cache"]["client_hit_ratio"],
-                    made.run.schedule_sha256, made.void,
+                    evaluation.run.schedule_sha256, evaluation.void,
                 )
             )  # fmt: skip
-    return found
+    return table
 
 
-def insist_on_one_schedule(made: Sequence[Evaluation], remedy: str) -> None:
+def insist_on_one_schedule(evaluations: Sequence[Evaluation], remedy: str) -> None:
     """UsageError where runs replayed different schedules: their requests are not the same."""
-    shown = {m.run.folder.name: (m.run.schedule_sha256 or "unknown")[:12] for m in made}
+    shown = {e.run.folder.name: (e.run.schedule_sha256 or "unknown")[:12] for e in evaluations}
     if len(set(shown.values())) > 1 or "unknown" in shown.values():
         which = ", ".join(f"{name} {digest}" for name, digest in shown.items())
         raise UsageError(
@@ -88,33 +88,33 @@ def insist_on_one_schedule(made: Sequence[Evaluation], remedy: str) -> None:
 
 
 def differences(
-    one: Evaluation, other: Evaluation, metrics: Sequence[str] = ("ttft_s", "tpot_s", "e2e_s")
+    first: Evaluation, second: Evaluation, metrics: Sequence[str] = ("ttft_s", "tpot_s", "e2e_s")
 ) -> list[Difference]:
-    """`one` ÷ `other` for every arm that both have; above 1 the other is the faster one. Servers
-    pair by name, or as they are where each run has one."""
-    found = []
-    for mine, its in _servers(one, other):
+    """`first` ÷ `second` for every arm that both have; above 1 the second is the faster one.
+    Servers pair by name, or as they are where each run has one."""
+    ratios = []
+    for mine, its in _servers(first, second):
         for arm in [a for a in mine.arms if a in its.arms]:
             before, after = (
-                m.frame[
-                    m.frame["measured"] & (m.frame["server"] == s.name) & (m.frame["arm"] == arm)
+                e.frame[
+                    e.frame["measured"] & (e.frame["server"] == s.name) & (e.frame["arm"] == arm)
                 ]
-                for m, s in ((one, mine), (other, its))
+                for e, s in ((first, mine), (second, its))
             )
             for metric in metrics:
                 pairs = pair(before, after, metric)
                 for quantile, q in QUANTILES.items():
                     ratio = speedup(pairs, q)
                     if ratio.ratio is not None:
-                        names = (one.run.folder.name, other.run.folder.name)
-                        found.append(
+                        names = (first.run.folder.name, second.run.folder.name)
+                        ratios.append(
                             Difference(names, mine.name, arm, metric, quantile, ratio, judge(ratio))
                         )
-    return found
+    return ratios
 
 
-def _servers(one: Evaluation, other: Evaluation) -> list[tuple[Any, Any]]:
-    mine, its = one.run.servers, other.run.servers
+def _servers(first: Evaluation, second: Evaluation) -> list[tuple[Any, Any]]:
+    mine, its = first.run.servers, second.run.servers
     if len(mine) == len(its) == 1:
         return [(mine[0], its[0])]
     return [(m, i) for m in mine for i in its if m.name == i.name]

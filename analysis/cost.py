@@ -38,15 +38,15 @@ class HostedCost:
 
 def own(numbers: dict[str, Any], usd_per_hour: float) -> list[OwnCost]:
     """Every arm of one server, at the throughput it had in the run."""
-    found = []
+    costs = []
     for arm, its in numbers["arms"].items():
         rates = its["throughput"]
         requests, prompts = (
             usd_per_hour / 3600 / rates[k] * 1e6 if rates[k] else None
             for k in ("requests_per_s", "prompt_tokens_per_s")
         )
-        found.append(OwnCost(arm, rates["requests_per_s"], requests, prompts))
-    return found
+        costs.append(OwnCost(arm, rates["requests_per_s"], requests, prompts))
+    return costs
 
 
 def hosted(
@@ -69,8 +69,8 @@ def hosted(
             continue
         missed = misses(rows["sent_s"].tolist(), life_s, table.renewed_by_use)
         writes += missed
-        found = len(rows) - missed
-        saved += kept * (found * (price.input - price.read) + missed * (price.input - price.write))
+        hits = len(rows) - missed
+        saved += kept * (hits * (price.input - price.read) + missed * (price.input - price.write))
     jit = prompt * price.input
     per_request = 1 / len(good)  # prices are for a million tokens, costs for a million requests
     return HostedCost(

@@ -59,14 +59,18 @@ def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: s
 
     Raises UsageError for runs that cannot be compared.
     """
-    for which, made in (("run", run), ("baseline", baseline)):
-        if made.void:
-            raise UsageError(f"{made.run.folder}: the {which} is void, so nothing follows from it")
-        if len(made.run.servers) != 1:
-            raise UsageError(f"{made.run.folder}: has several servers; a gate takes runs of one")
-        if arm not in made.run.servers[0].arms:
-            have = ", ".join(made.run.servers[0].arms) or "none"
-            raise UsageError(f"{made.run.folder}: no arm '{arm}' (arms with data: {have})")
+    for which, evaluation in (("run", run), ("baseline", baseline)):
+        if evaluation.void:
+            raise UsageError(
+                f"{evaluation.run.folder}: the {which} is void, so nothing follows from it"
+            )
+        if len(evaluation.run.servers) != 1:
+            raise UsageError(
+                f"{evaluation.run.folder}: has several servers; a gate takes runs of one"
+            )
+        if arm not in evaluation.run.servers[0].arms:
+            have = ", ".join(evaluation.run.servers[0].arms) or "none"
+            raise UsageError(f"{evaluation.run.folder}: no arm '{arm}' (arms with data: {have})")
     across.insist_on_one_schedule([run, baseline], "measure both with the same workload file")
     return [
         _rate(run, baseline, x, arm) if x.metric in RATES else _latency(run, baseline, x, arm)
@@ -77,15 +81,15 @@ def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: s
 def _latency(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
     what = LATENCY_QUANTILES[limit.metric]
     now, then = (m.frame[m.frame["measured"] & (m.frame["arm"] == arm)] for m in (run, baseline))
-    found = speedup(pair(now, then, what.column), what.share)
-    if found.ratio is None:
+    slowdown = speedup(pair(now, then, what.column), what.share)
+    if slowdown.ratio is None:
         return Judged(limit, arm, None, None, None, None, "not settled")
-    worse = found.ratio - 1
-    interval = (found.ci95[0] - 1, found.ci95[1] - 1) if found.ci95 else None
+    worse = slowdown.ratio - 1
+    interval = (slowdown.ci95[0] - 1, slowdown.ci95[1] - 1) if slowdown.ci95 else None
     outcome: Outcome = "pass"
     if worse > limit.share:
         outcome = "regression" if interval and interval[0] > 0 else "not settled"
-    return Judged(limit, arm, found.after, found.before, worse, interval, outcome)
+    return Judged(limit, arm, slowdown.after, slowdown.before, worse, interval, outcome)
 
 
 def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
@@ -97,11 +101,11 @@ def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judg
     return Judged(limit, arm, then, now, worse, None, outcome)
 
 
-def _rate_of(made: Evaluation, metric: str, arm: str) -> float | None:
-    numbers = made.parts[0].numbers["arms"][arm]
-    found = (
+def _rate_of(evaluation: Evaluation, metric: str, arm: str) -> float | None:
+    numbers = evaluation.parts[0].numbers["arms"][arm]
+    value = (
         numbers["cache"]["client_hit_ratio"]
         if metric == "hit_ratio"
         else numbers["throughput"][metric]
     )
-    return None if found is None else float(found)
+    return None if value is None else float(value)

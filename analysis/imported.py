@@ -25,10 +25,10 @@ UNKNOWN = "unknown"
 
 def read(path: Path) -> list[Row]:
     """The rows of a result file. Raises UsageError for one that is of none of these tools."""
-    found = [row for facts in _objects(path) for row in _rows(path, facts)]
-    if not found:
+    rows = [row for facts in _objects(path) for row in _rows(path, facts)]
+    if not rows:
         raise UsageError(f"{path}: no result in it")
-    return found
+    return rows
 
 
 def _objects(path: Path) -> list[Facts]:

@@ -59,8 +59,8 @@ class Evaluation:
     @property
     def findings(self) -> list[Finding]:
         """Of all servers, worst first."""
-        found = [f for part in self.parts for f in part.findings]
-        return sorted(found, key=lambda f: LEVELS.index(f.level))
+        findings = [f for part in self.parts for f in part.findings]
+        return sorted(findings, key=lambda f: LEVELS.index(f.level))
 
     @property
     def void(self) -> bool:
@@ -90,12 +90,12 @@ def evaluate(folder: Path, keep: Keep | None = None) -> Evaluation:
         frame.loc[rows, "measured"] = steady.measured(frame[rows], server, *server.skip)
     summary = summarize(run, frame)
     parts = [_part(server, frame, summary, alone=len(run.servers) == 1) for server in run.servers]
-    found = Evaluation(run, frame, summary, parts)
-    summary["findings"] = [asdict(f) for f in found.findings]
+    evaluation = Evaluation(run, frame, summary, parts)
+    summary["findings"] = [asdict(f) for f in evaluation.findings]
     summary["headline"] = headlines.of_run(
         [(p.server.name, p.headline) for p in parts], summary["between_servers"]
     )
-    return found
+    return evaluation
 
 
 def _part(server: ServerRun, frame: pd.DataFrame, summary: dict[str, Any], alone: bool) -> Part:
@@ -113,20 +113,22 @@ def write(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     Raises UsageError when it is no run directory.
     """
     with record_store.writing(folder / "records.parquet") as keep:
-        found = evaluate(folder, keep)
-    if len(found.frame):
-        rows = metrics.requests(found.frame)
+        evaluation = evaluate(folder, keep)
+    if len(evaluation.frame):
+        rows = metrics.requests(evaluation.frame)
         replaced(folder / "requests.csv", lambda p: csv.write_csv(pa.Table.from_pandas(rows), p))
-    arms = {s.name: s.arms for s in found.run.servers}
-    drawn = figures.draw_all(found.frame, arms, folder / "figures", exports)
-    drawn += time_axis.draw_all(found.run.servers, found.frame, folder / "figures", exports)
-    context = _context(found, drawn)
+    arms = {s.name: s.arms for s in evaluation.run.servers}
+    drawn = figures.draw_all(evaluation.frame, arms, folder / "figures", exports)
+    drawn += time_axis.draw_all(
+        evaluation.run.servers, evaluation.frame, folder / "figures", exports
+    )
+    context = _context(evaluation, drawn)
     for name in ("report.html", "report.md"):
         text = environment(name).get_template(f"{name}.jinja2").render(context)
         replaced(folder / name, lambda p, t=text: p.write_text(t, encoding="utf-8"))
-    data = json.dumps(found.summary, indent=2) + "\n"
+    data = json.dumps(evaluation.summary, indent=2) + "\n"
     replaced(folder / "summary.json", lambda p: p.write_text(data, encoding="utf-8"))
-    return found
+    return evaluation
 
 
 LOSS_NAMES = (
@@ -140,22 +142,22 @@ LOSS_NAMES = (
 )
 
 
-def _context(found: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
-    run, shown = found.run, explorer.points(found.frame)
+def _context(evaluation: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
+    run, shown = evaluation.run, explorer.points(evaluation.frame)
     return {
         "run": run,
         "manifest": run.manifest,
-        "parts": found.parts,
-        "summary": found.summary,
-        "findings": found.findings,
-        "voided": [f for f in found.findings if f.level == "void"],
-        "warnings": [f for f in found.findings if f.level == "warning"],
+        "parts": evaluation.parts,
+        "summary": evaluation.summary,
+        "findings": evaluation.findings,
+        "voided": [f for f in evaluation.findings if f.level == "void"],
+        "warnings": [f for f in evaluation.findings if f.level == "warning"],
         "figures": drawn,
         "images": {f.file: embedded(run.folder / "figures" / f.file) for f in drawn},
-        "headline": found.headline,
+        "headline": evaluation.headline,
         "explorer": shown,
         "explorer_json": explorer.as_script(shown),
-        "slowest": explorer.slowest(found.frame),
+        "slowest": explorer.slowest(evaluation.frame),
         "loss_names": LOSS_NAMES,
     }
 

@@ -208,12 +208,12 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
             return None
         static = {p: len(ids) for p, ids in run.static_prefixes.items()}
         of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
-        found = losses.attribute(
+        phase_losses = losses.attribute(
             [s for s in order if s.id in cached], {k: int(v) for k, v in cached.items()},
             of_request, run.before(phase), run.engine, phase.facts.block_tokens,
         )  # fmt: skip
-        if found is None:
+        if phase_losses is None:
             return None
-        for key, tokens in found.as_json().items():
+        for key, tokens in phase_losses.as_json().items():
             total[key] = total.get(key, 0) + tokens
     return total or None

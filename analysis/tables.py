@@ -36,9 +36,9 @@ def read(run: Path) -> Tables:
     return of(evaluate(run))
 
 
-def of(found: Evaluation) -> Tables:
+def of(evaluation: Evaluation) -> Tables:
     """The tables of an evaluated run."""
-    servers = found.summary["servers"].items()
+    servers = evaluation.summary["servers"].items()
     arms = [
         {"server": server, "arm": arm, **_flat(numbers)}
         for server, part in servers
@@ -50,10 +50,10 @@ def of(found: Evaluation) -> Tables:
         for row in part["comparison"]["ratios"]
     ]
     return Tables(
-        metrics.requests(found.frame),
+        metrics.requests(evaluation.frame),
         pd.DataFrame(arms),
         pd.DataFrame(ratios),
-        pd.DataFrame([asdict(f) for f in found.findings]),
+        pd.DataFrame([asdict(f) for f in evaluation.findings]),
     )
 
 
@@ -63,10 +63,10 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
 
 
 def _flat(value: dict[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for key, inner in value.items():
         if key == "errors":  # texts of errors are no columns
             continue
         here = f"{path}.{key}" if path else key
-        found |= _flat(inner, here) if isinstance(inner, dict) else {here: inner}
-    return found
+        columns |= _flat(inner, here) if isinstance(inner, dict) else {here: inner}
+    return columns

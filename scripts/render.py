@@ -123,13 +123,13 @@ def _prometheus(asked: Asked) -> str:
 
 
 def _rules(asked: Asked) -> str:
-    made = monitoring.rules(asked.server, asked.watched, asked.options.ttft_slo_s)
-    return _yaml(made, "Check: promtool check rules aot-rules.yml")
+    rules = monitoring.rules(asked.server, asked.watched, asked.options.ttft_slo_s)
+    return _yaml(rules, "Check: promtool check rules aot-rules.yml")
 
 
 def _grafana(asked: Asked) -> str:
-    made = grafana.dashboard(asked.server.engine, asked.watched)
-    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+    dashboard = grafana.dashboard(asked.server.engine, asked.watched)
+    return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
 
 
 def _texts(contained: Contained) -> dict[PurePosixPath, str]:

@@ -20,16 +20,16 @@ COLOR = {
 MARKER = {"lru": "o", "leaf-lru": "s", "fifo": "v", "lfu": "^", "opt": "D"}
 
 
-def svg(curve: Curve, total_tokens: int, found: Sequence[Reach]) -> str:
-    """LRU exactly at every capacity; the policies in `found` where they were simulated."""
+def svg(curve: Curve, total_tokens: int, reaches: Sequence[Reach]) -> str:
+    """LRU exactly at every capacity; the policies in `reaches` where they were simulated."""
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     ax = figure.subplots()
     if len(curve.capacity_blocks):
         ratios = curve.hit_tokens / total_tokens
         ax.step(curve.capacity_blocks, ratios, where="post", color=COLOR["lru"], label="lru, exact")
         ax.axhline(ratios[-1], color="black", linestyle=":", label="infinite cache")
-    for policy in dict.fromkeys(r.policy for r in found):
-        points = [(r.capacity_blocks, r.hit_ratio) for r in found if r.policy == policy]
+    for policy in dict.fromkeys(r.policy for r in reaches):
+        points = [(r.capacity_blocks, r.hit_ratio) for r in reaches if r.policy == policy]
         known = [(c, h) for c, h in points if c is not None]
         if known:
             x, y = zip(*known, strict=True)

@@ -48,9 +48,9 @@ class Layout:
 
 def of_trace(name: str, what: str, trace: BlockTrace, logged: Layout | None) -> Layout:
     """A version of the requests as texts, measured in an infinite cache."""
-    (found,) = reach.evaluate(trace, trace.block_tokens, ["lru"], [None])
-    gain = found.hit_tokens - (logged.hit_tokens if logged else found.hit_tokens)
-    return Layout(name, what, found.hit_tokens, found.total_tokens, gain)
+    (infinite,) = reach.evaluate(trace, trace.block_tokens, ["lru"], [None])
+    gain = infinite.hit_tokens - (logged.hit_tokens if logged else infinite.hit_tokens)
+    return Layout(name, what, infinite.hit_tokens, infinite.total_tokens, gain)
 
 
 def price(prompts: Sequence[Prompt], block_tokens: int = 1) -> list[Layout]:
@@ -86,18 +86,18 @@ def price(prompts: Sequence[Prompt], block_tokens: int = 1) -> list[Layout]:
             lambda p: _passages(_behind(p, moving), by_use),
         ),
     ]
-    found: list[Layout] = []
+    layouts: list[Layout] = []
     total = sum(tokens for p in prompts for _, _, tokens in p)
     for name, what, order in orders:
-        hits = _found([order(p) for p in prompts], block_tokens)
-        found.append(
-            Layout(name, what, hits, total, hits - (found[0].hit_tokens if found else hits))
+        hits = _hit_tokens([order(p) for p in prompts], block_tokens)
+        layouts.append(
+            Layout(name, what, hits, total, hits - (layouts[0].hit_tokens if layouts else hits))
         )
     bound = _anywhere(prompts)
     what = "every part found wherever it stands: a bound, which prefix caching cannot reach"
-    gain = bound - found[0].hit_tokens
-    found.append(Layout("position-independent", what, bound, total, gain, reachable=False))
-    return found
+    gain = bound - layouts[0].hit_tokens
+    layouts.append(Layout("position-independent", what, bound, total, gain, reachable=False))
+    return layouts
 
 
 def _place(number: int | None) -> str:
@@ -130,7 +130,7 @@ def _passages(prompt: Prompt, key: Callable[[Part], tuple[int, int] | int]) -> P
     return [next(ordered) if part[0] == MOVABLE else part for part in prompt]
 
 
-def _found(prompts: Sequence[Prompt], block_tokens: int) -> int:
+def _hit_tokens(prompts: Sequence[Prompt], block_tokens: int) -> int:
     """Tokens of all prompts that an earlier one began with, in whole blocks."""
     seen: set[int] = set()
     total = 0

@@ -111,8 +111,8 @@ class _Timed:
         while self._waiting and self._waiting[0][0] <= sent.sent_s:
             _, _, done = heapq.heappop(self._waiting)
             self.cache.add(done.leaves or done.prompt, done.salt)
-        found = self.cache.shared(sent.prompt, sent.salt)
+        tokens = self.cache.shared(sent.prompt, sent.salt)
         ready_s = sent.sent_s if sent.ready_s is None else sent.ready_s
         self._number += 1
         heapq.heappush(self._waiting, (ready_s, self._number, sent))
-        return found
+        return tokens

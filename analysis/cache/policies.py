@@ -126,8 +126,8 @@ def next_uses(trace: BlockTrace) -> list[int]:
     following = np.full(len(ids), NEVER, dtype=np.int64)
     same = ids[order[1:]] == ids[order[:-1]]
     following[order[:-1][same]] = order[1:][same]
-    found: list[int] = following.tolist()
-    return found
+    positions: list[int] = following.tolist()
+    return positions
 
 
 def opt(trace: BlockTrace, capacity: int, uses: list[int] | None = None) -> Leading:

@@ -57,17 +57,17 @@ def evaluate(
     if None in capacities:
         endless = _tally("", None, own, block_tokens, policies.infinite(own))
     uses = policies.next_uses(fine) if "opt" in names and any(capacities) else None
-    found = []
+    reaches = []
     for name in names:
         for capacity in capacities:
             report(f"{name} at {capacity or 'infinite'} blocks")
             if endless is not None and capacity is None:
-                found.append(replace(endless, policy=name))
+                reaches.append(replace(endless, policy=name))
                 continue
             known = {"uses": uses} if name == "opt" else {}
             leading = policies.POLICIES[name](fine, capacity, **known)
-            found.append(_tally(name, capacity, fine, block_tokens, leading))
-    return found
+            reaches.append(_tally(name, capacity, fine, block_tokens, leading))
+    return reaches
 
 
 def _tally(
@@ -100,7 +100,7 @@ def streamed(
 ) -> list[Reach]:
     """The same for a trace that is larger than memory: it is read once for each policy and
     capacity. Not for the optimum, which has to know the future."""
-    found = []
+    reaches = []
     for name in names:
         for capacity in capacities:
             report(f"{name} at {capacity} blocks")
@@ -110,7 +110,7 @@ def streamed(
                 hit_blocks += blocks
                 hit_tokens += min(blocks * trace.block_tokens, tokens)
                 total += tokens
-            found.append(
+            reaches.append(
                 Reach(
                     name,
                     capacity,
@@ -121,7 +121,7 @@ def streamed(
                     total,
                 )
             )
-    return found
+    return reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +135,14 @@ class Gaps:
     """An infinite cache, less the optimum at this capacity."""
 
 
-def gaps(found: Sequence[Reach], policy: str = "leaf-lru") -> list[Gaps]:
+def gaps(reaches: Sequence[Reach], policy: str = "leaf-lru") -> list[Gaps]:
     """Both gaps at every capacity where `policy`, the optimum and infinity are known."""
-    at = {(r.policy, r.capacity_blocks): r.hit_tokens for r in found}
+    at = {(r.policy, r.capacity_blocks): r.hit_tokens for r in reaches}
     endless = at.get(("opt", None))
     return [
         Gaps(r.capacity_blocks, at["opt", r.capacity_blocks] - r.hit_tokens,
              endless - at["opt", r.capacity_blocks])
-        for r in found
+        for r in reaches
         if r.policy == policy and r.capacity_blocks and endless is not None
         and ("opt", r.capacity_blocks) in at
     ]  # fmt: skip

@@ -82,15 +82,15 @@ def _earlier_and_not_larger(values: Ints) -> Ints:
 
 def _prefix_maximum(distance: Ints, starts: Ints) -> Ints:
     """The largest distance from the front of the prompt on; 0 from the first miss on."""
-    found = np.zeros(len(distance), dtype=np.int64)
+    maximum = np.zeros(len(distance), dtype=np.int64)
     bounds = starts.tolist()
     first_use = distance == 0
     for low, high in pairwise(bounds):
         if low == high or first_use[low]:
             continue
         end = low + int(np.argmax(first_use[low:high])) if first_use[low:high].any() else high
-        found[low:end] = np.maximum.accumulate(distance[low:end])
-    return found
+        maximum[low:end] = np.maximum.accumulate(distance[low:end])
+    return maximum
 
 
 def _tokens(trace: BlockTrace) -> Ints:

@@ -97,8 +97,8 @@ def _apart(counters: CacheCounters | None) -> float | None:
     """How far apart the engine's two counts of hits are, as a share of the prompt tokens."""
     if counters is None or not counters.prompt_tokens:
         return None
-    one, other = counters.hit_tokens, counters.second_hit_tokens
-    return None if one is None or other is None else abs(one - other) / counters.prompt_tokens
+    first, second = counters.hit_tokens, counters.second_hit_tokens
+    return None if first is None or second is None else abs(first - second) / counters.prompt_tokens
 
 
 def second_count(run: ServerRun) -> Iterator[Finding]:

@@ -46,8 +46,8 @@ def in_flight(phase: pd.DataFrame) -> np.ndarray:
     """Requests in flight when each request was sent, in the order of sending; one of a phase."""
     sent = np.sort(phase["sent_s"].dropna().to_numpy(dtype=float))
     ended = np.sort(phase["last_token_s"].dropna().to_numpy(dtype=float))
-    found: np.ndarray = np.arange(len(sent)) - np.searchsorted(ended, sent)
-    return found
+    counts: np.ndarray = np.arange(len(sent)) - np.searchsorted(ended, sent)
+    return counts
 
 
 def saturation(frame: pd.DataFrame) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def control(numbers: dict[str, Any]) -> Iterator[Finding]:
     """Where the cache had nothing to find, caching must make no difference."""
     check = "no effect where nothing is cached"
     cache = numbers["arms"].get("auto", {}).get("cache", {})
-    found = cache.get("client_hit_ratio")
+    hit_ratio = cache.get("client_hit_ratio")
     ratio = next(
         (
             r
@@ -88,7 +88,7 @@ def control(numbers: dict[str, Any]) -> Iterator[Finding]:
         ),
         None,
     )
-    if found != 0 or ratio is None or ratio["verdict"] is None:
+    if hit_ratio != 0 or ratio is None or ratio["verdict"] is None:
         return
     low, high = ratio["ci95"]
     detail = (

@@ -71,8 +71,8 @@ def matched(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -
 
 def values(match: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns `before`, `after` and `repeat` of what `matched` gave, where both are known."""
-    found = match[["repeat", f"before {column}", f"after {column}"]].dropna()
-    return found.set_axis(["repeat", "before", "after"], axis="columns")
+    known = match[["repeat", f"before {column}", f"after {column}"]].dropna()
+    return known.set_axis(["repeat", "before", "after"], axis="columns")
 
 
 def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -102,8 +102,8 @@ def speedup(pairs: pd.DataFrame, q: float = 0.5) -> Speedup:
 
 def _between(pairs: pd.DataFrame, q: float) -> float:
     """Standard deviation of the log ratio from repeat to repeat."""
-    found = pairs.groupby("repeat")[["before", "after"]].quantile(q)
-    return float(np.std(np.log(found["before"] / found["after"]), ddof=1))
+    quantiles = pairs.groupby("repeat")[["before", "after"]].quantile(q)
+    return float(np.std(np.log(quantiles["before"] / quantiles["after"]), ddof=1))
 
 
 def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
@@ -119,9 +119,9 @@ def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
     if repeats == 1:
         half = Z * float(_spread(np.sort(np.log(values))[:, None], q)[0])
     else:
-        found = np.log(known.groupby("repeat")[column].quantile(q))
+        logs = np.log(known.groupby("repeat")[column].quantile(q))
         t = float(stats.t.ppf(0.975, repeats - 1))
-        half = t * float(np.std(found, ddof=1)) / float(np.sqrt(repeats))
+        half = t * float(np.std(logs, ddof=1)) / float(np.sqrt(repeats))
     return Level(value, (value * float(np.exp(-half)), value * float(np.exp(half))))
 
 
@@ -133,15 +133,15 @@ def _spread(order: np.ndarray, q: float) -> np.ndarray:
     high = min(int(np.ceil(count * q + reach)), count - 1)
     # The exact chance that the quantile is outside of these two, as so many deviations.
     outside = float(stats.binom.cdf(low, count, q) + stats.binom.sf(high, count, q))
-    found: np.ndarray = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
-    return found
+    deviations: np.ndarray = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
+    return deviations
 
 
 def _deviation(logs: np.ndarray, q: float) -> float:
     """Standard deviation of the difference of two q-quantiles of paired columns."""
-    one, other = _spread(np.sort(logs, axis=0), q)
+    before, after = _spread(np.sort(logs, axis=0), q)
     below = logs <= np.quantile(logs, q, axis=0)
     varies = below.any(axis=0) & ~below.all(axis=0)  # not where all values are equal
     together = float(np.corrcoef(below.T.astype(float))[0, 1]) if varies.all() else 0.0
-    variance: float = one**2 + other**2 - 2 * together * one * other
+    variance: float = before**2 + after**2 - 2 * together * before * after
     return float(np.sqrt(max(variance, 0.0)))

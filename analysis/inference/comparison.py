@@ -21,8 +21,8 @@ def of_arms(frame: pd.DataFrame) -> dict[str, Any]:
     at = {(r["before"], r["after"], r["metric"], r["quantile"]): r for r in ratios}
 
     def short(name: str, arm: str, column: str) -> dict[str, Any]:
-        found = at.get(("jit", arm, column, "p50"), {})
-        return {name: found.get("ratio"), f"{name}_ci95": found.get("ci95")}
+        ratio = at.get(("jit", arm, column, "p50"), {})
+        return {name: ratio.get("ratio"), f"{name}_ci95": ratio.get("ci95")}
 
     ttft = at.get(("jit", "aot", "ttft_s", "p50"), {})
     return {
@@ -44,14 +44,14 @@ def _ratios(frame: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]
     columns = ("ttft_s", "tpot_s", "e2e_s")
     match = matched(frame[frame["arm"] == before], frame[frame["arm"] == after], columns)
     pairs_of = {column: values(match, column) for column in columns}
-    found = []
+    ratios = []
     for column, name in product(columns, metrics.QUANTILES):
         if (pairs := pairs_of[column]).empty:
             continue
         q = metrics.QUANTILES[name]
         faster = speedup(pairs, q)
         verdict = judge(faster)
-        found.append(
+        ratios.append(
             {
                 "before": before,
                 "after": after,
@@ -68,7 +68,7 @@ def _ratios(frame: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]
                 "repeats_needed": verdict.repeats_needed,
             }
         )
-    return found
+    return ratios
 
 
 def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -76,14 +76,14 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
 
     Empty for a run of one server.
     """
-    found = []
+    ratios = []
     for name in names[1:]:
         for arm in ARMS:
             rows = frame[frame["measured"] & (frame["arm"] == arm)]
-            one, other = (rows[rows["server"] == n] for n in (names[0], name))
-            faster = speedup(pair(one, other, "ttft_s"))
+            first, second = (rows[rows["server"] == n] for n in (names[0], name))
+            faster = speedup(pair(first, second, "ttft_s"))
             if faster.pairs:
-                found.append(
+                ratios.append(
                     {
                         "arm": arm,
                         "servers": [names[0], name],
@@ -92,9 +92,9 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
                         "ttft_p50_ratio_ci95": faster.ci95,
                         "client_hit_ratios": [
                             metrics.ratio(r["cached_tokens"], r["prompt_tokens"])
-                            for r in (one[one["ok"]], other[other["ok"]])
+                            for r in (first[first["ok"]], second[second["ok"]])
                         ],
                         "pairs": faster.pairs,
                     }
                 )
-    return found
+    return ratios

@@ -20,13 +20,13 @@ def from_floor(phases: Sequence[Phase]) -> dict[str, Any] | None:
     pairs = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if pairs.empty:
         return None
-    found = speedup(pairs)
+    distance = speedup(pairs)
     return {
-        "with_prefix_s": found.before,
-        "suffix_alone_s": found.after,
-        "ratio": found.ratio,
-        "ci95": found.ci95,
-        "pairs": found.pairs,
+        "with_prefix_s": distance.before,
+        "suffix_alone_s": distance.after,
+        "ratio": distance.ratio,
+        "ci95": distance.ci95,
+        "pairs": distance.pairs,
     }
 
 

@@ -35,33 +35,33 @@ class Verdict:
         return f"inconclusive: the interval includes 1{more}"
 
 
-def judge(found: Speedup) -> Verdict:
+def judge(speedup: Speedup) -> Verdict:
     """An effect is called only where the interval excludes 1; none only where it lies within
     `MARGIN` of 1."""
-    if found.ci95 is None or not found.ratio:
+    if speedup.ci95 is None or not speedup.ratio:
         return Verdict("inconclusive")
-    low, high = found.ci95
+    low, high = speedup.ci95
     if low > 1 or high < 1:
         return Verdict("effect")
     if low >= 1 - MARGIN and high <= 1 + MARGIN:
         return Verdict("none")
-    return Verdict("inconclusive", _repeats_needed(found))
+    return Verdict("inconclusive", _repeats_needed(speedup))
 
 
-def _repeats_needed(found: Speedup) -> int | None:
+def _repeats_needed(speedup: Speedup) -> int | None:
     """The fewest repeats whose interval would exclude 1, or lie within the margin, with the ratio
     and the spread seen so far."""
-    assert found.ci95 is not None
-    assert found.ratio is not None
-    center = abs(float(np.log(found.ratio)))
+    assert speedup.ci95 is not None
+    assert speedup.ratio is not None
+    center = abs(float(np.log(speedup.ratio)))
     # What the interval's half-width must come below.
     wanted = max(center, float(np.log1p(MARGIN)) - center)
-    half = float(np.log(found.ci95[1] / found.ci95[0])) / 2
-    for repeats in range(found.repeats + 1, MOST_REPEATS + 1):
-        if found.log_sd is None:  # one repeat: more of them are more requests, at the least
+    half = float(np.log(speedup.ci95[1] / speedup.ci95[0])) / 2
+    for repeats in range(speedup.repeats + 1, MOST_REPEATS + 1):
+        if speedup.log_sd is None:  # one repeat: more of them are more requests, at the least
             then = half * float(stats.t.ppf(0.975, repeats - 1)) / Z / float(np.sqrt(repeats))
         else:
-            then = float(stats.t.ppf(0.975, repeats - 1)) * found.log_sd / float(np.sqrt(repeats))
+            then = float(stats.t.ppf(0.975, repeats - 1)) * speedup.log_sd / float(np.sqrt(repeats))
         if then < wanted:
             return repeats
     return None

@@ -86,8 +86,8 @@ def spread(values: pd.Series | np.ndarray) -> dict[str, float | None]:
     clean = given[~np.isnan(given)]  # a copy
     if not clean.size:
         return {**dict.fromkeys(QUANTILES), "mean": None}
-    found = np.quantile(clean, list(QUANTILES.values()), overwrite_input=True)
-    named = {name: float(value) for name, value in zip(QUANTILES, found, strict=True)}
+    quantiles = np.quantile(clean, list(QUANTILES.values()), overwrite_input=True)
+    named = {name: float(value) for name, value in zip(QUANTILES, quantiles, strict=True)}
     return {**named, "mean": float(clean.mean(dtype=np.float64))}
 
 

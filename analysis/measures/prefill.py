@@ -47,12 +47,12 @@ def kinds(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> pd.Series:
     tokens; miss: none. `static_blocks`: tokens in full blocks by prefix. None where unknown."""
     cached = frame["cached_tokens"]
     wanted = frame["prefix"].map(dict(static_blocks)).astype("float64")
-    found = pd.Series(None, index=frame.index, dtype=object)
-    found[cached.notna() & (cached == 0)] = "miss"
-    found[cached > 0] = "partial"
-    found[(cached > 0) & (wanted > 0) & (cached >= wanted)] = "hit"
-    found[(cached > 0) & wanted.isna()] = None
-    return found
+    kind = pd.Series(None, index=frame.index, dtype=object)
+    kind[cached.notna() & (cached == 0)] = "miss"
+    kind[cached > 0] = "partial"
+    kind[(cached > 0) & (wanted > 0) & (cached >= wanted)] = "hit"
+    kind[(cached > 0) & wanted.isna()] = None
+    return kind
 
 
 def split(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, Any] | None:

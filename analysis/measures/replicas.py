@@ -40,16 +40,16 @@ def of_arm(
     }
 
 
-def _row(found: Sequence[Replica]) -> dict[str, Any]:
-    counters = [r.counters for r in found if r.counters is not None]
-    known = len(counters) == len(found)
+def _row(replicas: Sequence[Replica]) -> dict[str, Any]:
+    counters = [r.counters for r in replicas if r.counters is not None]
+    known = len(counters) == len(replicas)
     total = sum_up(counters) if known and counters else None
-    requests = [r.requests for r in found if r.requests is not None]
+    requests = [r.requests for r in replicas if r.requests is not None]
     return {
-        "requests": sum(requests) if len(requests) == len(found) else None,
+        "requests": sum(requests) if len(requests) == len(replicas) else None,
         "prompt_tokens": total.prompt_tokens if total else None,
         "hit_ratio": total.hit_ratio if total else None,
-        "died": sum(r.alive is False for r in found),
+        "died": sum(r.alive is False for r in replicas),
     }
 
 

@@ -33,12 +33,12 @@ def of_arm(phases: Sequence[Phase], frame: pd.DataFrame) -> dict[str, Any] | Non
     return {
         "stages": {
             name: {
-                "mean_s": found.mean_s,
-                "p50_s": found.quantile_s(0.5),
-                "p99_s": found.quantile_s(0.99),
-                "requests": int(found.count),
+                "mean_s": histogram.mean_s,
+                "p50_s": histogram.quantile_s(0.5),
+                "p99_s": histogram.quantile_s(0.99),
+                "requests": int(histogram.count),
             }
-            for name, found in stages.items()
+            for name, histogram in stages.items()
         },
         "overhead_ttft_s": _overhead(stages.get("ttft"), good["ttft_s"], len(frame)),
         "overhead_e2e_s": _overhead(stages.get("e2e"), good["e2e_s"], len(frame)),
@@ -55,14 +55,14 @@ def _overhead(server: Histogram | None, clients_s: pd.Series, sent: int) -> floa
 
 
 def _gauges(frames: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    gauges: dict[str, Any] = {}
     for name in LEVELS:
         known = [f[name].dropna() for f in frames if name in f]
         values = pd.concat(known) if known else pd.Series(dtype=float)
         if len(values):
-            found[name] = {"mean": float(values.mean()), "max": float(values.max())}
+            gauges[name] = {"mean": float(values.mean()), "max": float(values.max())}
     for name in COUNTERS:
         known = [f[name].dropna() for f in frames if name in f]
         if known and all(len(k) for k in known):
-            found[name] = float(sum(k.iloc[-1] - k.iloc[0] for k in known))
-    return found
+            gauges[name] = float(sum(k.iloc[-1] - k.iloc[0] for k in known))
+    return gauges

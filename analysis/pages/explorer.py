@@ -47,9 +47,9 @@ def as_script(value: Any) -> str:
 def slowest(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     """The requests of each server and arm with the longest TTFT: none is left out as an outlier."""
     groups = frame[frame["ok"]].groupby(["server", "arm"])["ttft_s"]
-    found = frame.loc[groups.nlargest(SLOWEST_LISTED).index.get_level_values(-1)]
-    found = found.assign(uncached_tokens=metrics.uncached(found))
-    rows: list[dict[Any, Any]] = found.to_dict("records")
+    requests = frame.loc[groups.nlargest(SLOWEST_LISTED).index.get_level_values(-1)]
+    requests = requests.assign(uncached_tokens=metrics.uncached(requests))
+    rows: list[dict[Any, Any]] = requests.to_dict("records")
     return sorted(rows, key=lambda r: (r["server"], ARMS.index(r["arm"]), -r["ttft_s"]))
 
 

@@ -179,8 +179,8 @@ def save(drawn: Drawing, figure: Figure, folder: Path, exports: Sequence[str] = 
     folder.mkdir(parents=True, exist_ok=True)
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for kind in ("svg", *exports):
-        made = (folder / figure.file).with_suffix(f".{kind}")
-        drawn.savefig(made, dpi=DPI, metadata=dates.get(kind))
+        path = (folder / figure.file).with_suffix(f".{kind}")
+        drawn.savefig(path, dpi=DPI, metadata=dates.get(kind))
     plt.close(drawn)
     return figure
 

@@ -56,12 +56,12 @@ def of_run(parts: list[tuple[str, str]], between: list[dict[str, Any]]) -> str:
 
 
 def _against(pair: dict[str, Any]) -> str:
-    one, other = pair["servers"]
+    first, second = pair["servers"]
     before, after = pair["paired_ttft_p50_s"]
     ratios = pair["client_hit_ratios"]
     hits = f"; hit ratios {ratios[0]:.1%} and {ratios[1]:.1%}" if None not in ratios else ""
     return (
-        f"Median TTFT in {pair['arm']}, {one} ÷ {other}, is {pair['ttft_p50_ratio']:.2f}"
+        f"Median TTFT in {pair['arm']}, {first} ÷ {second}, is {pair['ttft_p50_ratio']:.2f}"
         f"{_interval(pair['ttft_p50_ratio_ci95'], 2)}: "
         f"{seconds(before)} and {seconds(after)}{hits}."
     )

@@ -16,7 +16,7 @@ TIMEOUT_S = 120
 
 def browser() -> str | None:
     """The Chromium on the path; None where there is none."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def print_page(page: Path, pdf: Path) -> None:

@@ -24,5 +24,5 @@ def thin(good: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def evenly(count: int, most: int) -> np.ndarray:
     """Places of at most `most` of `count` values in order, the first and the last among them."""
-    found: np.ndarray = np.linspace(0, count - 1, min(count, most)).astype(int)
-    return found
+    places: np.ndarray = np.linspace(0, count - 1, min(count, most)).astype(int)
+    return places

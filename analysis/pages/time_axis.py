@@ -39,8 +39,8 @@ def draw_all(
         rows = metrics.of_server(frame, server.name)
         stem = f"_{server.name}" if len(servers) > 1 else ""
         for draw in (cold_to_warm, both_sides):
-            if (made := draw(server, rows, stem, folder, exports)) is not None:
-                yield made
+            if (figure := draw(server, rows, stem, folder, exports)) is not None:
+                yield figure
 
 
 def both_sides(

@@ -17,8 +17,8 @@ def read(path: Path) -> dict[str, Any] | None:
     manifest = read_json(path)
     if manifest is not None:
         _insist_on_format(path, manifest)
-    found: dict[str, Any] | None = manifest
-    return found
+    facts: dict[str, Any] | None = manifest
+    return facts
 
 
 def _insist_on_format(path: Path, manifest: Any) -> None:
@@ -44,10 +44,10 @@ def _insist_on_format(path: Path, manifest: Any) -> None:
 def from_folders(folder: Path) -> dict[str, Any]:
     """What the names of the phase folders tell, where the manifest is lost."""
     names = [p.name for p in sorted((folder / "phases").iterdir())]
-    found = [m for n in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)(?:@(.+))?", n))]
+    matches = [m for n in names if (m := re.fullmatch(r"r(\d+)-(jit|auto|aot)(?:@(.+))?", n))]
     phases = [
         {"repeat": int(m[1]), "arm": m[2], "server": m[3] or "server", "folder": m[0]}
-        for m in found
+        for m in matches
     ]
     unknown: dict[str, Any] = {"engine": None, "model": "unknown model", "versions": {}}
     return {

@@ -87,7 +87,7 @@ def read_phase(
     """The phase in `folder`; None when there is no such folder."""
     if not folder.is_dir():
         return None
-    found = records.read(folder / "records", arm, repeat, server, keep)
+    recorded = records.read(folder / "records", arm, repeat, server, keep)
     alive = (_object(folder / "replicas.json") or {}).get("alive")
     numbers = range(len(alive)) if isinstance(alive, list) else (None,)
     pages = [_pages(folder, number, engine) for number in numbers]
@@ -96,15 +96,15 @@ def read_phase(
         arm=arm,
         repeat=repeat,
         complete=(folder / "done.json").exists(),
-        records=found.frame,
-        gaps_s=found.gaps_s,
-        broken_lines=found.broken_lines,
-        foreign=found.foreign,
+        records=recorded.frame,
+        gaps_s=recorded.gaps_s,
+        broken_lines=recorded.broken_lines,
+        foreign=recorded.foreign,
         facts=_facts(read_json(folder / "facts.json")),
         counters=_sum([counters for counters, _ in pages]),
         proof=_object(folder / "proof.json"),
         warmed=_warmed(read_json(folder / "warm.json")),
-        schedule_hashes=found.schedule_hashes,
+        schedule_hashes=recorded.schedule_hashes,
         command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
@@ -117,7 +117,7 @@ def read_phase(
             )
             for (counters, stages), up in zip(pages, alive or (), strict=bool(alive))
         ],
-        gauges=_gauges(folder / "server.jsonl", found.clock_zero_s),
+        gauges=_gauges(folder / "server.jsonl", recorded.clock_zero_s),
         floor=_floor(folder / "floor" / "records", arm, repeat, server),
         tokens=read_tokens(folder / "tokens.parquet"),
     )
@@ -140,10 +140,10 @@ def _pages(
     return counters, between(before, after, engine.stages)
 
 
-def _sum(found: list[CacheCounters | None]) -> CacheCounters | None:
+def _sum(replicas: list[CacheCounters | None]) -> CacheCounters | None:
     """All replicas together; None where one of them is unknown."""
-    known = [counters for counters in found if counters is not None]
-    return sum_up(known) if len(known) == len(found) else None
+    known = [counters for counters in replicas if counters is not None]
+    return sum_up(known) if len(known) == len(replicas) else None
 
 
 def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
@@ -211,8 +211,8 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 def _loads(folder: Path) -> list[dict[str, Any]]:
     """What each load process said of itself."""
-    found = [_object(path) for path in sorted(folder.glob("load-*.json"))]
-    return [load for load in found if load and {"cpu_s", "wall_s"} <= load.keys()]
+    loads = [_object(path) for path in sorted(folder.glob("load-*.json"))]
+    return [load for load in loads if load and {"cpu_s", "wall_s"} <= load.keys()]
 
 
 def _lags(folder: Path) -> list[float]:

@@ -78,13 +78,13 @@ class _Reader:
     def chunks(self, batch: list[Any]) -> tuple[list[Any], np.ndarray, np.ndarray]:
         """Those whose chunks have times, with all these times and how many each record has."""
         texts = [bytes(line.chunk_s) for line in batch]
-        if (found := chunk_times.flat(texts)) is None:
+        if (flat := chunk_times.flat(texts)) is None:
             whole = [chunk_times.flat([text]) is not None for text in texts]
             batch, texts = list(compress(batch, whole)), list(compress(texts, whole))
             self.lines.broken += whole.count(False)
-            found = chunk_times.flat(texts)
-        assert found is not None  # each of them is
-        return batch, *found
+            flat = chunk_times.flat(texts)
+        assert flat is not None  # each of them is
+        return batch, *flat
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

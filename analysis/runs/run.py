@@ -65,8 +65,8 @@ class ServerRun:
     @property
     def version(self) -> str:
         """The version of the engine's package, which a recipe may install under a longer name."""
-        found = [v for k, v in self.facts["versions"].items() if k.startswith(self.engine.name)]
-        return found[0] if found else ""
+        versions = [v for k, v in self.facts["versions"].items() if k.startswith(self.engine.name)]
+        return versions[0] if versions else ""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -99,26 +99,26 @@ class ServerRun:
 
     def before(self, phase: Phase) -> list[tuple[list[int], str | None]]:
         """What was in the cache when the clock started, with its salts: proving, and warming."""
-        found: list[tuple[list[int], str | None]] = [(phase.canary, None)] if phase.canary else []
+        cached: list[tuple[list[int], str | None]] = [(phase.canary, None)] if phase.canary else []
         if phase.arm == "aot":
             warmed = {w["id"] for w in phase.warmed or ()}
             for key, ids in (self.tokens or {}).items():
                 prefix = key.removeprefix("probe/").rpartition("/")[0]
                 if key.startswith("probe/") and prefix in warmed:
-                    found.append((ids, self._salt_of(prefix)))
-        return found
+                    cached.append((ids, self._salt_of(prefix)))
+        return cached
 
     @cached_property
     def static_prefixes(self) -> dict[str, list[int]]:
         """The static tokens of each prefix, by the rule by which they are compiled and warmed."""
         tokens, schedule = self.tokens or {}, self.schedule
-        found = {}
+        prefixes = {}
         for prefix in schedule.prefixes if schedule else ():
             probes = [f"probe/{prefix}/{n}" for n in (0, 1)]
             own = [r.id for r in sampled_requests(schedule, prefix)] if schedule else []
             if tokens.keys() >= set(probes):
-                found[prefix] = static_part([tokens[i] for i in (*probes, *own) if i in tokens])
-        return found
+                prefixes[prefix] = static_part([tokens[i] for i in (*probes, *own) if i in tokens])
+        return prefixes
 
     def _salt_of(self, prefix: str) -> str | None:
         own = self.schedule.prefixes[prefix].salt if self.schedule else None
@@ -138,16 +138,16 @@ class ServerRun:
         return self._leaves_by_phase[phase.name]
 
     def _leave(self, tokens: dict[str, list[int]]) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        leaves: dict[str, list[int]] = {}
         if self.schedule is None:
-            return found
+            return leaves
         for r in self.schedule.requests:
             if r.appends and r.after in tokens and r.id in tokens:
                 before, now = tokens[r.after], tokens[r.id]
                 if common_prefix(before, now) == len(before):
-                    made = self.schedule.output_tokens(self.schedule.by_id[r.after])
-                    found[r.after] = now[: len(before) + made - 1]
-        return found
+                    generated = self.schedule.output_tokens(self.schedule.by_id[r.after])
+                    leaves[r.after] = now[: len(before) + generated - 1]
+        return leaves
 
     def of_arm(self, arm: str) -> list[Phase]:
         return [p for p in self.phases if p.arm == arm]
@@ -205,9 +205,9 @@ def load(folder: Path, keep: Keep | None = None) -> Run:
         for planned in [p for p in manifest["phases"] if p["server"] == name]:
             arm, repeat = str(planned["arm"]), int(planned["repeat"])
             here = folder / "phases" / planned["folder"]
-            found = read_phase(here, arm, repeat, name, engine, keep)
-            lacking += _shortcomings(found, f"arm {arm}, repeat {repeat}", schedule)
-            phases += [found] if found else []
+            phase = read_phase(here, arm, repeat, name, engine, keep)
+            lacking += _shortcomings(phase, f"arm {arm}, repeat {repeat}", schedule)
+            phases += [phase] if phase else []
         tokens = read_tokens(folder / tokens_file(name))
         if tokens is None:
             lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
@@ -218,15 +218,15 @@ def load(folder: Path, keep: Keep | None = None) -> Run:
 def _shortcomings(phase: Phase | None, name: str, schedule: Schedule | None) -> list[str]:
     if phase is None:
         return [f"{name}: not measured"]
-    found = []
+    shortcomings = []
     if not phase.complete:
         planned = len(schedule.requests) if schedule else "an unknown number of"
         count = len(phase.records)
-        found.append(f"{name}: interrupted, {count} of {planned} requests were recorded")
-    found += [f"{name}: {words}; nothing of it was read" for words in phase.foreign]
+        shortcomings.append(f"{name}: interrupted, {count} of {planned} requests were recorded")
+    shortcomings += [f"{name}: {words}; nothing of it was read" for words in phase.foreign]
     if phase.broken_lines:
-        found.append(f"{name}: {phase.broken_lines} unreadable record(s)")
-    return found
+        shortcomings.append(f"{name}: {phase.broken_lines} unreadable record(s)")
+    return shortcomings
 
 
 def _schedule(path: Path, missing: list[str]) -> tuple[Schedule | None, str | None]:

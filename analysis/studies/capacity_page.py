@@ -33,7 +33,7 @@ class Capacity:
     """What an arm can take, with all that was tried."""
 
     arm: str
-    found: Bracket
+    bracket: Bracket
     rates: list[Rate]
 
 
@@ -41,38 +41,38 @@ def capacities(read: StudyRun, limits: list[Limit]) -> list[Capacity]:
     """Of every arm of which a rate was measured, in the order of the experiment."""
     by_rate: dict[tuple[str, float], list[Outcome]] = {}
     for point in read.points:
-        if point.made and point.label not in read.missing:
+        if point.evaluation and point.label not in read.missing:
             [arm] = point.changes["experiment.arms"]
-            outcome = slo.check(point.made, arm, limits)
+            outcome = slo.check(point.evaluation, arm, limits)
             by_rate.setdefault((arm, point.changes[SHORT["rate"]]), []).append(outcome)
     rates = [Rate(arm, r, got, slo.decided(got)) for (arm, r), got in by_rate.items()]
-    found = []
+    per_arm = []
     for arm in dict.fromkeys(r.arm for r in rates):
         own = sorted((r for r in rates if r.arm == arm), key=lambda r: r.rate_per_s)
         tried = [Tried(r.rate_per_s, r.decided.kept) for r in own if r.decided]
-        found.append(Capacity(arm, bracket(tried), own))
-    return found
+        per_arm.append(Capacity(arm, bracket(tried), own))
+    return per_arm
 
 
 def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
     """Read the search in `folder` with its points' own reports, and write its page."""
     read = study.read(folder, write_points=True, tell=tell)
     limits = [slo.limit(text) for text in read.facts["options"]["slo"]]
-    found = capacities(read, limits)
-    made = page(read, limits, found)
-    study_page.write(read, made)
-    return read, made
+    per_arm = capacities(read, limits)
+    contents = page(read, limits, per_arm)
+    study_page.write(read, contents)
+    return read, contents
 
 
-def page(read: StudyRun, limits: list[Limit], found: list[Capacity]) -> Page:
+def page(read: StudyRun, limits: list[Limit], per_arm: list[Capacity]) -> Page:
     words = " and ".join(x.words for x in limits)
     requests = read.facts["options"]["requests"]
     return Page(
         title=f"requests a second within {words}",
-        headlines=[*_headlines(found, words), *map(_of_arm, found)],
+        headlines=[*_headlines(per_arm, words), *map(_of_arm, per_arm)],
         warnings=_warnings(limits, requests),
-        tables=[_table(found, limits), study_page.numbers(read.rows)],
-        figures=_draw(found, limits, read.folder / "figures"),
+        tables=[_table(per_arm, limits), study_page.numbers(read.rows)],
+        figures=_draw(per_arm, limits, read.folder / "figures"),
         method=[
             f"Each rate is a replay of {requests} requests in an open loop on an empty cache. It "
             "keeps the limits when every request was answered, every quantile is at most its "
@@ -89,8 +89,8 @@ def page(read: StudyRun, limits: list[Limit], found: list[Capacity]) -> Page:
     )
 
 
-def _headlines(found: list[Capacity], words: str) -> list[str]:
-    at = {c.arm: c.found for c in found}
+def _headlines(per_arm: list[Capacity], words: str) -> list[str]:
+    at = {c.arm: c.bracket for c in per_arm}
     lines = []
     for arm in ("aot", "auto"):
         if "jit" not in at or arm not in at:
@@ -120,13 +120,17 @@ def _bounds(jit: Bracket, own: Bracket) -> str:
     return f" (the ratio is between {low:.1f} and {high:.1f})"
 
 
-def _of_arm(found: Capacity) -> str:
-    kept, missed = found.found.kept_per_s, found.found.missed_per_s
+def _of_arm(capacity: Capacity) -> str:
+    kept, missed = capacity.bracket.kept_per_s, capacity.bracket.missed_per_s
     if kept is None:
-        return f"{found.arm}: no rate tried keeps the limits, down to {number(missed)} requests/s"
+        return (
+            f"{capacity.arm}: no rate tried keeps the limits, down to {number(missed)} requests/s"
+        )
     if missed is None:
-        return f"{found.arm}: keeps the limits up to {number(kept)} requests/s, the highest tried"
-    return f"{found.arm}: keeps the limits at {number(kept)} requests/s, not at {number(missed)}"
+        return (
+            f"{capacity.arm}: keeps the limits up to {number(kept)} requests/s, the highest tried"
+        )
+    return f"{capacity.arm}: keeps the limits at {number(kept)} requests/s, not at {number(missed)}"
 
 
 def _warnings(limits: list[Limit], requests: int) -> list[str]:
@@ -139,9 +143,9 @@ def _warnings(limits: list[Limit], requests: int) -> list[str]:
     return []
 
 
-def _table(found: list[Capacity], limits: list[Limit]) -> Table:
+def _table(per_arm: list[Capacity], limits: list[Limit]) -> Table:
     rows = []
-    for capacity in found:
+    for capacity in per_arm:
         for rate in capacity.rates:
             values = [
                 ", ".join(seconds(o.values[n]) for o in rate.outcomes) for n in range(len(limits))
@@ -154,14 +158,14 @@ def _table(found: list[Capacity], limits: list[Limit]) -> Table:
     return Table("Rates", [*columns, "limits", "why"], rows, caption)
 
 
-def _draw(found: list[Capacity], limits: list[Limit], folder: Path) -> list[Figure]:
-    return [_draw_one(found, n, x, folder) for n, x in enumerate(limits)] if found else []
+def _draw(per_arm: list[Capacity], limits: list[Limit], folder: Path) -> list[Figure]:
+    return [_draw_limit(per_arm, n, x, folder) for n, x in enumerate(limits)] if per_arm else []
 
 
-def _draw_one(found: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
+def _draw_limit(per_arm: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
     what = x.what.words
     figure, ax = plt.subplots(figsize=SIZE, layout="constrained")
-    for capacity in found:
+    for capacity in per_arm:
         points = [
             (r.rate_per_s, o.values[n])
             for r in capacity.rates
@@ -172,8 +176,8 @@ def _draw_one(found: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
             xs, ys = zip(*points, strict=True)
             ax.plot(xs, ys, "-", color=COLOR[capacity.arm], marker=MARKER[capacity.arm],
                     label=capacity.arm, markersize=5)  # fmt: skip
-        if capacity.found.kept_per_s:
-            ax.axvline(capacity.found.kept_per_s, color=COLOR[capacity.arm], linestyle=":")
+        if capacity.bracket.kept_per_s:
+            ax.axvline(capacity.bracket.kept_per_s, color=COLOR[capacity.arm], linestyle=":")
     ax.axhline(x.most_s, color="black", linewidth=0.8)
     dress(ax, f"{what} against the rate", "planned requests / s (log scale)",
           f"{what}, s (log scale)", log_x=True, log_y=True)  # fmt: skip

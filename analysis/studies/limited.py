@@ -29,10 +29,10 @@ def hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
     where capacity, block size or tokens are unknown."""
     cached = prompts = 0
     for phase in phases:
-        found = _of_phase(run, phase)
-        if found is None:
+        counts = _of_phase(run, phase)
+        if counts is None:
             return None
-        cached, prompts = cached + found[0], prompts + found[1]
+        cached, prompts = cached + counts[0], prompts + counts[1]
     return cached / prompts if prompts else None
 
 
@@ -50,9 +50,9 @@ def _of_phase(run: ServerRun, phase: Phase) -> tuple[int, int] | None:
     named = [block_chain(ids, block, salt) for ids, salt in before]
     named += [block_chain(s.prompt, block, s.salt) for s in sent]
     leading = policies.leaf_lru(_Prompts(named), facts.capacity_tokens // block)
-    found = list(leading)[len(before) :]
+    hits = list(leading)[len(before) :]
     cached = sum(
         run.engine.expected_cached_tokens(n * block, len(s.prompt), block)
-        for n, s in zip(found, sent, strict=True)
+        for n, s in zip(hits, sent, strict=True)
     )
     return cached, total

@@ -39,16 +39,16 @@ def next_rate(tried: Sequence[Tried], start_per_s: float, precision: float) -> f
     """None when the bracket is at most `precision` wide, as a factor."""
     if not tried:
         return start_per_s
-    found = bracket(tried)
-    if found.missed_per_s is None:
-        assert found.kept_per_s is not None
-        return rounded(found.kept_per_s * GROWTH)
-    if found.kept_per_s is None:
-        return rounded(found.missed_per_s / GROWTH)
-    if found.missed_per_s / found.kept_per_s <= precision:
+    bounds = bracket(tried)
+    if bounds.missed_per_s is None:
+        assert bounds.kept_per_s is not None
+        return rounded(bounds.kept_per_s * GROWTH)
+    if bounds.kept_per_s is None:
+        return rounded(bounds.missed_per_s / GROWTH)
+    if bounds.missed_per_s / bounds.kept_per_s <= precision:
         return None
-    middle = rounded(math.sqrt(found.kept_per_s * found.missed_per_s))
-    return middle if found.kept_per_s < middle < found.missed_per_s else None
+    middle = rounded(math.sqrt(bounds.kept_per_s * bounds.missed_per_s))
+    return middle if bounds.kept_per_s < middle < bounds.missed_per_s else None
 
 
 def rounded(rate: float) -> float:

@@ -50,9 +50,9 @@ def limit(text: str) -> Limit:
     """METRIC_QUANTILE=SECONDS. Raises UsageError for anything else."""
     name, _, number = text.strip().partition("=")
     what = LATENCY_QUANTILES.get(name)
-    found = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)s?", number)
+    match = re.fullmatch(r"([0-9.]+(?:e-?\d+)?)s?", number)
     try:
-        most_s = float(found[1]) if found else 0.0
+        most_s = float(match[1]) if match else 0.0
     except ValueError:
         most_s = 0.0
     if what is None or not most_s > 0:
@@ -63,10 +63,10 @@ def limit(text: str) -> Limit:
     return Limit(what, most_s)
 
 
-def check(made: Evaluation, arm: str, limits: Sequence[Limit]) -> Outcome:
+def check(evaluation: Evaluation, arm: str, limits: Sequence[Limit]) -> Outcome:
     """Whether `arm` kept every limit: all planned requests answered, no queue that grows, and each
     quantile at most its limit."""
-    frame = made.frame[(made.frame["arm"] == arm) & made.frame["measured"]]
+    frame = evaluation.frame[(evaluation.frame["arm"] == arm) & evaluation.frame["measured"]]
     good = frame[frame["ok"]]
     values = tuple(
         float(np.quantile(known, x.what.share))
@@ -81,7 +81,7 @@ def check(made: Evaluation, arm: str, limits: Sequence[Limit]) -> Outcome:
         for x, v in zip(limits, values, strict=True)
         if v is None or v > x.most_s
     ]
-    unanswered = ["not every request was answered"] if made.unanswered else []
+    unanswered = ["not every request was answered"] if evaluation.unanswered else []
     why = [*unanswered, *beyond, *(["a queue that grows"] if grown else [])]
     near = not unanswered and bool(ratios) and 1 / EDGE <= max(ratios) <= EDGE
     return Outcome(not why, values, "; ".join(why), near)

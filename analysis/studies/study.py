@@ -65,7 +65,7 @@ class Point:
     label: str
     changes: dict[str, Any]
     folder: Path
-    made: Evaluation | None
+    evaluation: Evaluation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ class StudyRun:
     def missing(self) -> list[str]:
         """Labels of points that were not measured, or not to the end."""
         failed = self.facts["options"].get("failed", {})
-        unfinished = [p.label for p in self.points if p.made is None or _unfinished(p.made)]
+        unfinished = [
+            p.label for p in self.points if p.evaluation is None or _unfinished(p.evaluation)
+        ]
         return [label for label in unfinished if label not in failed]
 
 
@@ -102,37 +104,39 @@ def read(
     try:
         facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         at = folder / "points"
-        points = [(p["label"], p["changes"], at / p["folder"]) for p in facts["points"]]
+        planned = [(p["label"], p["changes"], at / p["folder"]) for p in facts["points"]]
         setting = facts["options"].get("setting", "")
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder}: no study (no readable study.json)") from None
     if facts.get("format") != FORMAT:
         raise UsageError(f"{folder}/study.json: format {facts.get('format')!r} is not known here")
-    found = []
-    for name, changes, here in points:
+    points = []
+    for name, changes, here in planned:
         tell(f"reading {name}")
-        found.append(Point(name, changes, here, _made(here, write_points)))
-    return StudyRun(folder, facts, found, [row for p in found for row in rows(p, setting)])
+        points.append(Point(name, changes, here, _evaluation(here, write_points)))
+    return StudyRun(folder, facts, points, [row for p in points for row in rows(p, setting)])
 
 
-def _made(folder: Path, write_points: bool) -> Evaluation | None:
+def _evaluation(folder: Path, write_points: bool) -> Evaluation | None:
     if not (folder / "phases").is_dir():
         return None
     return report.write(folder) if write_points else report.evaluate(folder)
 
 
-def _unfinished(made: Evaluation) -> bool:
-    done = {p.name for s in made.run.servers for p in s.phases if p.complete}
-    return not {p["folder"] for p in made.run.manifest["phases"]} <= done
+def _unfinished(evaluation: Evaluation) -> bool:
+    done = {p.name for s in evaluation.run.servers for p in s.phases if p.complete}
+    return not {p["folder"] for p in evaluation.run.manifest["phases"]} <= done
 
 
 def rows(point: Point, setting: str) -> Iterator[Row]:
     """One for each server and arm of a point; `setting`: the full name of what is swept."""
-    made = point.made
-    if made is None:
+    evaluation = point.evaluation
+    if evaluation is None:
         return
-    for part in made.parts:
-        frame = made.frame[(made.frame["server"] == part.server.name) & made.frame["measured"]]
+    for part in evaluation.parts:
+        frame = evaluation.frame[
+            (evaluation.frame["server"] == part.server.name) & evaluation.frame["measured"]
+        ]
         faster = {
             r["after"]: r
             for r in part.numbers["comparison"]["ratios"]

@@ -63,21 +63,21 @@ def write(study: StudyRun, page: Page) -> None:
 
 def about(study: StudyRun) -> str:
     """Engine, model and machine, where a point says them."""
-    made = next((p.made for p in study.points if p.made), None)
-    if made is None:
+    evaluation = next((p.evaluation for p in study.points if p.evaluation), None)
+    if evaluation is None:
         return "nothing measured"
     servers = [
         f"{p.server.facts['engine']} {p.server.version} · {p.server.facts['model']}"
-        for p in made.parts
+        for p in evaluation.parts
     ]
-    return " · ".join([*servers, str(made.run.manifest["machine"]["cpu"])])
+    return " · ".join([*servers, str(evaluation.run.manifest["machine"]["cpu"])])
 
 
 def voided(study: StudyRun) -> list[str]:
     return [
         f"{p.label}: {f.check}: {f.detail}"
         for p in study.points
-        for f in (p.made.findings if p.made else ())
+        for f in (p.evaluation.findings if p.evaluation else ())
         if f.level == "void"
     ]
 

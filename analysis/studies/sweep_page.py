@@ -26,17 +26,17 @@ def write(study_run: StudyRun) -> Page:
     """Draw the curves of a sweep and write its page."""
     short = study_run.facts["options"]["short"]
     drawn = curves.draw_all(study_run.frame, UNITS.get(short, short), study_run.folder / "figures")
-    made = page(study_run, short, drawn)
-    study_page.write(study_run, made)
-    return made
+    contents = page(study_run, short, drawn)
+    study_page.write(study_run, contents)
+    return contents
 
 
 def page(study_run: StudyRun, short: str, drawn: list[Figure]) -> Page:
     rows = study_run.rows
     lines = [_span(rows, arm) for arm in ("aot", "auto")]
-    found = break_even.find(rows) if short == "static_tokens" else []
+    break_evens = break_even.find(rows) if short == "static_tokens" else []
     several = len({r.server for r in rows}) > 1
-    lines += [f"{b.server}: {b.words}" if several else b.words for b in found]
+    lines += [f"{b.server}: {b.words}" if several else b.words for b in break_evens]
     return Page(
         title=f"sweep over {short}",
         headlines=[line for line in lines if line],
@@ -75,11 +75,13 @@ def _warnings(study_run: StudyRun) -> list[str]:
     """Warnings of the points, each with the points that have it."""
     by_words: dict[str, list[str]] = {}
     for point in study_run.points:
-        for finding in point.made.findings if point.made else ():
+        for finding in point.evaluation.findings if point.evaluation else ():
             if finding.level == "warning":
                 by_words.setdefault(finding.check, []).append(point.label)
-    made = next((p.made for p in study_run.points if p.made), None)
-    two = made is not None and made.run.manifest["configs"]["experiment"]["repeats"] == 2
+    evaluation = next((p.evaluation for p in study_run.points if p.evaluation), None)
+    two = (
+        evaluation is not None and evaluation.run.manifest["configs"]["experiment"]["repeats"] == 2
+    )
     spread = (
         "two repeats: intervals reach 12.7 standard errors to either side (Student's t with one "
         "degree of freedom); with three repeats it is 4.3"

@@ -31,34 +31,34 @@ def objective(text: str) -> LatencyQuantile:
 
 def gain(before: Evaluation, after: Evaluation, what: LatencyQuantile) -> Speedup:
     """The objective in one run over that in another, the same requests of the aot arm paired."""
-    one, other = (m.frame[m.frame["measured"] & (m.frame["arm"] == "aot")] for m in (before, after))
-    return speedup(pair(one, other, what.column), what.share)
+    then, now = (e.frame[e.frame["measured"] & (e.frame["arm"] == "aot")] for e in (before, after))
+    return speedup(pair(then, now, what.column), what.share)
 
 
-def is_better(found: Speedup) -> bool:
+def is_better(gained: Speedup) -> bool:
     """Shown to be better: the whole interval is above 1."""
-    return bool(found.ci95 and judge(found).kind == "effect" and (found.ratio or 0) > 1)
+    return bool(gained.ci95 and judge(gained).kind == "effect" and (gained.ratio or 0) > 1)
 
 
 def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
     """Read the tuning run in `folder` with its points' own reports, and write its page."""
     read = study.read(folder, write_points=True, tell=tell)
-    made = page(read)
-    study_page.write(read, made)
-    return read, made
+    contents = page(read)
+    study_page.write(read, contents)
+    return read, contents
 
 
 def page(read: StudyRun) -> Page:
     options = read.facts["options"]
     what = objective(options["objective"])
-    made = {p.label: p.made for p in read.points if p.made}
-    headline, change = _recommended(read, made, what)
+    evaluations = {p.label: p.evaluation for p in read.points if p.evaluation}
+    headline, change = _recommended(read, evaluations, what)
     warnings = [f"{label} was left out: {why}" for label, why in options["failed"].items()]
     return Page(
         title=f"cache settings of {Path(options['server']).name}",
-        headlines=[headline, *_floor(made)],
+        headlines=[headline, *_floor(evaluations)],
         warnings=warnings,
-        tables=[_table(read, made, what)],
+        tables=[_table(read, evaluations, what)],
         figures=[],
         method=[
             "The aot arm only, one setting after the other, each value measured on the same "
@@ -76,26 +76,26 @@ def page(read: StudyRun) -> Page:
 
 
 def _recommended(
-    read: StudyRun, made: Mapping[str, Evaluation | None], what: LatencyQuantile
+    read: StudyRun, evaluations: Mapping[str, Evaluation | None], what: LatencyQuantile
 ) -> tuple[str, str]:
     """The sentence at the top, and the keys to change; empty where there is nothing to change."""
-    best, again = made.get(BEST_AGAIN), made.get(BASELINE_AGAIN)
+    best, again = evaluations.get(BEST_AGAIN), evaluations.get(BASELINE_AGAIN)
     if not best or not again:
-        if read.missing or BASELINE not in made:
+        if read.missing or BASELINE not in evaluations:
             return "Not finished: nothing can be recommended yet.", ""
         return "Keep the server file as it is: no setting that was tried is shown to be better.", ""
-    found = gain(again, best, what)
+    gained = gain(again, best, what)
     changes = next(p.changes for p in read.points if p.label == BEST_AGAIN)
     text = yaml.safe_dump(keys(changes), sort_keys=False)
     words = ", ".join(line for line in text.splitlines() if line)
-    if not is_better(found):
+    if not is_better(gained):
         return (
             f"Keep the server file as it is: {words} looked better at first, but measured again "
-            f"it was not shown to be ({_ratio(found)})."
+            f"it was not shown to be ({_ratio(gained)})."
         ), ""
     return (
-        f"Set {words}: {what.words} {seconds(found.after)} instead of {seconds(found.before)}, "
-        f"{_ratio(found)}, measured a second time for confirmation."
+        f"Set {words}: {what.words} {seconds(gained.after)} instead of {seconds(gained.before)}, "
+        f"{_ratio(gained)}, measured a second time for confirmation."
     ), text
 
 
@@ -104,38 +104,44 @@ def keys(changes: dict[str, Any]) -> dict[str, Any]:
     return {k.removeprefix("server."): v for k, v in changes.items() if k.startswith("server.")}
 
 
-def _floor(made: Mapping[str, Evaluation | None]) -> list[str]:
+def _floor(evaluations: Mapping[str, Evaluation | None]) -> list[str]:
     lines = []
     for label in (BASELINE, BEST_AGAIN):
-        found = _distance(made.get(label))
-        if found and found["ratio"]:
+        floor = _distance(evaluations.get(label))
+        if floor and floor["ratio"]:
             lines.append(
-                f"{label}: {found['ratio']:.2f} times the floor, {seconds(found['with_prefix_s'])} "
-                f"where the suffix alone takes {seconds(found['suffix_alone_s'])}"
+                f"{label}: {floor['ratio']:.2f} times the floor, {seconds(floor['with_prefix_s'])} "
+                f"where the suffix alone takes {seconds(floor['suffix_alone_s'])}"
             )
     return lines
 
 
-def _distance(made: report.Evaluation | None) -> dict[str, Any] | None:
-    if made is None:
+def _distance(evaluation: report.Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
         return None
-    arms: dict[str, Any] = made.summary.get("arms", {})
-    found: dict[str, Any] | None = arms.get("aot", {}).get("floor")
-    return found
+    arms: dict[str, Any] = evaluation.summary.get("arms", {})
+    floor: dict[str, Any] | None = arms.get("aot", {}).get("floor")
+    return floor
 
 
-def _table(read: StudyRun, made: Mapping[str, Evaluation | None], what: LatencyQuantile) -> Table:
-    rows, first = [], made.get(BASELINE)
+def _table(
+    read: StudyRun, evaluations: Mapping[str, Evaluation | None], what: LatencyQuantile
+) -> Table:
+    rows, first = [], evaluations.get(BASELINE)
     for point in read.points:
-        if point.made is None or first is None or "aot" not in point.made.summary["arms"]:
+        if (
+            point.evaluation is None
+            or first is None
+            or "aot" not in point.evaluation.summary["arms"]
+        ):
             continue
-        found, arm = gain(first, point.made, what), point.made.summary["arms"]["aot"]
-        floor = _distance(point.made)
+        gained, arm = gain(first, point.evaluation, what), point.evaluation.summary["arms"]["aot"]
+        floor = _distance(point.evaluation)
         hits = arm["cache"]["client_hit_ratio"]
-        verdict = "–" if point.label == BASELINE else judge(found).kind
+        verdict = "–" if point.label == BASELINE else judge(gained).kind
         rows.append([
             point.label, ", ".join(f"{k}={v}" for k, v in keys(point.changes).items()) or "–",
-            seconds(found.after), _ratio(found), verdict,
+            seconds(gained.after), _ratio(gained), verdict,
             "–" if hits is None else f"{hits:.3f}",
             f"{floor['ratio']:.2f}×" if floor and floor["ratio"] else "–",
         ])  # fmt: skip
@@ -144,8 +150,8 @@ def _table(read: StudyRun, made: Mapping[str, Evaluation | None], what: LatencyQ
     return Table("Tried", columns, rows, "Above 1 is better than the server file as it is.")
 
 
-def _ratio(found: Speedup) -> str:
-    if found.ratio is None:
+def _ratio(gained: Speedup) -> str:
+    if gained.ratio is None:
         return "unknown"
-    sure = f" (95 % interval {found.ci95[0]:.2f}–{found.ci95[1]:.2f})" if found.ci95 else ""
-    return f"{found.ratio:.2f}×{sure}"
+    sure = f" (95 % interval {gained.ci95[0]:.2f}–{gained.ci95[1]:.2f})" if gained.ci95 else ""
+    return f"{gained.ratio:.2f}×{sure}"

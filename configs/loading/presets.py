@@ -35,13 +35,13 @@ ENDINGS = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".gz", ".parquet", ".txt"
 def recipe_names(folder: str) -> list[str]:
     """Names of the shipped files in configs/`folder`/, without .yaml. ToolkitError where the
     installation has lost them."""
-    found = sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
-    if not found:
+    names = sorted(p.stem for p in (CONFIGS / folder).glob("*.yaml"))
+    if not names:
         raise ToolkitError(
             f"{CONFIGS / folder} is missing or empty: this installation of aot is not complete; "
             "install it again (pip install --force-reinstall aot-prefix-caching)"
         )
-    return found
+    return names
 
 
 def shipped_names(kind: Shipped) -> list[str]:

@@ -49,9 +49,9 @@ def full_name(name: str, workload: WorkloadConfig) -> str:
 
 def value(text: str) -> Value:
     """A value as it would be written in the file."""
-    found = scalar(text)
-    if isinstance(found, bool | int | float | str):
-        return found
+    parsed = scalar(text)
+    if isinstance(parsed, bool | int | float | str):
+        return parsed
     raise UsageError(f"'{text}' is no single value")
 
 

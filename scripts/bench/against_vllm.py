@@ -32,7 +32,7 @@ from aot.workloads.wire.record_lines import read_all
 
 def flat_schedule(requests: int, max_tokens: int) -> Schedule:
     """The demo's prompts as single user messages, the only form that vLLM's client sends."""
-    made = plan.schedule_of(CONFIGS / "workloads" / "support-bot.yaml")
+    schedule = plan.schedule_of(CONFIGS / "workloads" / "support-bot.yaml")
     user = {"role": "user", "content": "x"}
     prefix = Prefix("none", (), ((user,), (user,)))
     flat = [
@@ -42,15 +42,15 @@ def flat_schedule(requests: int, max_tokens: int) -> Schedule:
             messages=(
                 {
                     "role": "user",
-                    "content": "\n".join(m["content"] for m in made.chat_of(r).messages),
+                    "content": "\n".join(m["content"] for m in schedule.chat_of(r).messages),
                 },
             ),
         )
-        for r in made.requests
-        if r.tenant == made.requests[0].tenant
+        for r in schedule.requests
+        if r.tenant == schedule.requests[0].tenant
     ][:requests]
     return replace(
-        made,
+        schedule,
         mode="closed",
         users=1,
         max_tokens=max_tokens,
@@ -102,12 +102,12 @@ def main() -> None:
         for turn in range(options.rounds):
             for client in ("toolkit", "vllm") if turn % 2 == 0 else ("vllm", "toolkit"):
                 if client == "toolkit":
-                    found = ours(server, folder / "schedule.jsonl", folder / f"ours-{turn}")
-                    toolkit += found
+                    ttfts = ours(server, folder / "schedule.jsonl", folder / f"ours-{turn}")
+                    toolkit += ttfts
                 else:
-                    found = theirs(launcher, server, prompts, schedule, folder / f"{turn}.json")
-                    vllm += found
-                note(f"{client:8} median TTFT {statistics.median(found) * 1000:.1f} ms")
+                    ttfts = theirs(launcher, server, prompts, schedule, folder / f"{turn}.json")
+                    vllm += ttfts
+                note(f"{client:8} median TTFT {statistics.median(ttfts) * 1000:.1f} ms")
     medians = statistics.median(toolkit), statistics.median(vllm)
     result = {
         "toolkit_ttft_p50_s": medians[0],

@@ -58,19 +58,19 @@ def main(
     if client is not None:
         sys.stdout.write(json.dumps(_run(client, url, json.loads(job))) + "\n")
         return
-    found = {}
+    results = {}
     with status("measuring") as line:
         for name, words in CLIENTS.items():
             line(f"measuring {words}")
-            found[name] = _measure(name)
+            results[name] = _measure(name)
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        sys.stdout.write(json.dumps(results, indent=1) + "\n")
         return
     columns = ("client", "µs/chunk", "× ours", "paced", "TTFT error p50, ms", "p99, ms")
     table = Table(*columns, box=None)
     for name, words in CLIENTS.items():
-        row = found[name]
-        times = row["us_per_chunk"] / found["ours"]["us_per_chunk"]
+        row = results[name]
+        times = row["us_per_chunk"] / results["ours"]["us_per_chunk"]
         table.add_row(
             words, f"{row['us_per_chunk']:.1f}", f"{times:.1f}", f"{row['paced_us_per_chunk']:.1f}",
             f"{row['ttft_error_p50_ms']:.2f}", f"{row['ttft_error_p99_ms']:.2f}",
@@ -98,8 +98,8 @@ def _measure(name: str) -> dict[str, float]:
         stub.kill()
         stub.wait()
     us_per_chunk = cost["cpu_s"] / cost["chunks"] * 1e6
-    found = {key: median(run[key] for run in paced) for key in paced[0]}
-    return {"us_per_chunk": us_per_chunk, "chunks": cost["chunks"]} | found
+    medians = {key: median(run[key] for run in paced) for key in paced[0]}
+    return {"us_per_chunk": us_per_chunk, "chunks": cost["chunks"]} | medians
 
 
 def _paced(name: str, url: str, job: dict[str, Any]) -> dict[str, float]:
@@ -124,8 +124,8 @@ def _client(name: str, url: str, job: dict[str, Any]) -> dict[str, Any]:
     )
     if done.returncode != 0:
         raise SystemExit(done.stderr[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def _run(name: str, url: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
     bodies = {key: json.dumps(_body(key, job["per_s"])).encode() for key in _keys(job)}
     records: dict[str, Record] = {}
 
-    def one(key: str) -> None:
+    def send(key: str) -> None:
         record = Record(key, "auto", 1, "", "", None, 0.0)
         exchange(wire, bodies[key], record)
         records[key] = record
@@ -199,7 +199,7 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
     calm()
     cpu_s = time.process_time()
     for key in bodies:
-        pool.spawn(one, key)
+        pool.spawn(send, key)
         if job["gap_s"]:
             gevent.sleep(rng.expovariate(1 / job["gap_s"]))
     pool.join()
@@ -220,7 +220,7 @@ def _openai_sdk(url: str, job: dict[str, Any]) -> dict[str, Any]:
         limit = asyncio.Semaphore(job["at_once"])
         client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
-        async def one(key: str) -> None:
+        async def send(key: str) -> None:
             nonlocal chunks
             async with limit:
                 body = _body(key, job["per_s"])
@@ -234,7 +234,7 @@ def _openai_sdk(url: str, job: dict[str, Any]) -> dict[str, Any]:
         cpu_s, rng = time.process_time(), random.Random(1)
         tasks = []
         for key in _keys(job):
-            tasks.append(asyncio.create_task(one(key)))
+            tasks.append(asyncio.create_task(send(key)))
             if job["gap_s"]:
                 await asyncio.sleep(rng.expovariate(1 / job["gap_s"]))
         await asyncio.gather(*tasks)
@@ -271,7 +271,7 @@ def _locust(url: str, job: dict[str, Any]) -> dict[str, Any]:
     first: dict[str, float] = {}
     chunks = 0
 
-    def one(key: str) -> None:
+    def send(key: str) -> None:
         nonlocal chunks
         body = _body(key, job["per_s"])
         per_s = body.pop("per_s")
@@ -284,7 +284,7 @@ def _locust(url: str, job: dict[str, Any]) -> dict[str, Any]:
     pool, rng = Pool(job["at_once"]), random.Random(1)
     cpu_s = time.process_time()
     for key in _keys(job):
-        pool.spawn(one, key)
+        pool.spawn(send, key)
         if job["gap_s"]:
             gevent.sleep(rng.expovariate(1 / job["gap_s"]))
     pool.join()

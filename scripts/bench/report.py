@@ -1,6 +1,6 @@
 """How long a report takes and how much memory, on a run of made-up records.
 
-    python -m scripts.bench_report [--records 10000] [--chunks 128]
+    python -P scripts/bench/report.py [--records 10000] [--chunks 128]
 
 The run has three arms of equal size; the schedule and the token counts are left out, as for a run
 whose schedule was lost, so that what is timed is reading, statistics, figures and pages.
@@ -40,11 +40,11 @@ def main(
         took_s = time.perf_counter() - began
         parquet = (run / "records.parquet").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = {
+    facts = {
         "records": records, "chunks_per_record": chunks, "jsonl_bytes": size,
         "parquet_bytes": parquet, "report_s": round(took_s, 2), "peak_bytes": peak,
     }  # fmt: skip
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    sys.stdout.write(json.dumps(facts, indent=1) + "\n")
 
 
 def _make(run: Path, records: int, chunks: int) -> None:
@@ -66,11 +66,11 @@ def _make(run: Path, records: int, chunks: int) -> None:
                 sent = round(n * 0.01, 6)
                 first = sent + scale * rng.lognormal(0, 0.3)
                 times = np.round(first + np.cumsum(rng.exponential(0.02, chunks)), 6).tolist()
-                made = Record(
+                record = Record(
                     f"r{n}", arm, 1, "t", "p", sent, sent, times[0], times[-1], times, 2000,
                     0 if arm == "jit" else 1900, chunks, 200,
                 )  # fmt: skip
-                file.write(made.to_line())
+                file.write(record.to_line())
 
 
 if __name__ == "__main__":

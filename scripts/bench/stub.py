@@ -1,4 +1,4 @@
-"""The server that bench_client.py measures against: streams of chat chunks at a known pace.
+"""The server that client.py measures against: streams of chat chunks at a known pace.
 
     python scripts/bench/stub.py PORT
 

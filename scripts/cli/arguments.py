@@ -58,8 +58,8 @@ def _refuse_other_kinds(path: Path, wanted: Kind, verb: str) -> None:
     if path.suffix not in YAML:
         if wanted == "workload":
             return  # a schedule or a trace will do
-        if (other := _other_file(path)) is not None:
-            raise UsageError(f"{path}: this is {other}; {verb} takes {NOUNS[wanted]} (.yaml)")
+        if (noun := _other_file(path)) is not None:
+            raise UsageError(f"{path}: this is {noun}; {verb} takes {NOUNS[wanted]} (.yaml)")
         return
     kind = kind_of(parse(path).data)
     if kind not in (None, wanted):

@@ -130,7 +130,7 @@ def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Pla
         return Place(share, machine.memory_gib / server.replicas, cuda=False)
     if card_name:
         return card_as_place(card_name, card(card_name))
-    if machine.gpus and (here := _found(machine.gpus[0])) is not None:
+    if machine.gpus and (here := _card_of(machine.gpus[0])) is not None:
         return here
     if server.card:
         return card_as_place(server.card, card(server.card))
@@ -139,7 +139,7 @@ def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Pla
     raise UsageError(f"{what}, and no key 'card'; name one: --card NAME ({known})")
 
 
-def _found(line: str) -> Place | None:
+def _card_of(line: str) -> Place | None:
     """The card of a line of nvidia-smi: name, memory in MiB, driver. None where it does not tell,
     as on machines whose GPU has no memory of its own."""
     name, memory, *_ = [*(part.strip() for part in line.split(",")), ""]

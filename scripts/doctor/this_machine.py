@@ -40,8 +40,8 @@ def examine() -> Iterator[Diagnosis]:
             yield Diagnosis("ok", f"model {name}: {models_dir() / name}")
         else:
             yield Diagnosis("missing", f"model {name}", f"aot model fetch {name}")
-    if (found := browser()) is not None:
-        yield Diagnosis("ok", f"{found}: aot report --pdf can print")
+    if (chromium := browser()) is not None:
+        yield Diagnosis("ok", f"{chromium}: aot report --pdf can print")
     else:
         words = "no Chromium: aot report --pdf cannot print, tests of the page are left out"
         yield Diagnosis("note", words, "apt install chromium")
@@ -80,10 +80,12 @@ def _hardware(machine: Machine) -> Iterator[Diagnosis]:
 
 
 def _environment(name: str, machine: Machine) -> Diagnosis:
-    found = environments.inspect(name)
-    if found.state == "installed":
-        versions = ", ".join(f"{k} {v}" for k, v in found.versions.items())
+    environment = environments.inspect(name)
+    if environment.state == "installed":
+        versions = ", ".join(f"{k} {v}" for k, v in environment.versions.items())
         return Diagnosis("ok", f"engine {name}: {versions}")
     if engine_recipe(name).device == "cuda" and not machine.gpus:
-        return Diagnosis("note", f"engine {name}: {found.state}, and there is no GPU for it here")
-    return Diagnosis("missing", f"engine {name}: {found.state}", f"aot engine install {name}")
+        return Diagnosis(
+            "note", f"engine {name}: {environment.state}, and there is no GPU for it here"
+        )
+    return Diagnosis("missing", f"engine {name}: {environment.state}", f"aot engine install {name}")

@@ -108,7 +108,7 @@ class _NoTokenizeError(EndpointError):
 
 def _encode_on(server: Endpoint) -> Encode:
     def encode(chats: Sequence[tuple[list[Message], Tools]]) -> list[list[int]]:
-        found = []
+        token_ids = []
         for messages, tools in chats:
             ids = server.tokenize(list(messages), tools)
             if ids is None:
@@ -116,8 +116,8 @@ def _encode_on(server: Endpoint) -> Encode:
                     f"{server.base_url} has no usable /tokenize; count with the model's own "
                     "tokenizer: --model PATH"
                 )
-            found.append(ids)
-        return found
+            token_ids.append(ids)
+        return token_ids
 
     return encode
 
@@ -145,8 +145,8 @@ def _context_of(folder: Path) -> int | None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    found = config.get("max_position_embeddings")
-    return int(found) if found else None
+    positions = config.get("max_position_embeddings")
+    return int(positions) if positions else None
 
 
 def _hashes(ids: Sequence[int], block_tokens: int, salt: str | None) -> BlockHashes:

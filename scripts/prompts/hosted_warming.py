@@ -39,13 +39,13 @@ def keep(prompts: Sequence[Compiled], api: API, account: Account, ttl: Ttl) -> N
     while True:
         time.sleep(wait_s)
         try:
-            found = [_judge(p, _ask(client, p, 1), 0.0) for p in prompts]
+            warmed = [_judge(p, _ask(client, p, 1), 0.0) for p in prompts]
         except EndpointError as error:
             say(f"{_now()} {error}")
             continue
-        cold = [w.id for w in found if not w.verified]
+        cold = [w.id for w in warmed if not w.verified]
         state = f"expired and written again: {', '.join(cold)}" if cold else "all there"
-        say(f"{_now()} {account.url or api}: used {len(found)}, {state}, next in {wait_s:.0f} s")
+        say(f"{_now()} {account.url or api}: used {len(warmed)}, {state}, next in {wait_s:.0f} s")
 
 
 def _ask(client: PromptClient, prompt: Compiled, which: int) -> Usage:

@@ -85,9 +85,9 @@ def show_residency(
 
 
 def _resident(compiled: Compiled, residency: Residency) -> str:
-    found = residency.of(warming.chain(compiled))
-    words = "resident" if found.complete else "partly" if found.leading else "not there"
-    return f"{compiled.id}: {found.leading} of {found.blocks} blocks, {words}"
+    resident = residency.of(warming.chain(compiled))
+    words = "resident" if resident.complete else "partly" if resident.leading else "not there"
+    return f"{compiled.id}: {resident.leading} of {resident.blocks} blocks, {words}"
 
 
 def _catch_up(residency: Residency, endpoint: str) -> None:

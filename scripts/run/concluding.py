@@ -23,11 +23,11 @@ def write_report(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     from aot.analysis.report import write
 
     with status("writing the report"):
-        made = write(folder, exports)
-    style = "bold red" if made.void else "bold"
-    say(made.headline, style)
-    for finding in made.findings:
+        evaluation = write(folder, exports)
+    style = "bold red" if evaluation.void else "bold"
+    say(evaluation.headline, style)
+    for finding in evaluation.findings:
         if finding.level != "ok":
             say(f"{finding.level}: {finding.check}: {finding.detail}")
     say(f"report: {folder / 'report.html'}")
-    return made
+    return evaluation

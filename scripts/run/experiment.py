@@ -187,10 +187,10 @@ def reopen(folder: Path) -> Experiment:
             f"{folder}: not a run made by 'aot run', so it cannot be resumed"
         ) from None
     experiment = prepare(path, facts.get("changes"))
-    other = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
-    if other:
+    changed_files = [k for k, v in experiment.resolved().items() if v != facts["configs"].get(k)]
+    if changed_files:
         raise UsageError(
-            f"{folder}: its {' and '.join(other)} file changed since it was started; "
+            f"{folder}: its {' and '.join(changed_files)} file changed since it was started; "
             f"restore it, or start anew with: aot run {path}"
         )
     if moved := _moved(experiment, facts):
@@ -205,15 +205,15 @@ def reopen(folder: Path) -> Experiment:
 
 def _moved(experiment: Experiment, facts: dict[str, Any]) -> list[str]:
     """What is another version or another machine than when the run was started."""
-    found = []
+    differences = []
     pairs = [
         (target.versions, facts["servers"][target.name]["versions"])
         for target in experiment.targets
     ]
     pairs.append(({"cpu": this_machine().cpu}, {"cpu": facts["machine"]["cpu"]}))
     for here, then in pairs:
-        found += [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
-    return found
+        differences += [f"{k} {then.get(k)} → {v}" for k, v in here.items() if v != then.get(k)]
+    return differences
 
 
 def traffic(experiment: Experiment, folder: Path) -> Traffic:

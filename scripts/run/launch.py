@@ -233,11 +233,11 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
 
 
 def _check_cards(config: ServerConfig, device: str) -> None:
-    needed, found = config.replicas * config.cards, len(this_machine().gpus)
-    if device == "cuda" and needed > max(found, 1):
+    needed, gpus = config.replicas * config.cards, len(this_machine().gpus)
+    if device == "cuda" and needed > max(gpus, 1):
         raise UsageError(
             f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
-            f"this machine has {found}"
+            f"this machine has {gpus}"
         )
 
 

@@ -162,8 +162,8 @@ class Phase:
 
     def _snapshot(self, endpoint: Endpoint, stem: str) -> None:
         """Keep the /metrics page as it is, of every replica; nothing where there is none."""
-        for number, one in enumerate(endpoint.each()):
+        for number, replica in enumerate(endpoint.each()):
             name = metrics_file(stem, number if endpoint.replicas else None)
-            text = one.metrics_text()
+            text = replica.metrics_text()
             if text is not None:
                 (self.folder / name).write_text(text, encoding="utf-8")

@@ -53,7 +53,7 @@ class Remote:
         yield Up(self.endpoint, None, lambda: True, self._replicas_alive)
 
     def _replicas_alive(self) -> list[bool]:
-        return [_answers(one) for one in self.endpoint.each() if self.endpoint.replicas]
+        return [_answers(replica) for replica in self.endpoint.each() if self.endpoint.replicas]
 
 
 def prepare(path: Path, config: RemoteConfig) -> Remote:
@@ -75,26 +75,28 @@ def prepare(path: Path, config: RemoteConfig) -> Remote:
         key_header=config.key_header,
         tenant_salts=config.tenant_salts,
     )
-    for one in endpoint.each():
-        _check_engine(path, config, one, engine)
+    for replica in endpoint.each():
+        _check_engine(path, config, replica, engine)
     version = engine.version(endpoint.page(engine))
     folder = models.resolve(config.tokenizer, path) if config.tokenizer else None
     versions = {engine.name: version} if version else {}
     return Remote(path, config, engine, endpoint, folder, versions)
 
 
-def _check_engine(path: Path, config: RemoteConfig, one: Endpoint, engine: Engine) -> None:
+def _check_engine(path: Path, config: RemoteConfig, endpoint: Endpoint, engine: Engine) -> None:
     """ConfigError for another engine than the file says; EndpointError where nothing answers."""
-    one.models()
-    found = detect(one)
-    if found.name not in ("openai", engine.name) and engine.name != "openai":
+    endpoint.models()
+    actual_engine = detect(endpoint)
+    if actual_engine.name not in ("openai", engine.name) and engine.name != "openai":
         raise ConfigError(
-            path, f"{one.base_url} is {found.name} by its own pages", key=f"engine: {config.engine}"
+            path,
+            f"{endpoint.base_url} is {actual_engine.name} by its own pages",
+            key=f"engine: {config.engine}",
         )
 
 
-def _answers(one: Endpoint) -> bool:
+def _answers(endpoint: Endpoint) -> bool:
     try:
-        return bool(one.models())
+        return bool(endpoint.models())
     except EndpointError:
         return False

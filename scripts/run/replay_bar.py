@@ -69,18 +69,18 @@ class Bar:
 
     def _facts(self, now: ReplayProgress) -> dict[str, str]:
         """What is known so far, by what it is called."""
-        found = {}
+        facts = {}
         if now.in_flight is not None:
-            found["in flight"] = f"{now.in_flight}"
+            facts["in flight"] = f"{now.in_flight}"
         if now.rate_per_s is not None:
-            found["answers"] = f"{now.rate_per_s:.2f}/s"
+            facts["answers"] = f"{now.rate_per_s:.2f}/s"
         if now.ttft_p50_s is not None and now.ttft_p99_s is not None:
-            found["TTFT p50"], found["p99"] = f"{now.ttft_p50_s:.3f} s", f"{now.ttft_p99_s:.3f} s"
+            facts["TTFT p50"], facts["p99"] = f"{now.ttft_p50_s:.3f} s", f"{now.ttft_p99_s:.3f} s"
         if now.hit_ratio is not None:
-            found["hit ratio"] = f"{now.hit_ratio:.1%}"
+            facts["hit ratio"] = f"{now.hit_ratio:.1%}"
         if now.failed:
-            found["failed"] = f"{now.failed}"
+            facts["failed"] = f"{now.failed}"
         if 0 < now.finished < self._total:
             took_s = time.monotonic() - self._began_s
-            found["left"] = f"{took_s / now.finished * (self._total - now.finished):.0f} s"
-        return found
+            facts["left"] = f"{took_s / now.finished * (self._total - now.finished):.0f} s"
+        return facts

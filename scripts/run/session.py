@@ -87,11 +87,13 @@ class Session:
         wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts, apart)
         with status(f"proving the cache state for {phase.name}"):
             nonce = f"{secrets.token_hex(6)} {traffic.run_folder.name} {phase.name}"
-            found = proof.prove_each(endpoint, target.engine, wanted, nonce)
+            cache_proof = proof.prove_each(endpoint, target.engine, wanted, nonce)
             # The expectation knows what proving left in the cache.
-            left = {"canary_token_ids": None if phase.arm == "jit" else encode(found.canary, ())}
-        phase.write("proof.json", {**found.as_json(), **left})
-        proof.insist(found)
+            left = {
+                "canary_token_ids": None if phase.arm == "jit" else encode(cache_proof.canary, ())
+            }
+        phase.write("proof.json", {**cache_proof.as_json(), **left})
+        proof.insist(cache_proof)
 
     def _compile(self, target: Target, endpoint: Endpoint, traffic: Traffic) -> dict[str, Compiled]:
         """The static prefixes of the schedule as this server will cache them, once a run."""
@@ -100,11 +102,11 @@ class Session:
             local = plan.local_tokenizer(folder) if folder else None
             with status("compiling the static prefixes") as line:
                 line(f"compiling {len(traffic.schedule.prefixes)} static prefixes")
-                made = compile_schedule(
+                compiled = compile_schedule(
                     traffic.schedule, endpoint, target.engine, local.encode_many if local else None
                 )
-            plan.write_compiled(made, traffic.run_folder, target.name)
-            traffic.compiled[target.name] = made
+            plan.write_compiled(compiled, traffic.run_folder, target.name)
+            traffic.compiled[target.name] = compiled
         return traffic.compiled[target.name]
 
     def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:

@@ -58,8 +58,8 @@ class Study:
 
     @property
     def options(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.facts["options"]
-        return found
+        options: dict[str, Any] = self.facts["options"]
+        return options
 
     def __enter__(self) -> Study:
         return self
@@ -79,13 +79,13 @@ class Study:
             experiment = root.prepare(self.experiment_file, changes)
             folder.mkdir(parents=True, exist_ok=True)
             root.create(experiment, folder)
-        made = Point(label, folder, experiment, root.traffic(experiment, folder))
-        self.points[label] = made
+        point = Point(label, folder, experiment, root.traffic(experiment, folder))
+        self.points[label] = point
         entry = {"label": label, "changes": changes, "folder": folder.name}
         others = [p for p in self.facts["points"] if p["label"] != label]
         self.facts["points"] = [*others, entry]
         write(self.folder, self.facts)
-        return made
+        return point
 
     def measure(self, point: Point, repeat: int, target: Target, arm: Arm) -> None:
         """One phase of a point, unless it is there already."""
@@ -133,13 +133,13 @@ def reopen(folder: Path, kind: Kind) -> Study:
     """A study that was begun. UsageError where `folder` is none of this kind."""
     try:
         facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        found = facts["format"], facts["kind"]
+        header = facts["format"], facts["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
             f"{folder}: not a folder of 'aot {kind}' (no readable study.json)"
         ) from None
-    if found != (FORMAT, kind):
-        raise UsageError(f"{folder}: a {found[1]} ({found[0]}); resume it with: aot {found[1]}")
+    if header != (FORMAT, kind):
+        raise UsageError(f"{folder}: a {header[1]} ({header[0]}); resume it with: aot {header[1]}")
     return Study(folder, facts)
 
 

@@ -27,19 +27,19 @@ def values(text: str, least: int = 2) -> list[Value]:
     Raises UsageError for fewer than `least` values, one twice, and a step that does not fit.
     """
     parts = [p.strip() for p in text.split(",")]
-    found: list[Value] = []
+    series: list[Value] = []
     for n, part in enumerate(parts):
         if part == "...":
-            found += _between(found, parts[n + 1 : n + 2])
+            series += _between(series, parts[n + 1 : n + 2])
         elif part == "":
             raise UsageError(f"'{text}': a value is missing between two commas")
         else:
-            found.append(value(part))
-    if len(found) < least:
+            series.append(value(part))
+    if len(series) < least:
         raise UsageError(f"'{text}': a sweep needs two values or more, as in 0,256,...,4096")
-    if len(set(map(str, found))) < len(found):
+    if len(set(map(str, series))) < len(series):
         raise UsageError(f"'{text}': a value is there twice")
-    return found
+    return series
 
 
 def _between(before: Sequence[Value], after: Sequence[str]) -> Iterator[Value]:
@@ -78,28 +78,29 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
 def points(study: Study) -> list[Point]:
     """Every point, checked: its files read, its schedule drawn, its run directory made."""
     setting, short = study.options["setting"], study.options["short"]
-    found = []
+    sweep_points = []
     for v in study.options["values"]:
         note(f"preparing {short}={v}")
-        found.append(study.point(f"{short}={v}", {setting: v}))
-    return found
+        sweep_points.append(study.point(f"{short}={v}", {setting: v}))
+    return sweep_points
 
 
-def measure(study: Study, found: list[Point]) -> None:
+def measure(study: Study, sweep_points: list[Point]) -> None:
     """Every phase of every point that is not there yet."""
-    todo = list(plan(found))
+    todo = list(plan(sweep_points))
     for number, (point, repeat, target, arm) in enumerate(todo, 1):
         note(f"[{number}/{len(todo)}] {point.label}, {arm}, repeat {repeat}")
         study.measure(point, repeat, target, arm)
 
 
-def plan(found: list[Point]) -> Iterator[tuple[Point, int, Target, Arm]]:
+def plan(sweep_points: list[Point]) -> Iterator[tuple[Point, int, Target, Arm]]:
     """The order of measuring: points that can share a server together; every second repeat in
     reverse, so that a drift of the machine is no trend over the setting."""
     servers = [
-        list(group) for _, group in groupby(found, lambda p: p.experiment.targets[0].resolved())
+        list(group)
+        for _, group in groupby(sweep_points, lambda p: p.experiment.targets[0].resolved())
     ]
-    for repeat in range(1, found[0].experiment.config.repeats + 1):
+    for repeat in range(1, sweep_points[0].experiment.config.repeats + 1):
         turn = 1 if repeat % 2 else -1
         for group in servers[::turn]:
             turns = [(t.name, a) for r, t, a in order(group[0].experiment) if r == repeat]

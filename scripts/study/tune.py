@@ -82,13 +82,13 @@ def search(study: Study) -> None:
         raise LaunchError(f"{options['server']} does not start as it is; nothing to tune")
     best = first
     for name, tried in options["settings"]:
-        found: list[tuple[Changes, Evaluation]] = []
-        for one in tried:
-            changes = {**best_changes, **_change(study, name, one, best_changes)}
-            made = _measured(study, f"{name}={one}", changes)
-            if made is not None and not made.void:
-                found.append((changes, made))
-        better = [(tuning.gain(best, m, objective), m, c) for c, m in found]
+        trials: list[tuple[Changes, Evaluation]] = []
+        for value in tried:
+            changes = {**best_changes, **_change(study, name, value, best_changes)}
+            evaluation = _measured(study, f"{name}={value}", changes)
+            if evaluation is not None and not evaluation.void:
+                trials.append((changes, evaluation))
+        better = [(tuning.gain(best, m, objective), m, c) for c, m in trials]
         shown = [(g.ratio or 0.0, m, c) for g, m, c in better if tuning.is_better(g)]
         if shown:
             _, best, best_changes = max(shown, key=lambda x: x[0])
@@ -98,22 +98,22 @@ def search(study: Study) -> None:
         _measured(study, tuning.BASELINE_AGAIN, {})
 
 
-def _change(study: Study, name: str, one: Value, before: Changes) -> Changes:
+def _change(study: Study, name: str, value: Value, before: Changes) -> Changes:
     flags = _rules(study.options["engine"]).flags
     if name not in flags:
         point = study.points[tuning.BASELINE]
-        return {full_name(name, point.experiment.workload): one}
+        return {full_name(name, point.experiment.workload): value}
     own = before.get("server.args")
     args = list(own) if isinstance(own, list) else _own_args(study)
     flag = flags[name]
     negative = flag.replace("--", "--no-", 1)
-    if isinstance(one, bool):
+    if isinstance(value, bool):
         kept = [a for a in args if a not in (flag, negative)]
-        return {"server.args": [*kept, flag if one else negative]}
+        return {"server.args": [*kept, flag if value else negative]}
     if flag in args:
         at = args.index(flag)
         args = args[:at] + args[at + 2 :]
-    return {"server.args": [*args, flag, str(one)]}
+    return {"server.args": [*args, flag, str(value)]}
 
 
 def _own_args(study: Study) -> list[str]:

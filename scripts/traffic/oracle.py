@@ -103,9 +103,9 @@ def what_if(source: Source, block_tokens: int | None) -> list[Layout]:
     """Every order of the requests' parts, priced. UsageError where a trace cannot be reordered."""
     match source.format.knows:
         case "parts":
-            found = layouts.price([r.parts for r in source.requests()], block_tokens or 1)
+            priced_layouts = layouts.price([r.parts for r in source.requests()], block_tokens or 1)
             source.say_skipped()
-            return found
+            return priced_layouts
         case "messages":
             return _reordered_texts(source, block_tokens)
     raise UsageError(
@@ -124,23 +124,25 @@ def _reordered_texts(source: Source, block_tokens: int | None) -> list[Layout]:
         ("canary", "the same order, measured again: must change nothing", list(log)),
     ]
     for rule in ORDERS:
-        made = CORRECTIONS[rule](log)
-        if made != log:
-            versions.append((rule, "mended as 'aot lint' says", made))
+        reordered_log = CORRECTIONS[rule](log)
+        if reordered_log != log:
+            versions.append((rule, "mended as 'aot lint' says", reordered_log))
             everything = CORRECTIONS[rule](everything)
     versions.append(("all of them", "every order mended", everything))
-    found: list[Layout] = []
+    priced_layouts: list[Layout] = []
     for name, what, version in versions:
         trace = block_trace(map(as_traced, version), FORMATS["openai"], block_tokens, source.encode)
-        found.append(layouts.of_trace(name, what, trace, found[0] if found else None))
-    return found
+        priced_layouts.append(
+            layouts.of_trace(name, what, trace, priced_layouts[0] if priced_layouts else None)
+        )
+    return priced_layouts
 
 
 def write_curve(trace: BlockTrace, block_tokens: int, path: Path) -> None:
     """capacity_blocks, hit_blocks, hit_tokens, hit_ratio: a row for each capacity that gains."""
-    found = stack_distance.curve(regroup(trace, block_tokens))
+    curve = stack_distance.curve(regroup(trace, block_tokens))
     total = int(trace.input_tokens.sum())
-    columns = (found.capacity_blocks, found.hit_blocks, found.hit_tokens)
+    columns = (curve.capacity_blocks, curve.hit_blocks, curve.hit_tokens)
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(("capacity_blocks", "hit_blocks", "hit_tokens", "hit_ratio"))
@@ -148,11 +150,11 @@ def write_curve(trace: BlockTrace, block_tokens: int, path: Path) -> None:
             writer.writerow((capacity, blocks, tokens, tokens / total))
 
 
-def draw(trace: BlockTrace, block_tokens: int, found: list[Reach], path: Path) -> None:
+def draw(trace: BlockTrace, block_tokens: int, reaches: list[Reach], path: Path) -> None:
     """Hit ratio against capacity: LRU exactly, the others where they were simulated."""
     from aot.analysis.cache import capacity_curve
 
     curve = stack_distance.curve(regroup(trace, block_tokens))
-    svg = capacity_curve.svg(curve, int(trace.input_tokens.sum()), found)
+    svg = capacity_curve.svg(curve, int(trace.input_tokens.sum()), reaches)
     with replacing(path) as partial:
         partial.write_text(svg, encoding="utf-8")

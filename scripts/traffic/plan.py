@@ -111,26 +111,26 @@ def static_prefixes(
 ) -> list[StaticPrefix]:
     """What to warm: per prefix, two chats that differ only in their dynamic part. A prefix that
     fills no block is left out: nothing of it can be found again."""
-    found = []
+    prefixes = []
     for prefix in schedule.prefixes.values():
-        made = compiled.get(prefix.id)
-        if made is not None and made.full_blocks == 0:
+        compiled_prefix = compiled.get(prefix.id)
+        if compiled_prefix is not None and compiled_prefix.full_blocks == 0:
             continue
-        static = made.static_tokens if made else None
+        static = compiled_prefix.static_tokens if compiled_prefix else None
         salt = tenant_salt(prefix.id, prefix.salt, tenant_salts)
         salt = salts.of("warm", salt) if salts else salt
         fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
-        found.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
-    return found
+        prefixes.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
+    return prefixes
 
 
 def write_compiled(compiled: Mapping[str, Compiled], run_folder: Path, server: str) -> None:
     """compiled/SERVER/PREFIX.json: what the aot arm warms, as `aot compile` writes it."""
     folder = run_folder / "compiled" / server
-    for prefix, made in compiled.items():
+    for prefix, compiled_prefix in compiled.items():
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]+", "-", prefix).strip("-.")
-        compiled_file.write(made, folder / f"{name or 'prefix'}.json")
+        compiled_file.write(compiled_prefix, folder / f"{name or 'prefix'}.json")
 
 
 def check_context(

@@ -58,20 +58,20 @@ def run(
     Raises EndpointError with the server's own words.
     """
     lots = random.Random(secrets.token_hex(8))
-    found = []
+    results = []
     with _Caller(victim) as hidden, _Caller(attacker) as curious:
         for caller in (hidden, curious):  # connections, templates, kernels: not part of a trial
             caller.ask(_prompt(tokens))
         for number in range(1, trials + 1):
             report(f"trial {number} of {trials}")
-            secret, other = _prompt(tokens), _prompt(tokens)
+            secret, unsent = _prompt(tokens), _prompt(tokens)
             hidden.ask(secret)
             if lots.random() < 0.5:
-                known, unknown = curious.ask(secret), curious.ask(other)
+                known, unknown = curious.ask(secret), curious.ask(unsent)
             else:
-                unknown, known = curious.ask(other), curious.ask(secret)
-            found.append(Trial(known, unknown))
-    return found
+                unknown, known = curious.ask(unsent), curious.ask(secret)
+            results.append(Trial(known, unknown))
+    return results
 
 
 def _prompt(tokens: int) -> list[Message]:

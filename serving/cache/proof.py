@@ -104,13 +104,13 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
 
 def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
     """`prove` for every replica behind a router: the first one's proof with the problems of all."""
-    found = [prove(one, engine, wanted, nonce) for one in endpoint.each()]
-    dropped = _dropped_salts(endpoint, wanted, found[0].facts, nonce)
-    if len(found) == 1:
-        return replace(found[0], problems=(*found[0].problems, *dropped))
-    problems = tuple(f"replica {n}: {x}" for n, p in enumerate(found) for x in p.problems)
-    unknown = tuple(dict.fromkeys(x for p in found for x in p.unknown))
-    return replace(found[0], problems=(*problems, *dropped), unknown=unknown)
+    proofs = [prove(replica, engine, wanted, nonce) for replica in endpoint.each()]
+    dropped = _dropped_salts(endpoint, wanted, proofs[0].facts, nonce)
+    if len(proofs) == 1:
+        return replace(proofs[0], problems=(*proofs[0].problems, *dropped))
+    problems = tuple(f"replica {n}: {x}" for n, p in enumerate(proofs) for x in p.problems)
+    unknown = tuple(dict.fromkeys(x for p in proofs for x in p.unknown))
+    return replace(proofs[0], problems=(*problems, *dropped), unknown=unknown)
 
 
 def _dropped_salts(endpoint: Endpoint, wanted: Wanted, facts: CacheFacts, nonce: str) -> list[str]:
@@ -189,14 +189,14 @@ def _canary_problems(
 def _unknown(wanted: Wanted, facts: CacheFacts, seen: tuple[int | None, int | None]) -> list[str]:
     if not wanted.remote:
         return []
-    found = []
+    unknown = []
     if None in seen:
-        found.append("the server reports no cached tokens per request")
+        unknown.append("the server reports no cached tokens per request")
     if wanted.salts is None:
-        found.append("what was in the cache before cannot be known: it has no salts")
+        unknown.append("what was in the cache before cannot be known: it has no salts")
     if facts.enabled is None:
-        found.append("the server does not say whether prefix caching is on")
-    return found
+        unknown.append("the server does not say whether prefix caching is on")
+    return unknown
 
 
 def _matches_tokens(facts: CacheFacts) -> bool:

@@ -22,9 +22,9 @@ from aot.serving.metrics.counters import Metrics, parse
 
 def session(url: str) -> requests.Session:
     """An HTTP session that leaves a proxy out of the way to this machine itself."""
-    made = requests.Session()
-    made.trust_env = not is_loopback(url)
-    return made
+    http = requests.Session()
+    http.trust_env = not is_loopback(url)
+    return http
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Endpoint:
     def context_tokens(self) -> int | None:
         """The longest prompt plus output that the model takes; None where /v1/models is silent."""
         rows = self.info("/v1/models").get("data") or []
-        found = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
-        return int(found[0]) if found and found[0] else None
+        lengths = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
+        return int(lengths[0]) if lengths and lengths[0] else None
 
     def metrics_text(self) -> str | None:
         """The Prometheus page of one engine, or None where it has none."""
@@ -98,15 +98,15 @@ class Endpoint:
         if path is None:
             return {}
         try:
-            found = self._get(path).json()
+            data = self._get(path).json()
         except (EndpointError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return data if isinstance(data, dict) else {}
 
     def page(self, engine: Engine) -> Page:
         """What the server says of itself, where `engine` says it; the first of several engines."""
-        one = self.each()[0]
-        return Page(one.metrics(), one.info(engine.info_path))
+        first = self.each()[0]
+        return Page(first.metrics(), first.info(engine.info_path))
 
     def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""

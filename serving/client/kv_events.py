@@ -98,13 +98,13 @@ class Subscription:
 
     def poll(self, timeout_s: float) -> list[Batch]:
         """What has arrived, after at most `timeout_s` without anything."""
-        found = []
+        batches = []
         wait_ms = int(timeout_s * 1000)
         while self._socket.poll(wait_ms):
             _topic, sequence, payload = self._socket.recv_multipart()
-            found.append(decode(sequence, payload))
+            batches.append(decode(sequence, payload))
             wait_ms = 0
-        return found
+        return batches
 
 
 @contextmanager
@@ -133,14 +133,14 @@ def replay(endpoint: str) -> list[Batch]:
     try:
         socket.connect(endpoint)
         socket.send_multipart([b"", (0).to_bytes(8, "big")])
-        found: list[Batch] = []
+        batches: list[Batch] = []
         while True:
             if not socket.poll(REPLAY_WAIT_MS):
                 raise EndpointError(f"no answer from the replay endpoint {endpoint}")
             _, _topic, sequence, payload = socket.recv_multipart()
             if sequence == END:
-                return found
-            found.append(decode(sequence, payload))
+                return batches
+            batches.append(decode(sequence, payload))
     except zmq.ZMQError as error:
         raise UsageError(f"replay endpoint {endpoint}: {error}") from None
     finally:

@@ -46,10 +46,10 @@ class Scraper:
                 due_s = max(due_s + EVERY_S, time.monotonic())
                 for number, engine in enumerate(self._endpoint.each()):
                     mark = {"replica": number} if self._endpoint.replicas else {}
-                    if (found := self._one(engine)) is not None:
-                        out.write(json.dumps({**found, **mark}) + "\n")
+                    if (row := self._row(engine)) is not None:
+                        out.write(json.dumps({**row, **mark}) + "\n")
 
-    def _one(self, engine: Endpoint) -> dict[str, float] | None:
+    def _row(self, engine: Endpoint) -> dict[str, float] | None:
         began_s = time.monotonic()
         try:
             values = sample(engine.metrics(), self._engine)
@@ -61,5 +61,5 @@ class Scraper:
 
 def sample(metrics: Metrics, engine: Engine) -> dict[str, float]:
     """The engine's gauges on a page."""
-    found = {name: total(metrics, metric) for name, metric in engine.gauges.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    gauges = {name: total(metrics, metric) for name, metric in engine.gauges.items()}
+    return {name: value for name, value in gauges.items() if value is not None}

@@ -80,9 +80,9 @@ def _refuse_flag(engine: str, flag: str, own_flags: Mapping[str, str]) -> None:
         )
     if not known(engine) or _accepts(engine, flag):
         return
-    for other in _others(engine):
-        if flag in known(other):
-            raise UsageError(_foreign(flag, engine, other, own_flags))
+    for owner in _others(engine):
+        if flag in known(owner):
+            raise UsageError(_foreign(flag, engine, owner, own_flags))
 
 
 def _meant(flag: str, engine: str, own_flags: Mapping[str, str]) -> str | None:
@@ -98,24 +98,24 @@ def _accepts(engine: str, flag: str) -> bool:
     return any(f.startswith(flag) for f in known(engine))
 
 
-def _foreign(flag: str, engine: str, other: str, own_flags: Mapping[str, str]) -> str:
-    words = f"args: {flag} is a flag of {other}, and this server's engine is {engine}"
-    twin = next((row.get(engine) for row in _twins() if row.get(other) == flag), None)
+def _foreign(flag: str, engine: str, owner: str, own_flags: Mapping[str, str]) -> str:
+    words = f"args: {flag} is a flag of {owner}, and this server's engine is {engine}"
+    twin = next((row.get(engine) for row in _twins() if row.get(owner) == flag), None)
     if twin and twin in own_flags:
         return f"{words}; {own_flags[twin]}"
     if twin:
         return f"{words}, which calls it {twin}"
-    return f"{words}, which has no flag of that name; remove it, or set 'engine: {other}'"
+    return f"{words}, which has no flag of that name; remove it, or set 'engine: {owner}'"
 
 
 def value_of(args: Sequence[str], *names: str) -> str | None:
     """The value of a flag by any of its `names`, the last one given; None where it is absent."""
-    found = None
+    last = None
     for n, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         if flag in names or flag.replace("_", "-") in names:
-            found = value if equals else (args[n + 1] if n + 1 < len(args) else None)
-    return found
+            last = value if equals else (args[n + 1] if n + 1 < len(args) else None)
+    return last
 
 
 def has(args: Sequence[str], name: str) -> bool:
@@ -130,21 +130,21 @@ def number_of(args: Sequence[str], *names: str) -> float | None:
     if raw is None:
         return None
     parts = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)([kKmMgG]?)", raw)
-    found = float(parts[1]) * SUFFIXES[parts[2]] if parts else 0.0
-    if not found:
+    number = float(parts[1]) * SUFFIXES[parts[2]] if parts else 0.0
+    if not number:
         raise UsageError(f"args: {names[0]} {raw} is no number above zero")
-    return found
+    return number
 
 
 def count_of(args: Sequence[str], *names: str) -> int | None:
     """The same as a whole number."""
-    found = number_of(args, *names)
-    return None if found is None else int(found)
+    number = number_of(args, *names)
+    return None if number is None else int(number)
 
 
 def share_of(args: Sequence[str], *names: str) -> float | None:
     """The same as a share of something."""
-    found = number_of(args, *names)
-    if found is not None and found > 1:
-        raise UsageError(f"args: {names[0]} {found:g} is more than all of it")
-    return found
+    share = number_of(args, *names)
+    if share is not None and share > 1:
+        raise UsageError(f"args: {names[0]} {share:g} is more than all of it")
+    return share

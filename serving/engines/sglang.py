@@ -197,15 +197,15 @@ class SGLang:
         # Never sglang:cache_hit_rate, which is of the last prefill only. cached_tokens_total has a
         # series per cache_source (device, host, storage; 'total' only where those are unknown).
         computed = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_compute")
-        found = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_cache")
+        cached = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_cache")
         return CacheCounters(
             queried_tokens=None,  # not counted apart: every prompt token is looked up
             hit_tokens=_count(metrics, "sglang:cached_tokens_total"),
             prompt_tokens=_count(metrics, "sglang:prompt_tokens_total"),
             output_tokens=_count(metrics, "sglang:generation_tokens_total"),
             preemptions=_count(metrics, "sglang:num_retracted_requests_total"),
-            second_hit_tokens=found,
-            second_prompt_tokens=None if found is None or computed is None else found + computed,
+            second_hit_tokens=cached,
+            second_prompt_tokens=None if cached is None or computed is None else cached + computed,
         )
 
     def reset_refusal(self, status: int, body: str) -> str | None:
@@ -248,8 +248,8 @@ def _is_ours(metrics: Metrics) -> bool:
 
 def _count(metrics: Metrics, name: str, **labels: str) -> float | None:
     """A counter; on a page of SGLang one that is absent has not been counted yet: 0."""
-    found = total(metrics, name, **labels)
-    return 0.0 if found is None and _is_ours(metrics) else found
+    value = total(metrics, name, **labels)
+    return 0.0 if value is None and _is_ours(metrics) else value
 
 
 def _gauge(metrics: Metrics, name: str) -> int | None:

@@ -34,7 +34,7 @@ class AnthropicClient:
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
-            made = self._sdk.messages.create(
+            answer = self._sdk.messages.create(
                 model=self._account.model,
                 max_tokens=max_tokens,
                 **self.request(static, dynamic),
@@ -44,10 +44,10 @@ class AnthropicClient:
             raise refused(self._where, error.status_code, error.message, env, model) from None
         except anthropic.APIConnectionError as error:
             raise unreachable(self._where, error) from None
-        usage = made.usage
+        usage = answer.usage
         read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
         known = [n for n in (usage.input_tokens, read, written) if n is not None]
-        text = "".join(block.text for block in made.content if block.type == "text")
+        text = "".join(block.text for block in answer.content if block.type == "text")
         # input_tokens is the remainder only: what was neither read nor written.
         return Completion(text, Usage(sum(known), read, usage.output_tokens, written))
 

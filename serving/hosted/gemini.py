@@ -35,7 +35,7 @@ class GeminiClient:
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
             name, written = self._store(static)
-            made = self._generate(static, dynamic, max_tokens, name)
+            answer = self._generate(static, dynamic, max_tokens, name)
         except errors.APIError as error:
             env, model = self._account.api_key_env or ENV, self._account.model
             raise refused(self._where, error.code, str(error.message), env, model) from None
@@ -43,14 +43,14 @@ class GeminiClient:
             if not _is_transport(error):
                 raise
             raise unreachable(self._where, error) from None
-        usage = made.usage_metadata
+        usage = answer.usage_metadata
         counts = Usage(
             prompt_tokens=usage.prompt_token_count if usage else None,
             cached_tokens=usage.cached_content_token_count if usage else None,
             output_tokens=usage.candidates_token_count if usage else None,
             written_tokens=written,
         )
-        return Completion(made.text or "", counts)
+        return Completion(answer.text or "", counts)
 
     def _generate(
         self, static: Static, dynamic: Sequence[Message], max_tokens: int, name: str | None
@@ -81,15 +81,15 @@ class GeminiClient:
             display_name=static.key[:60],
         )
         try:
-            made = self._sdk.caches.create(model=self._account.model, config=config)
+            content = self._sdk.caches.create(model=self._account.model, config=config)
         except errors.ClientError as error:
             if error.code != 400:  # 400: below the smallest size
                 raise
             self._stored[static.key] = None
             return None, None
-        self._stored[static.key] = made.name
-        usage = made.usage_metadata
-        return made.name, usage.total_token_count if usage else None
+        self._stored[static.key] = content.name
+        usage = content.usage_metadata
+        return content.name, usage.total_token_count if usage else None
 
 
 def _is_transport(error: Exception) -> bool:

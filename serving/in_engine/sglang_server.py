@@ -118,7 +118,7 @@ def attend_from_new_tokens(
             seen = cached + high
             rows = torch.arange(cached + low, seen).unsqueeze(1)
             mask = torch.arange(seen).unsqueeze(0) <= rows
-            found = scaled_dot_product_attention(
+            attention = scaled_dot_product_attention(
                 query[start + low : start + high].movedim(0, 1).unsqueeze(0),
                 keys[:, :, :seen],
                 values[:, :, :seen],
@@ -126,7 +126,7 @@ def attend_from_new_tokens(
                 scale=scaling,
                 enable_gqa=enable_gqa,
             )
-            output[start + low : start + high] = found.squeeze(0).movedim(1, 0)
+            output[start + low : start + high] = attention.squeeze(0).movedim(1, 0)
         start += new
     return output
 

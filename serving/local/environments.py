@@ -84,17 +84,17 @@ def require(name: str) -> Environment:
     """
     if name == "current":
         return _current()
-    found = inspect(name)
-    if found.state == "installed":
-        return found
+    environment = inspect(name)
+    if environment.state == "installed":
+        return environment
     why = {
         "missing": "is not installed",
         "incomplete": "is half-installed (an install was interrupted)",
         "outdated": "was made from an older version of its recipe",
-    }[found.state]
+    }[environment.state]
     noun = "engine" if isinstance(environment_recipe(name)[1], EngineRecipe) else "router"
     raise NotInstalledError(
-        f"{noun} environment '{name}' {why} ({found.folder}); run: aot {noun} install {name}"
+        f"{noun} environment '{name}' {why} ({environment.folder}); run: aot {noun} install {name}"
     )
 
 
@@ -139,13 +139,13 @@ def install(name: str, report: Report, python: str | None = None) -> Environment
     interpreter = python or sys.executable
     _check_python(name, recipe, interpreter)
     with only_one(writable(engines_dir()) / f".{name}.lock", report):
-        found = inspect(name)
-        if found.state == "installed":
-            return found
-        if found.folder.exists():
-            report(f"removing the {found.state} {found.folder}")
-            shutil.rmtree(found.folder)
-        _Installer(name, recipe, beside, found.folder, report, interpreter, installer()).run()
+        environment = inspect(name)
+        if environment.state == "installed":
+            return environment
+        if environment.folder.exists():
+            report(f"removing the {environment.state} {environment.folder}")
+            shutil.rmtree(environment.folder)
+        _Installer(name, recipe, beside, environment.folder, report, interpreter, installer()).run()
     return inspect(name)
 
 

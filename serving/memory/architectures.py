@@ -140,8 +140,8 @@ def _described(
 def _intermediate(text: Mapping[str, Any]) -> int:
     """The width of a token's MLP: of the experts that it goes to, where there are any."""
     experts = text.get("num_experts_per_tok")
-    one = text.get("moe_intermediate_size") or text["intermediate_size"]
-    return int(one * experts if experts else text["intermediate_size"])
+    width = text.get("moe_intermediate_size") or text["intermediate_size"]
+    return int(width * experts if experts else text["intermediate_size"])
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -199,9 +199,9 @@ def _from_hub(model: str) -> Architecture:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         raise UsageError(f"{path}: expected an object")
-    return found
+    return data

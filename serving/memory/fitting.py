@@ -46,11 +46,11 @@ def remedies(
     model: Architecture,
     place: Place,
     dtype: str,
-    others: Mapping[str, Place],
+    cards: Mapping[str, Place],
 ) -> list[str]:
     """Single changes of the server file, and of the card, after each of which it fits.
 
-    others: the cards that are known, by name.
+    cards: the cards that are known, by name.
     """
 
     def mends(changed: ServerConfig, there: Place = place) -> bool:
@@ -59,14 +59,14 @@ def remedies(
         except UsageError:
             return False
 
-    found: list[str] = []
+    changes: list[str] = []
     for key, value in _changes(server, memory_of(server, model, place, dtype)):
-        enough = key == "gpus" and any(words.startswith("gpus") for words in found)
+        enough = key == "gpus" and any(words.startswith("gpus") for words in changes)
         if not enough and mends(server.model_copy(update={key: value})):
-            found.append(f"{key}: {_as_yaml(value)}")
-    larger = sorted((o.memory_gib, n) for n, o in others.items() if mends(server, o))
+            changes.append(f"{key}: {_as_yaml(value)}")
+    larger = sorted((o.memory_gib, n) for n, o in cards.items() if mends(server, o))
     names = [name for gib, name in larger if gib > LARGER * place.memory_gib]
-    return [*found, f"a larger card: {', '.join(names)}"] if place.cuda and names else found
+    return [*changes, f"a larger card: {', '.join(names)}"] if place.cuda and names else changes
 
 
 def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:

@@ -77,17 +77,17 @@ def read(metrics: Metrics, where: Where) -> Histogram | None:
 
 def between(before: Metrics, after: Metrics, stages: Mapping[str, Where]) -> dict[str, Histogram]:
     """What was observed between two pages, by stage; without those that the pages do not have."""
-    found = {}
+    histograms = {}
     for stage, where in stages.items():
         late = read(after, where)
         if late is not None:
             # A series appears with its first observation.
             early = read(before, where) or Histogram(0.0, 0.0, ())
-            found[stage] = late - early
-    return found
+            histograms[stage] = late - early
+    return histograms
 
 
-def together(found: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
+def together(parts: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
     """The sums over phases or replicas, of the stages that all of them have."""
-    names = [n for n in (found[0] if found else ()) if all(n in one for one in found)]
-    return {name: reduce(add, [one[name] for one in found]) for name in names}
+    names = [n for n in (parts[0] if parts else ()) if all(n in part for part in parts)]
+    return {name: reduce(add, [part[name] for part in parts]) for name in names}

@@ -67,15 +67,15 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
 
 def _vllm(server: ServerConfig, contained: Contained) -> dict[str, Any]:
     # Without the first key the chart turns the cache off.
-    found: dict[str, Any] = {
+    config: dict[str, Any] = {
         "enablePrefixCaching": "--enable-prefix-caching" in contained.command,
         "dtype": server.dtype,
         "tensorParallelSize": max(contained.cards, 1),
         "extraArgs": _rest(contained),
     }
     if server.context_tokens:
-        found["maxModelLen"] = server.context_tokens
-    return found
+        config["maxModelLen"] = server.context_tokens
+    return config
 
 
 def _rest(contained: Contained) -> list[str]:

@@ -29,21 +29,21 @@ def render(
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "engine"}
     kit = _Kit(name, server.container.namespace, labels)
     front = server.front
-    found = [_volume(kit, server), *_files(kit, texts)]
-    found += [_deployment(kit, server, contained), _service(kit), _budget(kit)]
-    found.append(_policy(kit, behind_router=front is not None))
+    manifests = [_volume(kit, server), *_files(kit, texts)]
+    manifests += [_deployment(kit, server, contained), _service(kit), _budget(kit)]
+    manifests.append(_policy(kit, behind_router=front is not None))
     if server.container.max_replicas:
-        found.append(_autoscaler(kit, server, contained))
+        manifests.append(_autoscaler(kit, server, contained))
     if front:
-        found += router(name, server, contained, labels)
-    return found
+        manifests += router(name, server, contained, labels)
+    return manifests
 
 
 class _Kit:
     def __init__(self, name: str, namespace: str, labels: dict[str, str]) -> None:
         self.name, self.namespace, self.labels = name, namespace, labels
 
-    def made(self, version: str, kind: str, spec: Any, suffix: str = "") -> dict[str, Any]:
+    def manifest(self, version: str, kind: str, spec: Any, suffix: str = "") -> dict[str, Any]:
         meta = {"name": self.name + suffix, "namespace": self.namespace, "labels": self.labels}
         return {"apiVersion": version, "kind": kind, "metadata": meta, "spec": spec}
 
@@ -55,16 +55,16 @@ def _volume(kit: _Kit, server: ServerConfig) -> dict[str, Any]:
         "accessModes": ["ReadWriteMany" if many else "ReadWriteOnce"],
         "resources": {"requests": {"storage": size}},
     }
-    return kit.made("v1", "PersistentVolumeClaim", spec, "-models")
+    return kit.manifest("v1", "PersistentVolumeClaim", spec, "-models")
 
 
 def _files(kit: _Kit, texts: Mapping[PurePosixPath, str]) -> list[dict[str, Any]]:
     if not texts:
         return []
     data = {path.name: text for path, text in texts.items()}
-    made = kit.made("v1", "ConfigMap", None, "-files")
-    del made["spec"]
-    return [{**made, "data": data}]
+    manifest = kit.manifest("v1", "ConfigMap", None, "-files")
+    del manifest["spec"]
+    return [{**manifest, "data": data}]
 
 
 def _deployment(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _deployment(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[s
         },
         "template": {"metadata": {"labels": kit.labels}, "spec": pod},
     }
-    return kit.made("apps/v1", "Deployment", spec)
+    return kit.manifest("apps/v1", "Deployment", spec)
 
 
 def _container(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _gib(server: ServerConfig) -> str:
 
 def _service(kit: _Kit) -> dict[str, Any]:
     port = {"name": "http", "port": PORT, "targetPort": "http"}
-    return kit.made("v1", "Service", {"selector": kit.labels, "ports": [port]})
+    return kit.manifest("v1", "Service", {"selector": kit.labels, "ports": [port]})
 
 
 def _budget(kit: _Kit) -> dict[str, Any]:
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": kit.labels}}
-    return kit.made("policy/v1", "PodDisruptionBudget", spec)
+    return kit.manifest("policy/v1", "PodDisruptionBudget", spec)
 
 
 def _policy(kit: _Kit, *, behind_router: bool) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _policy(kit: _Kit, *, behind_router: bool) -> dict[str, Any]:
         "policyTypes": ["Ingress"],
         "ingress": [{"from": allowed, "ports": [{"protocol": "TCP", "port": "http"}]}],
     }
-    return kit.made("networking.k8s.io/v1", "NetworkPolicy", spec)
+    return kit.manifest("networking.k8s.io/v1", "NetworkPolicy", spec)
 
 
 def _autoscaler(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[str, Any]:
@@ -197,4 +197,4 @@ def _autoscaler(kit: _Kit, server: ServerConfig, contained: Contained) -> dict[s
         ],
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
     }
-    return kit.made("autoscaling/v2", "HorizontalPodAutoscaler", spec)
+    return kit.manifest("autoscaling/v2", "HorizontalPodAutoscaler", spec)

@@ -24,9 +24,9 @@ def router(
         EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
     )
     selector = [f"{key}={value}" for key, value in engines.items()]
-    found = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
-    found += ["--service-discovery-namespace", space]
-    image, command = in_container(ROUTERS[front.name], front, found, place)
+    flags = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
+    flags += ["--service-discovery-namespace", space]
+    image, command = in_container(ROUTERS[front.name], front, flags, place)
     probe = {
         "httpGet": {"path": ROUTERS[front.name].health_path, "port": "http"},
         "periodSeconds": 5,

@@ -85,7 +85,7 @@ def rules(server: ServerConfig, names: Watched, slo_s: float) -> dict[str, Any]:
 
 
 def _recorded(names: Watched, slo_s: float) -> list[dict[str, Any]]:
-    found = [
+    records = [
         {
             "record": HIT_RATIO,
             "expr": hit_ratio(names, "5m", "model_name"),
@@ -97,8 +97,8 @@ def _recorded(names: Watched, slo_s: float) -> list[dict[str, Any]]:
         within = f'sum by (model_name) (rate({names.ttft}_bucket{{le="{slo_s}"}}[{window}]))'
         whole = f"sum by (model_name) (rate({names.ttft}_count[{window}]))"
         record = f"aot:ttft_slo_errors:ratio_rate{window}"
-        found.append({"record": record, "expr": f"1 - {within} / {whole}"})
-    return found
+        records.append({"record": record, "expr": f"1 - {within} / {whole}"})
+    return records
 
 
 def _alerts(names: Watched, engine: str, slo_s: float) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         secrets["HF_TOKEN"] = server.container.hub_token_env
     return Contained(
         engine=server.engine,
-        image=server.container.image or _image(engine, packaging, device),
+        image=server.container.image or _image(server, packaging, device),
         command=command,
         env=plan.env,
         secrets=secrets,
@@ -92,20 +92,21 @@ def device_of(server: ServerConfig) -> Device:
     return engine_recipe(server.recipe).device if server.recipe != "current" else "cuda"
 
 
-def version_of(engine: str) -> str:
-    """The version that the engine's recipe pins."""
-    recipe = engine_recipe(engine)
-    pins = [*recipe.packages, *recipe.packages_without_deps]
-    found = [m[1] for p in pins if (m := re.fullmatch(rf"{engine}(?:\[.*\])?==([\w.]+)", p))]
-    if not found:
-        raise UsageError(f"container.image: the recipe '{engine}' pins no version; name an image")
-    return found[0]
+def version_of(server: ServerConfig) -> str:
+    """The version of its engine that the recipe of a server file pins. UsageError without one."""
+    name = server.engine if server.recipe == "current" else server.recipe
+    recipe = engine_recipe(name)
+    pin = re.compile(rf"{server.engine}(?:-cpu)?(?:\[.*\])?==([\w.]+)")
+    for requirement in (*recipe.packages, *recipe.packages_without_deps):
+        if (version := pin.fullmatch(requirement)) is not None:
+            return version[1]
+    raise UsageError(f"container.image: the recipe '{name}' pins no version; name an image")
 
 
-def _image(engine: Engine, packaging: Packaging, device: Device) -> str:
+def _image(server: ServerConfig, packaging: Packaging, device: Device) -> str:
     if device not in packaging.images:
         raise UsageError(
-            f"container.image: {engine.name} has no official image for a {device.upper()}; name "
+            f"container.image: {server.engine} has no official image for a {device.upper()}; name "
             "one, or use 'runtime: local'"
         )
-    return packaging.images[device].format(version=version_of(engine.name))
+    return packaging.images[device].format(version=version_of(server))

@@ -84,8 +84,8 @@ def test_a_sweep_over_static_lengths_starts_each_arm_once(desk: Path) -> None:
     assert long["auto"].hit_ratio < long["aot"].hit_ratio  # type: ignore[operator]
     assert long["aot"].verdict == "effect"
     for point in study.read(folder).points:
-        assert point.made is not None
-        arms = point.made.summary["arms"]
+        assert point.evaluation is not None
+        arms = point.evaluation.summary["arms"]
         for arm, numbers in arms.items():
             server = numbers["server"]
             assert server["stages"]["ttft"]["requests"] == 18, (point.label, arm)
@@ -121,7 +121,7 @@ def test_a_capacity_is_bracketed_and_a_search_can_go_on(desk: Path) -> None:
     assert starts(folder) == 1
     read, page = capacity_page.of_folder(folder)
     (found,) = capacity_page.capacities(read, [capacity_page.slo.limit("ttft_p90=1.5")])
-    kept, missed = found.found.kept_per_s, found.found.missed_per_s
+    kept, missed = found.bracket.kept_per_s, found.bracket.missed_per_s
     assert kept is not None
     assert missed is not None
     assert kept < missed <= 1.7 * kept

@@ -156,3 +156,23 @@ def test_nothing_is_left_when_the_command_is_stopped(
     process.stdout.close()
     assert code == (-9 if number == signal.SIGKILL else 128 + number)
     assert gone(child)
+
+
+def test_the_environment_of_a_server_file_chooses_no_code_of_ours(
+    fake_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine gets its PYTHONPATH; the supervisor that starts it imports nothing from there, nor
+    from the working directory."""
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("psutil", "aot"):
+        (trap / f"{name}.py").write_text("raise SystemExit('a trap was imported')\n")
+    fake_engine.write_text(fake_engine.read_text() + f"env: {{PYTHONPATH: {trap}}}\n")
+    script = tmp_path / "home" / ".engines" / "vllm-cpu" / "bin" / "vllm"
+    said = "print('path', os.environ['PYTHONPATH'], flush=True)\nmode = "
+    script.write_text(script.read_text().replace("mode = ", said, 1))
+    monkeypatch.chdir(trap)
+    log = tmp_path / "server.log"
+    with launch.prepare(fake_engine).up("aot", log) as up:
+        assert up.alive
+        assert f"path {trap}" in log.read_text()

@@ -42,8 +42,8 @@ def _masked(kind: volatile.Class) -> Callable[[Log], list[Logged]]:
 
     def mask(text: str) -> str:
         if text not in cache:
-            made = volatile.blank(text, tuple(patterns))
-            cache[text] = volatile.USER_LINE.sub("<user>", made) if kind == "user" else made
+            blanked = volatile.blank(text, tuple(patterns))
+            cache[text] = volatile.USER_LINE.sub("<user>", blanked) if kind == "user" else blanked
         return cache[text]
 
     return lambda log: [_map_static(r, mask) for r in log]
@@ -104,7 +104,7 @@ def _bare(block: str) -> str:
 
 def _frequency(log: Log) -> tuple[Counter[str], set[str]]:
     """In how many requests each block of text stands, and which stand now here, now there."""
-    found: Counter[str] = Counter()
+    frequency: Counter[str] = Counter()
     places: dict[str, int] = {}
     moving: set[str] = set()
     cache: dict[str, set[str]] = {}
@@ -114,8 +114,8 @@ def _frequency(log: Log) -> tuple[Counter[str], set[str]]:
                 blocks = [_bare(b) for b in _blocks(text)]
                 cache[text] = set(blocks)
                 moving |= {b for i, b in enumerate(blocks) if places.setdefault(b, i) != i}
-            found.update(cache[text])
-    return found, moving
+            frequency.update(cache[text])
+    return frequency, moving
 
 
 def static_first(log: Log) -> list[Logged]:
@@ -124,13 +124,13 @@ def static_first(log: Log) -> list[Logged]:
 
     def reorder(text: str) -> str:
         blocks = _blocks(text)
-        other = [b for b in blocks if frequency[_bare(b)] < max(2, DYNAMIC_SHARE * count)]
-        static = [b for b in blocks if b not in other]
+        dynamic = [b for b in blocks if frequency[_bare(b)] < max(2, DYNAMIC_SHARE * count)]
+        static = [b for b in blocks if b not in dynamic]
         common = any(frequency[_bare(b)] >= STATIC_SHARE * count for b in static)
-        if not common or not other or blocks == static + other:
+        if not common or not dynamic or blocks == static + dynamic:
             return text
         moved = sum(len(b) for b in static[_leading(blocks, static) :])
-        return "\n\n".join(static + other) if moved >= MIN_BLOCK_CHARACTERS else text
+        return "\n\n".join(static + dynamic) if moved >= MIN_BLOCK_CHARACTERS else text
 
     return _map_messages(log, reorder)
 
@@ -185,10 +185,10 @@ def ordered(log: Log, examples: bool) -> list[Logged]:
         by_use = sorted(
             {_bare(blocks[i]) for i in movable}, key=lambda b: (-frequency[b], digest(b))
         )
-        made = list(blocks)
+        reordered = list(blocks)
         for i, block in zip(movable, by_use, strict=False):
-            made[i] = block
-        return "\n\n".join(made)
+            reordered[i] = block
+        return "\n\n".join(reordered)
 
     return _map_messages(log, reorder)
 
@@ -206,7 +206,7 @@ def _openings(request: Logged) -> Iterator[tuple[int, str]]:
 def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
     """`change` on the system messages and the first user message."""
     cache: dict[str, str] = {}
-    found = []
+    requests = []
     for request in log:
         texts = {}
         for n, old in _openings(request):
@@ -214,8 +214,8 @@ def _map_messages(log: Log, change: Callable[[str], str]) -> list[Logged]:
                 cache[old] = change(old)
             if cache[old] != old:
                 texts[n] = cache[old]
-        found.append(request.with_texts(texts))
-    return found
+        requests.append(request.with_texts(texts))
+    return requests
 
 
 CORRECTIONS: dict[str, Callable[[Log], list[Logged]]] = {

@@ -65,20 +65,20 @@ def lint(folder: PromptFolder, measure: Measure) -> list[Flaw]:
     """All flaws of a folder, in the order of the prompt."""
     texts = list(_texts(folder, measure.count))
     total = sum(measure.count(t.text) for t in texts)
-    found: list[Flaw] = []
+    flaws: list[Flaw] = []
     for text in texts:
-        found += _variables(folder, text, measure.count)
-        found += _literals(text, measure.count)
-        found += encoding(text)
-        found += announced(text, measure.count)
-    found += mixed_line_ends(texts)
+        flaws += _variables(folder, text, measure.count)
+        flaws += _literals(text, measure.count)
+        flaws += encoding(text)
+        flaws += announced(text, measure.count)
+    flaws += mixed_line_ends(texts)
     for name, path in folder.templates.items():
-        found += _template(folder, name, path, measure.count)
-    found += duplicates(texts, measure.count)
-    found += _length(folder, total, measure)
+        flaws += _template(folder, name, path, measure.count)
+    flaws += duplicates(texts, measure.count)
+    flaws += _length(folder, total, measure)
     if measure.render and measure.render_tomorrow:
-        found += lint_template.lint(measure.render, measure.render_tomorrow)
-    return found
+        flaws += lint_template.lint(measure.render, measure.render_tomorrow)
+    return flaws
 
 
 def _texts(folder: PromptFolder, count: Count) -> Iterator[StaticFile]:

@@ -25,37 +25,37 @@ def digest(text: str) -> str:
 def whole_history(log: Log) -> list[Logged]:
     """Histories that were cut from the front with what was cut put back."""
     places: dict[str, tuple[int, int]] = {}
-    made: list[Logged] = []
+    corrected: list[Logged] = []
     for number, request in enumerate(log):
         head = sum(1 for _ in _leading_system(request))
         turns = list(request.messages[head:])
         if len(turns) >= 3:
-            before = _cut_off(made, places, turns)
+            before = _cut_off(corrected, places, turns)
             turns = [*before, *turns]
         for n, message in enumerate(turns):
             places[digest(json.dumps(message, sort_keys=True))] = (number, n)
-        made.append(replace(request, messages=(*request.messages[:head], *turns)))
-    return made
+        corrected.append(replace(request, messages=(*request.messages[:head], *turns)))
+    return corrected
 
 
 def _leading_system(request: Logged) -> Sequence[dict[str, Any]]:
-    found = []
+    messages = []
     for message in request.messages:
         if message.get("role") not in SYSTEM:
             break
-        found.append(message)
-    return found
+        messages.append(message)
+    return messages
 
 
 def _cut_off(
-    made: list[Logged], places: dict[str, tuple[int, int]], turns: list[dict[str, Any]]
+    corrected: list[Logged], places: dict[str, tuple[int, int]], turns: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The turns that an earlier request had before the first two of `turns`."""
     place = places.get(digest(json.dumps(turns[0], sort_keys=True)))
     if place is None or place[1] == 0:
         return []
     number, at = place
-    earlier = made[number]
+    earlier = corrected[number]
     head = len(_leading_system(earlier))
     old = list(earlier.messages[head:])
     return old[:at] if old[at : at + 2] == turns[:2] else []
@@ -78,22 +78,22 @@ def kept_history(log: Log) -> list[Logged]:
     then what is new, wherever a later request says the earlier part in other words."""
     ended: dict[str, list[int]] = {}
     """By the last message of a request: who ended with it."""
-    made: list[Logged] = []
+    corrected: list[Logged] = []
     for number, request in enumerate(log):
-        made.append(_appended(request, made, ended))
+        corrected.append(_appended(request, corrected, ended))
         if request.messages:
             ended.setdefault(_core(request.messages[-1]), []).append(number)
-    return made
+    return corrected
 
 
-def _appended(request: Logged, made: list[Logged], ended: dict[str, list[int]]) -> Logged:
+def _appended(request: Logged, corrected: list[Logged], ended: dict[str, list[int]]) -> Logged:
     messages = request.messages
     for at in range(len(messages) - 2, 0, -1):
         if messages[at].get("role") not in ("user", "tool"):
             continue
         core = _core(messages[at])
         for number in reversed(ended.get(core, [])[-3:]):
-            earlier = made[number]
+            earlier = corrected[number]
             alone = len(core) >= MIN_CORE and len(ended[core]) == 1
             if not (alone or _same_beginning(earlier.messages, messages)):
                 continue
@@ -158,9 +158,9 @@ def _pairs(request: Logged) -> list[tuple[int, Pair]]:
 
 
 def _in_one_order(request: Logged, counts: Counter[Pair], moving: set[Pair]) -> Logged:
-    found = [(n, pair) for n, pair in _pairs(request) if pair in moving]
-    by_use = sorted((pair for _, pair in found), key=lambda p: (-counts[p], digest("".join(p))))
+    pairs = [(n, pair) for n, pair in _pairs(request) if pair in moving]
+    by_use = sorted((pair for _, pair in pairs), key=lambda p: (-counts[p], digest("".join(p))))
     texts: dict[int, str] = {}
-    for (n, _), (question, answer) in zip(found, by_use, strict=True):
+    for (n, _), (question, answer) in zip(pairs, by_use, strict=True):
         texts |= {n: question, n + 1: answer}
     return request.with_texts(texts)

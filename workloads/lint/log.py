@@ -43,21 +43,25 @@ def lint(log: Sequence[Logged], file: str, tokens_per_character: float) -> LogRe
     """All flaws of a log, the dearest first."""
     total = sum(map(characters, log))
     actual = computed_characters(log)
-    alone = {rule: made for rule, correct in CORRECTIONS.items() if (made := correct(log)) != log}
+    alone = {
+        rule: corrected
+        for rule, correct in CORRECTIONS.items()
+        if (corrected := correct(log)) != log
+    }
     ideal = computed_characters(_apply(log, alone))
     flaws = []
     least = max(MIN_SHARE * total / len(log), MIN_TOKENS / tokens_per_character)
-    for rule, made in alone.items():
+    for rule, corrected in alone.items():
         peers = _peers(rule, alone)
         # Two flaws in one place: only mending both gains. Two that multiply: mending either does.
         mended = computed_characters(_apply(log, peers))
         last = computed_characters(_apply(log, [r for r in peers if r != rule])) - mended
-        first = last if rule == VARYING else actual - computed_characters(made)
+        first = last if rule == VARYING else actual - computed_characters(corrected)
         per_request = max(first, last) / len(log)
         if per_request >= least:
             tokens = per_request * tokens_per_character
             level: Level = "error" if per_request >= ERROR_SHARE * total / len(log) else "warning"
-            flaws.append(_flaw(rule, level, log, made, file, tokens))
+            flaws.append(_flaw(rule, level, log, corrected, file, tokens))
     flaws += duplicates(log, file, tokens_per_character)
     flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
     scale = tokens_per_character
@@ -72,13 +76,13 @@ def duplicates(log: Sequence[Logged], file: str, tokens_per_character: float) ->
         for name, paragraph in _repeated(request):
             count, first, field = twice.get(paragraph, (0, request, name))
             twice[paragraph] = (count + 1, first, field)
-    found = []
+    flaws = []
     for paragraph, (count, first, field) in twice.items():
         if count >= max(2, STATIC_SHARE * len(log)):
             tokens = len(paragraph) * tokens_per_character * count / len(log)
             detail = f"{RULES[DUPLICATE][0]}: {paragraph[:50]!r}"
-            found.append(Flaw(DUPLICATE, "warning", file, first.line, field, detail, tokens))
-    return found
+            flaws.append(Flaw(DUPLICATE, "warning", file, first.line, field, detail, tokens))
+    return flaws
 
 
 def _repeated(request: Logged) -> Iterator[tuple[str, str]]:

@@ -28,18 +28,18 @@ class _Node:
         """The place behind `text`, and how much of it was there before."""
         if self.after is None:
             self.after = {}
-        found = self.after.get(text)
-        if found is not None:
-            return found, len(text)
-        made = self.after[text] = _Node()
+        known = self.after.get(text)
+        if known is not None:
+            return known, len(text)
+        node = self.after[text] = _Node()
         if self.waiting is None:
             self.waiting = text
-            return made, 0
+            return node, 0
         if self.beginnings is None:
             self.beginnings = set()
         self.beginnings.update(_beginnings(self.waiting))
         self.waiting = text
-        return made, self._common(text, self.beginnings)
+        return node, self._common(text, self.beginnings)
 
     @staticmethod
     def _common(text: str, beginnings: set[int]) -> int:

@@ -57,12 +57,12 @@ def replayed_bytes(log: Log) -> list[Logged]:
     """Tool calls and results in one canonical form."""
 
     def canonical(message: dict[str, Any]) -> dict[str, Any]:
-        made = dict(message)
+        corrected = dict(message)
         if calls := message.get("tool_calls"):
-            made["tool_calls"] = [_canonical_call(c) for c in calls]
+            corrected["tool_calls"] = [_canonical_call(c) for c in calls]
         if message.get("role") == "tool":
-            made["content"] = _canonical_json(text_of(message))
-        return made
+            corrected["content"] = _canonical_json(text_of(message))
+        return corrected
 
     return [
         replace(r, messages=tuple(canonical(m) for m in r.messages))

@@ -32,7 +32,7 @@ def share(schedule: Schedule, worker: int, workers: int) -> list[Request]:
     """The requests of one worker: every so many-th session, whole."""
     number_of: dict[str, int] = {}
     sessions = 0
-    found = []
+    requests = []
     for request in schedule.requests:
         if request.after is None:
             number_of[request.id] = sessions
@@ -40,8 +40,8 @@ def share(schedule: Schedule, worker: int, workers: int) -> list[Request]:
         else:
             number_of[request.id] = number_of[request.after]
         if number_of[request.id] % workers == worker:
-            found.append(request)
-    return found
+            requests.append(request)
+    return requests
 
 
 class Worker:

@@ -67,16 +67,16 @@ class Zipf:
 
     def several(self, count: int) -> list[int]:
         """`count` different items."""
-        found: dict[int, None] = {}
-        while len(found) < count:
-            found[self()] = None
-        return list(found)
+        items: dict[int, None] = {}
+        while len(items) < count:
+            items[self()] = None
+        return list(items)
 
 
 def shuffled(items: list[int], rng: random.Random) -> list[int]:
     """Fisher–Yates; random.shuffle's draws are not guaranteed."""
-    made = list(items)
-    for n in range(len(made) - 1, 0, -1):
-        other = int(rng.random() * (n + 1))
-        made[n], made[other] = made[other], made[n]
-    return made
+    permutation = list(items)
+    for n in range(len(permutation) - 1, 0, -1):
+        partner = int(rng.random() * (n + 1))
+        permutation[n], permutation[partner] = permutation[partner], permutation[n]
+    return permutation

@@ -80,10 +80,10 @@ def fitted(
             f"of text has {base} already: {base - target} more at least"
         )
     words = lexicon.words(target - base, rng)
-    made = lexicon.tokens(build(words))
-    if made != target:
+    tokens = lexicon.tokens(build(words))
+    if tokens != target:
         raise UsageError(
-            f"{target} tokens are wanted and {made} come out: this tokenizer merges words, so "
+            f"{target} tokens are wanted and {tokens} come out: this tokenizer merges words, so "
             "lengths cannot be exact"
         )
     return words

@@ -48,9 +48,9 @@ def build(
             "--model PATH, or 'tokenizer' in the server file"
         )
     prefixes, requests = _parts(config, folder, lexicon)
-    made = _schedule(config, name, prefixes, requests)
-    _check(made, lexicon)
-    return made
+    schedule = _schedule(config, name, prefixes, requests)
+    _check(schedule, lexicon)
+    return schedule
 
 
 def _parts(

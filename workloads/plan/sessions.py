@@ -47,22 +47,22 @@ class _Writer:
         """The next request behind `before` (None: the first), added to `talk`."""
         tokens = draws.count(self.config.dynamic_tokens, self.lengths)
         asked = user(OPENING + self.lexicon.words(tokens - 1, self.words))
-        made = Request(
+        request = Request(
             "", at_s, talk.prefix, talk.prefix, (asked,), next(self.limits),
             prompt_tokens=self.config.static_tokens + self.texts.tail_tokens - 1 + tokens,
         )  # fmt: skip
         if before is not None:
-            made = self._behind(made, before, tokens)
+            request = self._behind(request, before, tokens)
         # Its place in the talk stands for its id until all are numbered.
-        made = replace(made, id=str(len(talk.requests)))
-        talk.requests.append(made)
-        return made
+        request = replace(request, id=str(len(talk.requests)))
+        talk.requests.append(request)
+        return request
 
-    def _behind(self, made: Request, before: Request, tokens: int) -> Request:
+    def _behind(self, request: Request, before: Request, tokens: int) -> Request:
         think_s = round(draws.value(self.config.turns.think_s, self.thinking), 3)
-        made = replace(made, after=before.id, think_s=think_s)
+        request = replace(request, after=before.id, think_s=think_s)
         if self.config.turns.answers == "real":
-            return replace(made, appends=True, prompt_tokens=None)
+            return replace(request, appends=True, prompt_tokens=None)
         answer = before.max_tokens or 1
         said: Message = {
             "role": "assistant",
@@ -70,7 +70,7 @@ class _Writer:
         }
         longer = (before.prompt_tokens or 0) + answer + self.seam_tokens + tokens
         return replace(
-            made, messages=(*before.messages, said, *made.messages), prompt_tokens=longer
+            request, messages=(*before.messages, said, *request.messages), prompt_tokens=longer
         )
 
 
@@ -87,10 +87,10 @@ def agent(config: Agent, texts: StaticTexts) -> Parts:
 def _drawn(config: MultiTurn | Agent, texts: StaticTexts, branching: float) -> Parts:
     prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
     writer, forks = _Writer(config, texts), stream(config.seed, "branching")
-    talks, names = _lengths(config), list(prefixes)
+    lengths, names = _lengths(config), list(prefixes)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
-    found = []
-    for at_s, length in zip(arrivals(config, len(talks)), talks, strict=True):
+    talks = []
+    for at_s, length in zip(arrivals(config, len(lengths)), lengths, strict=True):
         talk = _Talk(names[owner()])
         last: Request | None = None
         while len(talk.requests) < length:
@@ -99,27 +99,27 @@ def _drawn(config: MultiTurn | Agent, texts: StaticTexts, branching: float) -> P
                 branch = last
                 for _ in range(min(SUB_TASK_STEPS, length - len(talk.requests))):
                     branch = writer.turn(talk, at_s, branch)
-        found.append(talk)
-    return prefixes, _numbered(found)
+        talks.append(talk)
+    return prefixes, _numbered(talks)
 
 
 def _lengths(config: MultiTurn | Agent) -> list[int]:
     """Requests of each session, `requests` in all: the last one may be cut short."""
     rng = stream(config.seed, "turns")
-    found: list[int] = []
+    lengths: list[int] = []
     left = config.requests
     while left:
-        found.append(min(left, draws.count(config.turns.count, rng)))
-        left -= found[-1]
-    return found
+        lengths.append(min(left, draws.count(config.turns.count, rng)))
+        left -= lengths[-1]
+    return lengths
 
 
 def _numbered(talks: list[_Talk]) -> list[Request]:
     """All requests in the order of the schedule, under names of their own."""
-    found: list[Request] = []
+    requests: list[Request] = []
     for talk in talks:
-        first = len(found)
+        first = len(requests)
         for n, request in enumerate(talk.requests):
             after = None if request.after is None else f"r{first + int(request.after):06d}"
-            found.append(replace(request, id=f"r{first + n:06d}", after=after))
-    return found
+            requests.append(replace(request, id=f"r{first + n:06d}", after=after))
+    return requests

@@ -195,13 +195,13 @@ def rag(config: Rag, texts: StaticTexts) -> Parts:
     asked = _asking(config, lexicon)
 
     def ask(number: int) -> tuple[str, int]:
-        found = retrieved.several(pool.per_request)
+        picks = retrieved.several(pool.per_request)
         # By number is by popularity, too: passage k is the k-th most used.
-        found = draws.shuffled(found, order) if pool.order == "shuffled" else sorted(found)
+        picks = draws.shuffled(picks, order) if pool.order == "shuffled" else sorted(picks)
         question, tokens = asked(number)
         question = question.removeprefix(OPENING)
-        text = "".join(header + passages[n] for n in found)
-        total = 1 + sum(lengths[n] + seam for n in found) + seam_question + tokens - 1
+        text = "".join(header + passages[n] for n in picks)
+        total = 1 + sum(lengths[n] + seam for n in picks) + seam_question + tokens - 1
         return OPENING + text + ending + question, total
 
     return _tenant_traffic(config, texts, config.static_tokens, ask)

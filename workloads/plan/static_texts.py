@@ -51,11 +51,11 @@ class StaticTexts:
     def tail_tokens(self) -> int:
         """Tokens behind the static part of a chat whose user says one word: that, and the opening
         of the answer."""
-        one, other = (
+        first, second = (
             self.lexicon.encode([system("x"), user(text)], ()) or []
             for text in (OPENING, OTHER_OPENING)
         )
-        return len(one) - common_prefix(one, other)
+        return len(first) - common_prefix(first, second)
 
     def base_tokens(self, static_tokens: int) -> int:
         """Tokens of a chat with such a prefix and a user who says nothing."""
@@ -66,11 +66,11 @@ class StaticTexts:
     @cached_property
     def head_tokens(self) -> int:
         """Tokens before the first word of a system message."""
-        one, other = (
+        first, second = (
             self.lexicon.encode([system(word), user(OPENING)], ()) or []
             for word in (OPENING, OTHER_OPENING)
         )
-        return common_prefix(one, other)
+        return common_prefix(first, second)
 
     def prefix(
         self, name: str, static_tokens: int, salt: str | None = None, shared_tokens: int = 0

@@ -63,9 +63,9 @@ def _first_difference(
         if name not in olds:
             return name, 1, "not there", news[name].partition("\n")[0]
         if olds[name] != news[name]:
-            one, other = olds[name].split("\n"), news[name].split("\n")
-            line = common_prefix(one, other)
-            return name, line + 1, _line(one, line), _line(other, line)
+            old_lines, new_lines = olds[name].split("\n"), news[name].split("\n")
+            line = common_prefix(old_lines, new_lines)
+            return name, line + 1, _line(old_lines, line), _line(new_lines, line)
     return None, None, None, None
 
 

@@ -147,8 +147,8 @@ def _check_static(
 ) -> None:
     """UsageError when the common prefix is not more than what any two chats share."""
     stranger: list[Message] = [{"role": "system", "content": STRANGER}, rendered[0].chat[-1]]
-    (other,) = target.encode([(stranger, ())])
-    if len(ids) <= common_prefix(other, rendered[0].ids):
+    (stranger_ids,) = target.encode([(stranger, ())])
+    if len(ids) <= common_prefix(stranger_ids, rendered[0].ids):
         raise UsageError(
             f"{folder.folder}: nothing of it is static: the prompts differ from token {len(ids)} on"
         )
@@ -200,15 +200,15 @@ def _segments(
     *cut_ids, without_tools = encode([*chats, (rendered.chat, ())])
     edges = [min(common_prefix(rendered.ids, ids), static_tokens) for ids in cut_ids]
     tools_tokens = len(rendered.ids) - len(without_tools) if folder.tools else 0
-    found = []
+    segments = []
     for part, low, high in zip(static, edges, edges[1:], strict=False):
-        found.append(segment(part.file, part.kind, part.file, max(0, high - low), part.text))
+        segments.append(segment(part.file, part.kind, part.file, max(0, high - low), part.text))
     if folder.tools:
         text = json.dumps(list(folder.tools), indent=1, ensure_ascii=False)
         shown = tools_tokens or None  # None: the template does not show them
-        found.append(segment("tools.json", "tools", "tools.json", shown, text))
-    rest = static_tokens - sum(s.tokens or 0 for s in found)
-    return [*found, segment("chat template and openings", "frame", None, rest, "")]
+        segments.append(segment("tools.json", "tools", "tools.json", shown, text))
+    rest = static_tokens - sum(s.tokens or 0 for s in segments)
+    return [*segments, segment("chat template and openings", "frame", None, rest, "")]
 
 
 def segment(name: str, kind: Any, file: str | None, tokens: int | None, text: str) -> Segment:

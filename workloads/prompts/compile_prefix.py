@@ -23,11 +23,11 @@ def compile_prefix(schedule: Schedule, prefix: Prefix, target: Target) -> Compil
     static = list(prefix.messages)
     stranger: Message = {"role": "system", "content": STRANGER}
     chats = [([*static, *messages], prefix.tools) for messages in dynamic]
-    *prompts, other, bare = target.encode(
+    *prompts, stranger_ids, bare = target.encode(
         [*chats, ([stranger, *dynamic[0]], prefix.tools), ([*static, *dynamic[0]], ())]
     )
     ids = static_part(prompts)
-    frame = min(common_prefix(other, ids), len(ids))
+    frame = min(common_prefix(stranger_ids, ids), len(ids))
     tools = (len(prompts[0]) - len(bare)) or None if prefix.tools else None
     text = "\n".join(m["content"] for m in static)
     segments = [segment("static messages", "system", None, len(ids) - frame, text)]

@@ -128,10 +128,10 @@ def read(path: Path) -> Compiled:
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a compiled prompt: {error}") from None
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
+    format_ = data.get("format") if isinstance(data, dict) else None
+    if format_ != FORMAT:
         raise UsageError(
-            f"{path}: format is {found!r}, this version reads {FORMAT!r}; compile anew"
+            f"{path}: format is {format_!r}, this version reads {FORMAT!r}; compile anew"
         )
     try:
         return Compiled.model_validate(data)

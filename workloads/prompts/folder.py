@@ -63,16 +63,16 @@ class PromptFolder:
     def static(self, variables: Mapping[str, str]) -> tuple[StaticText, ...]:
         """The static texts with their variables filled in; `variables` go before the folder's."""
         values = {**self.variables, **variables}
-        found: list[StaticText] = []
+        texts: list[StaticText] = []
         start = 0
         for kind, path in self.files:
             text = (
                 text_of(path) if kind == "document" else _render(path, values, "--var NAME=VALUE")
             )
             text = text.removesuffix("\n")
-            found.append(StaticText(kind, str(path.relative_to(self.folder)), text, start))
+            texts.append(StaticText(kind, str(path.relative_to(self.folder)), text, start))
             start += len(text) + 1
-        return tuple(found)
+        return tuple(texts)
 
     def system(self, variables: Mapping[str, str]) -> Message:
         """The system message."""
@@ -139,8 +139,8 @@ def read(folder: Path) -> PromptFolder:
 
 def ignored(folder: Path) -> list[Path]:
     """What lies in context/ and is not taken: other kinds of files, folders."""
-    found = sorted((folder / "context").glob("*"))
-    return [p for p in found if p.suffix not in (".txt", ".md") and not p.name.startswith(".")]
+    entries = sorted((folder / "context").glob("*"))
+    return [p for p in entries if p.suffix not in (".txt", ".md") and not p.name.startswith(".")]
 
 
 def variables_of(path: Path) -> list[str]:

@@ -27,5 +27,5 @@ def sampled_requests(schedule: Schedule, prefix: str) -> list[Request]:
 def static_part(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest common prefix; at least one token of each prompt stays dynamic."""
     first = prompts[0]
-    length = min(common_prefix(first, other) for other in prompts)
+    length = min(common_prefix(first, prompt) for prompt in prompts)
     return list(first[: min(length, min(map(len, prompts)) - 1)])

@@ -128,12 +128,12 @@ def regroup(trace: BlockTrace, block_tokens: int) -> BlockTrace:
 def _coarser(trace: BlockTrace, block_tokens: int) -> BlockTrace:
     """A block is known by the last of those that it is made of: it stands for all before it."""
     step = block_tokens // trace.block_tokens
-    made = Builder(block_tokens, trace.full_only)
+    builder = Builder(block_tokens, trace.full_only)
     for blocks, tokens in zip(trace.prompts(), trace.input_tokens.tolist(), strict=True):
         whole = blocks[step - 1 :: step]
         rest = [] if trace.full_only or len(blocks) % step == 0 else [blocks[-1]]
-        made.add([*whole, *rest], tokens)
-    return made.build()
+        builder.add([*whole, *rest], tokens)
+    return builder.build()
 
 
 def _finer(trace: BlockTrace, block_tokens: int) -> BlockTrace:

@@ -39,10 +39,10 @@ def _table(
 
 def _parsed(
     rows: Rows,
-    found: Iterator[tuple[int, dict[str, Any]]],
+    numbered_rows: Iterator[tuple[int, dict[str, Any]]],
     parse: Callable[[int, dict[str, Any]], Traced],
 ) -> Iterator[Traced]:
-    for number, row in found:
+    for number, row in numbered_rows:
         try:
             yield parse(number, row)
         except KeyError as error:

@@ -71,15 +71,15 @@ def text_of(message: dict[str, Any]) -> str:
 def read(path: Path) -> list[Logged]:
     """The log. Raises UsageError naming file and line for what is no chat request."""
     rows = Rows(path)
-    found = []
+    log = []
     for number, row in rows.json_lines():
         try:
-            found.append(request(row, number))
+            log.append(request(row, number))
         except ValueError as error:
             rows.bad(number, str(error))
-    if not found:
+    if not log:
         raise UsageError(f"{path}: no request in it")
-    return found
+    return log
 
 
 def request(body: dict[str, Any], number: int) -> Logged:

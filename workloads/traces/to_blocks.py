@@ -47,43 +47,43 @@ def block_trace(
 
 
 def _by_names(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
-    made = Builder(block_tokens)
+    builder = Builder(block_tokens)
     for r in requests:
-        made.add(r.blocks, r.input_tokens or 0)
-    return made.build()
+        builder.add(r.blocks, r.input_tokens or 0)
+    return builder.build()
 
 
 def _by_parts(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
-    made = Builder(block_tokens)
+    builder = Builder(block_tokens)
     for r in requests:
-        made.add(part_blocks(r.parts, block_tokens), r.input_tokens or 0)
-        if made.references > MOST_PART_BLOCKS:
+        builder.add(part_blocks(r.parts, block_tokens), r.input_tokens or 0)
+        if builder.references > MOST_PART_BLOCKS:
             raise UsageError(
                 f"more than {MOST_PART_BLOCKS:,} blocks of {block_tokens} tokens; choose larger"
             )
-    return made.build()
+    return builder.build()
 
 
 def _by_tokens(requests: Iterator[Traced], block_tokens: int, encode: Encode) -> BlockTrace:
-    made = Builder(block_tokens, full_only=True)
+    builder = Builder(block_tokens, full_only=True)
     for ids in _encoded(requests, encode):
-        made.add_tokens(ids)
-    return made.build()
+        builder.add_tokens(ids)
+    return builder.build()
 
 
 def part_blocks(parts: Sequence[tuple[str, int, int]], block_tokens: int) -> list[Hashable]:
     """Names of the blocks of a prompt in parts: by all parts up to the block's end, and by how much
     of the last one is in it. The last block may be partial."""
-    found: list[Hashable] = []
+    blocks: list[Hashable] = []
     name, end = 0, 0
     names = chain(name for _, name, _ in parts)
     for (_, _, tokens), name in zip(parts, names, strict=True):
         begin, end = end, end + tokens
         first = (begin // block_tokens + 1) * block_tokens
-        found += [(name, edge - begin) for edge in range(first, end + 1, block_tokens)]
+        blocks += [(name, edge - begin) for edge in range(first, end + 1, block_tokens)]
     if end % block_tokens:
-        found.append((name, -1))
-    return found
+        blocks.append((name, -1))
+    return blocks
 
 
 def _encoded(requests: Iterator[Traced], encode: Encode) -> Iterator[list[int]]:

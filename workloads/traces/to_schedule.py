@@ -56,7 +56,7 @@ def schedule(
         )
     kept = _timed(list(_window(requests, options)), name, options)
     writer = _Writer(format_, options, lexicon)
-    made: list[Request] = []
+    scheduled: list[Request] = []
     last_of: dict[str, str] = {}
     for number, (at_s, traced) in enumerate(kept):
         request = writer.request(f"r{number:06d}", at_s, traced)
@@ -65,17 +65,17 @@ def schedule(
             request = replace(request, after=before)  # a turn waits for the one before
         if traced.session is not None:
             last_of[traced.session] = request.id
-        made.append(request)
+        scheduled.append(request)
     return Schedule(
         name=name,
         seed=SEED,
         mode="open",
         users=1,
-        max_tokens=max(r.max_tokens or 1 for r in made),
+        max_tokens=max(r.max_tokens or 1 for r in scheduled),
         ignore_eos=True,
         timeout_s=options.timeout_s,
         prefixes=writer.prefixes,
-        requests=tuple(made),
+        requests=tuple(scheduled),
     )
 
 
@@ -107,7 +107,7 @@ def _timed(kept: list[Traced], name: str, options: Options) -> list[tuple[float,
     if any(t.at_s is None for t in kept):
         raise UsageError(f"{name}: its requests have no times; say how they arrive: --rate N")
     begin = kept[0].at_s or 0.0
-    found, latest = [], 0.0
+    timed, latest = [], 0.0
     for traced in kept:
         at_s = round(((traced.at_s or 0.0) - begin) / options.speed, 6)
         if at_s < latest:
@@ -116,8 +116,8 @@ def _timed(kept: list[Traced], name: str, options: Options) -> list[tuple[float,
                 "(--sort puts them in order)"
             )
         latest = at_s
-        found.append((at_s, traced))
-    return found
+        timed.append((at_s, traced))
+    return timed
 
 
 class _Writer:
@@ -136,10 +136,10 @@ class _Writer:
     @cached_property
     def head_tokens(self) -> int:
         """Tokens before the words: the opening of the chat, and the user's first word."""
-        one, other = (
+        first, second = (
             self.lexicon.encode([user(word)], ()) or [] for word in (OPENING, OTHER_OPENING)
         )
-        return common_prefix(one, other) + 1
+        return common_prefix(first, second) + 1
 
     def request(self, id_: str, at_s: float, traced: Traced) -> Request:
         """One request of the trace, under a prefix that only has the tools."""

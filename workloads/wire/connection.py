@@ -92,10 +92,10 @@ class Answer(HTTPResponse):
         payloads: list[bytes] = []
         for now, data in self.reads:
             again.feed(data)
-            found = parser.feed(again.body)
+            new_payloads = parser.feed(again.body)
             again._fed.clear()
-            times += [now] * len(found)
-            payloads += found
+            times += [now] * len(new_payloads)
+            payloads += new_payloads
         return times, payloads
 
 
@@ -112,7 +112,7 @@ class Wire:
     _tls: Any = None
     _head: bytes = b""
     _address: tuple[str, int] = ("", 0)
-    _found: list[Any] = field(default_factory=list)
+    _addresses: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
@@ -229,15 +229,15 @@ class Wire:
         would wait some 10 ms for that thread to start, and again whenever a stream starts."""
         host, port = self._address
         try:
-            self._found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            self._addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         except socket.gaierror as error:
             raise OSError(f"{host}: {error.strerror}") from None
 
     def _connect(self) -> Any:
-        if not self._found:
+        if not self._addresses:
             self._look_up()
         failure: OSError | None = None
-        for family, kind, protocol, _, address in self._found:
+        for family, kind, protocol, _, address in self._addresses:
             connection = socket.socket(family, kind, protocol)
             try:
                 code = connection._sock.connect_ex(address)

@@ -48,12 +48,12 @@ def take_answer(times: Sequence[float], payloads: Sequence[bytes], record: Recor
 
 def text_of(payloads: Iterable[bytes]) -> str:
     """What was said: the content of all events of a complete answer."""
-    found = []
+    texts = []
     for payload in payloads:
         if payload != DONE:
             for choice in json.loads(payload).get("choices") or ():
-                found.append((choice.get("delta") or {}).get("content") or "")
-    return "".join(found)
+                texts.append((choice.get("delta") or {}).get("content") or "")
+    return "".join(texts)
 
 
 def _texts(data: bytes) -> int:

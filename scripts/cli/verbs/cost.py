@@ -45,64 +45,66 @@ def cost(
     if gpu_hour is not None and gpu_hour <= 0:
         raise UsageError(f"--gpu-hour {gpu_hour:g}: a price above 0")
     with status("reading the run"):
-        made = report.evaluate(run)
-    if made.void:
+        evaluation = report.evaluate(run)
+    if evaluation.void:
         raise UsageError(f"{run}: the run is void, so nothing follows from it")
-    found = {
-        "own": _own(made, gpu_hour, as_json) if gpu_hour else None,
-        "hosted": _hosted(made, provider, model, as_json) if provider else None,
+    costs = {
+        "own": _own(evaluation, gpu_hour, as_json) if gpu_hour else None,
+        "hosted": _hosted(evaluation, provider, model, as_json) if provider else None,
     }
     if as_json:
-        say_json({"run": run.name, **found})
+        say_json({"run": run.name, **costs})
 
 
-def _own(made: Evaluation, usd_per_hour: float, quiet: bool) -> list[dict[str, Any]]:
+def _own(evaluation: Evaluation, usd_per_hour: float, quiet: bool) -> list[dict[str, Any]]:
     from aot.analysis.cost import own
 
-    found = [
+    costs = [
         {"server": part.server.name, **asdict(row)}
-        for part in made.parts
+        for part in evaluation.parts
         for row in own(part.numbers, usd_per_hour)
     ]
     if quiet:
-        return found
+        return costs
     right = ("req/s", "a million requests", "a million prompt tokens")
     rows = (
         (
             row["server"], row["arm"], _number(row["requests_per_s"]),
             _usd(row["per_million_requests"]), _usd(row["per_million_prompt_tokens"]),
         )
-        for row in found
+        for row in costs
     )  # fmt: skip
     table(("server", "arm", *right), rows, right=right)
     say(f"assumed: {usd_per_hour:g} USD an hour, and the machine always as busy as in the run")
-    if made.run.schedule and made.run.schedule.mode == "open":
+    if evaluation.run.schedule and evaluation.run.schedule.mode == "open":
         say(
             "the load was an open loop: req/s is what was sent, not the most that an arm can "
             "serve, so arms that kept up cost the same; measure a closed loop for what is possible"
         )
-    return found
+    return costs
 
 
 def _hosted(
-    made: Evaluation, provider: str, model: str | None, quiet: bool
+    evaluation: Evaluation, provider: str, model: str | None, quiet: bool
 ) -> list[dict[str, Any]]:
     from aot.analysis.cost import hosted
     from aot.configs.loading.pricing import price_of
 
     prices, name, price = price_of(provider, model)
-    found = []
-    for part in made.parts:
+    costs = []
+    for part in evaluation.parts:
         server = part.server
         arm = next((a for a in ("aot", "auto", "jit") if a in server.arms), None)
-        rows = made.frame[(made.frame["server"] == server.name) & (made.frame["arm"] == arm)]
+        rows = evaluation.frame[
+            (evaluation.frame["server"] == server.name) & (evaluation.frame["arm"] == arm)
+        ]
         priced = hosted(server, rows, prices, price)
         if priced is None:
             raise UsageError(
-                f"{made.run.folder}: {server.name}: the tokens of its prompts or of their static "
-                "prefixes are not known, so there is nothing to price"
+                f"{evaluation.run.folder}: {server.name}: the tokens of its prompts or of their "
+                "static prefixes are not known, so there is nothing to price"
             )
-        found.append({"server": server.name, "provider": provider, "model": name, **asdict(priced)})
+        costs.append({"server": server.name, "provider": provider, "model": name, **asdict(priced)})
         if quiet:
             continue
         say(
@@ -119,7 +121,7 @@ def _hosted(
             f"{price.read:g}, output {price.output:g} USD a million tokens ({prices.date}, "
             f"{prices.source}); storage by the hour is not included"
         )
-    return found
+    return costs
 
 
 def _usd(value: float | None) -> str:

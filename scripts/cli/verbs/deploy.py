@@ -61,7 +61,7 @@ def serve(
             f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
         )
         if arm is ArmName.AOT:
-            each = " ".join(f"--url {one}" for one in up.replica_urls or (url,))
+            each = " ".join(f"--url {replica_url}" for replica_url in up.replica_urls or (url,))
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
         ended = up.wait()
         code = ended.wait()
@@ -153,43 +153,47 @@ def isolation(
     salt_of = (lambda: secrets.token_hex(16)) if salts else (lambda: None)
     victim, attacker = Tenant(hidden, salt_of()), Tenant(curious, salt_of())
     with status(f"auditing {curious.base_url}") as line:
-        found = run(victim, attacker, trials, tokens, line)
-    result = judge(found)
-    _tell(result, salts)
+        trial_records = run(victim, attacker, trials, tokens, line)
+    audit = judge(trial_records)
+    _tell(audit, salts)
     if json_file is not None:
-        facts = {"verdict": result.verdict, "salts": salts, "trials": [t.as_json() for t in found]}
+        facts = {
+            "verdict": audit.verdict,
+            "salts": salts,
+            "trials": [t.as_json() for t in trial_records],
+        }
         try:
             with replacing(json_file) as partial:
                 partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--json {json_file}: cannot be written: {error.strerror}") from None
-    raise typer.Exit({"leak": LEAK, "not settled": NOT_SETTLED}.get(result.verdict, 0))
+    raise typer.Exit({"leak": LEAK, "not settled": NOT_SETTLED}.get(audit.verdict, 0))
 
 
-def _tell(found: Isolation, salts: bool) -> None:
-    low, high = found.ci95
-    known_ms, unknown_ms = found.known_p50_s * 1000, found.unknown_p50_s * 1000
+def _tell(audit: Isolation, salts: bool) -> None:
+    low, high = audit.ci95
+    known_ms, unknown_ms = audit.known_p50_s * 1000, audit.unknown_p50_s * 1000
     say(
-        f"time: the victim's prompt was answered faster in {found.faster} of {found.trials} trials "
-        f"(95 % interval {low:.0%} to {high:.0%}, p = {found.p:.2g}); medians "
-        f"{known_ms:.0f} ms and {unknown_ms:.0f} ms: {found.by_time}"
+        f"time: the victim's prompt was answered faster in {audit.faster} of {audit.trials} trials "
+        f"(95 % interval {low:.0%} to {high:.0%}, p = {audit.p:.2g}); medians "
+        f"{known_ms:.0f} ms and {unknown_ms:.0f} ms: {audit.by_time}"
     )
-    if found.more_cached is None:
+    if audit.more_cached is None:
         say("cached tokens: not reported")
     else:
         say(
-            f"cached tokens: more for the victim's prompt in {found.more_cached} of {found.trials} "
-            f"trials; medians {found.known_cached_p50:.0f} and {found.unknown_cached_p50:.0f}: "
-            f"{found.by_count}"
+            f"cached tokens: more for the victim's prompt in {audit.more_cached} of {audit.trials} "
+            f"trials; medians {audit.known_cached_p50:.0f} and {audit.unknown_cached_p50:.0f}: "
+            f"{audit.by_count}"
         )
-    say(f"verdict: {found.verdict}")
-    if found.verdict == "leak" and not salts:
+    say(f"verdict: {audit.verdict}")
+    if audit.verdict == "leak" and not salts:
         note(
             "give each tenant a cache salt where tenants cannot set it themselves, in the gateway "
             "(in a workload file: tenants: {salts: true}); what that gives: aot audit isolation "
             "--salts"
         )
-    elif found.verdict == "leak":
+    elif audit.verdict == "leak":
         note("the server ignores cache salts, or what is in front of it removes them")
-    elif found.verdict == "not settled":
-        note(f"nothing was proved either way; take more trials: --trials {found.trials * 2}")
+    elif audit.verdict == "not settled":
+        note(f"nothing was proved either way; take more trials: --trials {audit.trials * 2}")

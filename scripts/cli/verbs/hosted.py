@@ -44,8 +44,8 @@ def ask(
     from aot.serving.hosted.api import Account, Static
     from aot.workloads.prompts import compiled
 
-    made = compiled.read(what)
-    static = Static(made.messages, tuple(made.tools), made.cache_key, made.cache_salt)
+    prompt = compiled.read(what)
+    static = Static(prompt.messages, tuple(prompt.tools), prompt.cache_key, prompt.cache_salt)
     client = apis.client(api.value, Account(url, model, api_key_env), ttl.value)
     answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
     say(answer.text)
@@ -82,21 +82,21 @@ def savings(
     from aot.configs.loading.pricing import price_of
     from aot.workloads.prompts import compiled
 
-    made = compiled.read(what)
+    prompt = compiled.read(what)
     priced = price_of(provider, price_model) if provider else None
     per_token = sums.seconds_per_token(run) if run else None
     tokens = sums.Tokens(
-        requests_per_day, made.static_tokens, made.rounding_tokens, made.dynamic_tokens.median
+        requests_per_day, prompt.static_tokens, prompt.rounding_tokens, prompt.dynamic_tokens.median
     )
     say(
-        f"{made.id}: {tokens.static:,} static tokens × {requests_per_day:,} requests a day = "
+        f"{prompt.id}: {tokens.static:,} static tokens × {requests_per_day:,} requests a day = "
         f"{tokens.static_per_day:,} tokens a day"
     )
     say(
-        f"on blocks of {made.block_tokens}: less {tokens.rounding} tokens of rounding a request = "
-        f"{tokens.saved_per_day:,} tokens a day not processed"
+        f"on blocks of {prompt.block_tokens}: less {tokens.rounding} tokens of rounding a request "
+        f"= {tokens.saved_per_day:,} tokens a day not processed"
     )
-    paid, least = _hosted(tokens, *priced) if priced else (None, made.block_tokens)
+    paid, least = _hosted(tokens, *priced) if priced else (None, prompt.block_tokens)
     if per_token is not None:
         saved = per_token * (tokens.static - tokens.rounding) * requests_per_day
         say(f"own hardware as in {run}: {per_token * 1e6:.1f} µs a token = {saved:,.0f} s a day")

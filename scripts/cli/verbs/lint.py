@@ -131,11 +131,11 @@ def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
     if model:
         sample = "".join(text for r in log[:20] for _, text in r.fields())
         ratio = tokenizer_of(model).count(sample) / max(1, len(sample))
-    found = lint_log.lint(log, str(path), ratio)
+    report = lint_log.lint(log, str(path), ratio)
     extra = {
-        "requests": found.requests,
-        "tokens": found.tokens,
-        "computed_tokens": found.computed_tokens,
-        "ideal_tokens": found.ideal_tokens,
+        "requests": report.requests,
+        "tokens": report.tokens,
+        "computed_tokens": report.computed_tokens,
+        "ideal_tokens": report.ideal_tokens,
     }
-    return found.flaws, extra
+    return report.flaws, extra

@@ -129,8 +129,8 @@ def router_install(
 
     router_recipe(name)
     with status(f"router {name}") as line:
-        made = environments.install(name, line)
-    say(f"{name}: installed in {made.folder}")
+        environment = environments.install(name, line)
+    say(f"{name}: installed in {environment.folder}")
 
 
 @engine_app.command("install")
@@ -147,8 +147,8 @@ def engine_install(
 
     engine_recipe(name)
     with status(f"engine {name}") as line:
-        made = environments.install(name, line, python)
-    say(f"{name}: installed in {made.folder}")
+        environment = environments.install(name, line, python)
+    say(f"{name}: installed in {environment.folder}")
 
 
 @model_app.command("list")

@@ -68,15 +68,15 @@ def run(
     if (experiment is None) == (resume is None):
         raise UsageError("give either an experiment file or --resume RUN_DIR")
     if resume is not None:
-        made, folder = root.reopen(resume), resume
+        prepared_experiment, folder = root.reopen(resume), resume
     else:
         assert experiment is not None
-        made = root.prepare(experiment)
-        folder = root.new_folder(runs, made.config.name)
-        root.create(made, folder)
+        prepared_experiment = root.prepare(experiment)
+        folder = root.new_folder(runs, prepared_experiment.config.name)
+        root.create(prepared_experiment, folder)
     note(f"run directory: {folder}")
     try:
-        root.measure(made, folder)
+        root.measure(prepared_experiment, folder)
     except (ToolkitError, SystemExit):
         # What was measured is kept and reported, whatever stopped the rest.
         write_report(folder)
@@ -139,10 +139,10 @@ def load(
     if head is not None:
         load_script.work(traffic, endpoint, head)
         return
-    made = plan.schedule_of(traffic, endpoint.tokenize)
+    schedule = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = output or Path("runs") / f"load-{made.name}-{stamp}"
-    load_script.load_into(folder, made, endpoint, arm.value, fleet)
+    folder = output or Path("runs") / f"load-{schedule.name}-{stamp}"
+    load_script.load_into(folder, schedule, endpoint, arm.value, fleet)
     conclude(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from aot.scripts.terminal import note, say, status, table
 if TYPE_CHECKING:
     from aot.analysis.cache.layouts import Layout
     from aot.analysis.cache.reach import Reach
+    from aot.scripts.traffic.oracle import Source
     from aot.workloads.traces.blocks import BlockTrace
 
 DEFAULT_POLICIES = (PolicyName.LRU, PolicyName.LEAF_LRU, PolicyName.OPT)
@@ -71,74 +73,117 @@ def oracle(
     the front of the prompt, leaf-lru deepest first (what vLLM does), opt finds as many blocks as
     any policy could. What is lost to the policy and to the capacity is shown apart.
     """
-    from aot.analysis.cache import reach
     from aot.scripts.traffic import oracle as work
 
-    names = list(dict.fromkeys(p.value for p in policy or DEFAULT_POLICIES))
-    capacities = _capacities(capacity)
-    if what_if and (policy or capacity or curve or figure):
+    policies = list(dict.fromkeys(p.value for p in policy or DEFAULT_POLICIES))
+    options = _Options(what, policies, _capacities(capacity), block_tokens, curve, figure, as_json)
+    if what_if:
+        _refuse_with_what_if(policy, capacity, curve, figure)
+    with status(f"reading {what}"):
+        source = work.source(what, format_name, model, skip_bad)
+    if what_if:
+        _price_layouts(source, options)
+    elif _is_streamed(source, options):
+        _replay_streamed(source, options)
+    else:
+        _replay(source, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line asks of a replay."""
+
+    what: Path
+    policies: list[str]
+    capacities: list[int | None]
+    block_tokens: int | None
+    curve: Path | None
+    figure: Path | None
+    as_json: bool
+
+    @property
+    def finite(self) -> list[int]:
+        return [c for c in self.capacities if c is not None]
+
+
+def _refuse_with_what_if(*unwanted: object) -> None:
+    """UsageError where an option is given that does not go with --what-if."""
+    if any(unwanted):
         raise UsageError(
             "--what-if prices orders in an infinite cache: it goes with --block-size, --model and "
             "--json only"
         )
-    with status(f"reading {what}"):
-        source = work.source(what, format_name, model, skip_bad)
-    if what_if:
-        with status("re-running the oracle on corrected requests"):
-            layouts = work.what_if(source, block_tokens)
-        _show_layouts(layouts, as_json)
-        return
-    finite = [c for c in capacities if c is not None]
-    own = source.format.block_tokens
-    if (
+
+
+def _price_layouts(source: Source, options: _Options) -> None:
+    from aot.scripts.traffic import oracle as work
+
+    with status("re-running the oracle on corrected requests"):
+        layouts = work.what_if(source, options.block_tokens)
+    _show_layouts(layouts, options.as_json)
+
+
+def _is_streamed(source: Source, options: _Options) -> bool:
+    """Whether a file is too large to hold, and nothing is asked that needs it held."""
+    return (
         source.is_large
-        and block_tokens in (None, own)
-        and "opt" not in names
-        and finite
-        and len(finite) == len(capacities)
-        and not (curve or figure)
-    ):
-        with status(f"replaying {what}, which is read once for each policy and capacity") as line:
-            large = reach.streamed(source.streamed(), names, finite, line)
-        source.say_skipped()
-        _print(large, None, as_json)
-        return
-    with status(f"replaying {what}") as line:
-        trace = source.blocks(block_tokens)
-        source.say_skipped()
-        size = block_tokens or trace.block_tokens
-        ranged = capacities or _range(trace, size)
-        if not as_json and None not in ranged:
-            ranged.append(None)  # what is lost is lost against that
-        found = reach.evaluate(trace, size, names, ranged, line)
-        if curve:
-            work.write_curve(trace, size, curve)
-        if figure:
-            work.draw(trace, size, found, figure)
-    _print(found, len(trace), as_json)
+        and options.block_tokens in (None, source.format.block_tokens)
+        and "opt" not in options.policies
+        and len(options.finite) == len(options.capacities) > 0
+        and not (options.curve or options.figure)
+    )
 
 
-def _print(found: list[Reach], requests: int | None, as_json: bool) -> None:
+def _replay_streamed(source: Source, options: _Options) -> None:
+    from aot.analysis.cache import reach
+
+    title = f"replaying {options.what}, which is read once for each policy and capacity"
+    with status(title) as line:
+        reaches = reach.streamed(source.streamed(), options.policies, options.finite, line)
+    source.say_skipped()
+    _print(reaches, None, options.as_json)
+
+
+def _replay(source: Source, options: _Options) -> None:
+    from aot.analysis.cache import reach
+    from aot.scripts.traffic import oracle as work
+
+    with status(f"replaying {options.what}") as line:
+        trace = source.blocks(options.block_tokens)
+        source.say_skipped()
+        size = options.block_tokens or trace.block_tokens
+        capacities = options.capacities or _range(trace, size)
+        if not options.as_json and None not in capacities:
+            capacities = [*capacities, None]  # what is lost is lost against that
+        reaches = reach.evaluate(trace, size, options.policies, capacities, line)
+        if options.curve:
+            work.write_curve(trace, size, options.curve)
+        if options.figure:
+            work.draw(trace, size, reaches, options.figure)
+    _print(reaches, len(trace), options.as_json)
+
+
+def _print(reaches: list[Reach], requests: int | None, as_json: bool) -> None:
     if as_json:
-        say(json.dumps([r.as_json() for r in found], indent=1))
+        say(json.dumps([r.as_json() for r in reaches], indent=1))
     else:
-        _show(found, requests)
+        _show(reaches, requests)
 
 
 def _capacities(given: list[str] | None) -> list[int | None]:
-    found: list[int | None] = []
+    capacities: list[int | None] = []
     for text in given or ():
         if text in ("inf", "infinite"):
-            found.append(None)
+            capacities.append(None)
         elif (
             (digits := text.replace(",", "")).isascii()
             and digits.isdigit()
             and (int(digits[:18]) > 0 and len(digits) <= 18)
         ):
-            found.append(int(digits))
+            capacities.append(int(digits))
         else:
             raise UsageError(f"--capacity {text}: expected a number of blocks, 1 or more, or inf")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(capacities))
 
 
 def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
@@ -146,20 +191,20 @@ def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
     return [*sorted({max(1, round(s * distinct)) for s in DEFAULT_SHARES}), None]
 
 
-def _show(found: list[Reach], requests: int | None) -> None:
+def _show(reaches: list[Reach], requests: int | None) -> None:
     from aot.analysis.cache.reach import gaps
 
-    names = list(dict.fromkeys(r.policy for r in found))
-    first = found[0]
+    names = list(dict.fromkeys(r.policy for r in reaches))
+    first = reaches[0]
     say(
         ("" if requests is None else f"{requests:,} requests, ")
         + f"{first.total_tokens:,} tokens, {first.total_blocks:,} blocks of "
         f"{first.block_size}; hit ratio by tokens"
     )
-    lost = {g.capacity_blocks: g for g in gaps(found)}
+    lost = {g.capacity_blocks: g for g in gaps(reaches)}
     rows = []
-    for capacity in dict.fromkeys(r.capacity_blocks for r in found):
-        row = [f"{r.hit_ratio:.2%}" for r in found if r.capacity_blocks == capacity]
+    for capacity in dict.fromkeys(r.capacity_blocks for r in reaches):
+        row = [f"{r.hit_ratio:.2%}" for r in reaches if r.capacity_blocks == capacity]
         gap = lost.get(capacity) if capacity else None
         shares = (gap.policy_tokens, gap.capacity_tokens) if gap else (None, None)
         rows.append(

@@ -71,20 +71,20 @@ def compile_command(
     with status(f"compiling {prompt_dir}"):
         endpoint = connect(server, served_model, api_key_env) if server else None
         variables = dict(_pair(v) for v in var or [])
-        made = compile_prompt(prompt_dir, variables, model, endpoint, block_tokens, salt)
+        prompt = compile_prompt(prompt_dir, variables, model, endpoint, block_tokens, salt)
     for ignored in prompts.ignored(prompt_dir):
         note(f"warning: {ignored} is not part of the prompt: only *.txt and *.md in context/ are")
-    change = changes.compare(old, made) if old else None
+    change = changes.compare(old, prompt) if old else None
     if check:
         if change:
             raise ToolkitError(f"{path} is stale: {change.describe()}; compile again")
         say(f"{path}: up to date")
         return
-    compiled.write(made, path)
-    _show(made)
+    compiled.write(prompt, path)
+    _show(prompt)
     if change:
         note(f"{change.describe()}")
-    say(f"{path}: cache key {made.cache_key[:16]}…")
+    say(f"{path}: cache key {prompt.cache_key[:16]}…")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -94,21 +94,22 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _show(made: Compiled) -> None:
+def _show(prompt: Compiled) -> None:
     rows = []
-    for s in made.segments:
+    for s in prompt.segments:
         shown = "not shown by the chat template" if s.tokens is None else ""
         rows.append((s.name, "-" if s.tokens is None else str(s.tokens), shown))
-    for t in made.templates:
+    for t in prompt.templates:
         d = t.dynamic_tokens
         rows.append((t.file, f"{d.min}–{d.max}", f"dynamic, {t.inputs} inputs, median {d.median}"))
     table(("segment", "tokens", ""), rows, right=("tokens",))
     say(
-        f"static {made.static_tokens} tokens = {made.full_blocks} blocks of {made.block_tokens} "
-        f"+ {made.rounding_tokens} lost to rounding; dynamic {made.dynamic_tokens.median} (median)"
+        f"static {prompt.static_tokens} tokens = {prompt.full_blocks} blocks of "
+        f"{prompt.block_tokens} + {prompt.rounding_tokens} lost to rounding; dynamic "
+        f"{prompt.dynamic_tokens.median} (median)"
     )
-    if made.full_blocks == 0:
+    if prompt.full_blocks == 0:
         note(
-            f"warning: the static part fills not one block of {made.block_tokens} tokens: nothing "
-            "of it can be cached"
+            f"warning: the static part fills not one block of {prompt.block_tokens} tokens: "
+            "nothing of it can be cached"
         )

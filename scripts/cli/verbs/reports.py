@@ -72,22 +72,26 @@ def compare(
     if len(runs) < 2:
         raise UsageError("give at least two run directories")
     with status("reading the runs"):
-        made = across.read([p for p in runs if not p.is_file()])
-        others = [row for p in runs if p.is_file() for row in imported.read(p)]
-    if len(made) > 1 and not different_schedules:
+        evaluations = across.read([p for p in runs if not p.is_file()])
+        imported_rows = [row for p in runs if p.is_file() for row in imported.read(p)]
+    if len(evaluations) > 1 and not different_schedules:
         across.insist_on_one_schedule(
-            made, "--different-schedules shows them side by side without ratios"
+            evaluations, "--different-schedules shows them side by side without ratios"
         )
-    rows = [row for m in made for row in across.rows(m)] + others
-    found = []
+    rows = [row for m in evaluations for row in across.rows(m)] + imported_rows
+    differences = []
     if not different_schedules:
-        found = [d for other in made[1:] for d in across.differences(made[0], other)]
+        differences = [
+            d
+            for evaluation in evaluations[1:]
+            for d in across.differences(evaluations[0], evaluation)
+        ]
     if as_json:
-        ratios = [asdict(d) | {"ratio": d.found.ratio} for d in found]
+        ratios = [asdict(d) | {"ratio": d.found.ratio} for d in differences]
         say_json({"runs": [asdict(r) for r in rows], "differences": ratios})
         return
     show_runs(rows)
-    show_differences(found)
+    show_differences(differences)
 
 
 @app.command()
@@ -150,20 +154,20 @@ def history(
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    found: list[Row] = []
+    rows: list[Row] = []
     with status("reading the runs") as line:
         for path in sorted(p for p in folder.iterdir() if p.is_dir()):
             line(f"reading {path.name}")
             try:
-                [made] = across.read([path])
+                [evaluation] = across.read([path])
             except ToolkitError as error:
                 note(f"left out: {error}")
                 continue
-            found += [r for r in across.rows(made) if arm in (None, r.arm)]
-    if not found:
+            rows += [r for r in across.rows(evaluation) if arm in (None, r.arm)]
+    if not rows:
         raise UsageError(f"{folder}: no run in it that has records" + (f" of {arm}" if arm else ""))
-    found.sort(key=lambda r: r.started_utc)
+    rows.sort(key=lambda r: r.started_utc)
     if as_json:
-        say_json([asdict(r) for r in found])
+        say_json([asdict(r) for r in rows])
         return
-    show_runs(found)
+    show_runs(rows)

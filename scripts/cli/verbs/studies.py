@@ -55,14 +55,18 @@ def sweep(
 
     if resume is not None:
         _only_resume(experiment, over)
-        made = study.reopen(resume, "sweep")
+        sweep_study = study.reopen(resume, "sweep")
     else:
         path = _given(experiment)
         if over is None:
             raise UsageError("--over is missing, as in --over static_tokens=0,256,...,4096")
-        made = work.begin(path, over, runs)
-    points = work.points(made)
-    study.kept(made, lambda: work.measure(made, points), lambda: _show(made, sweep_page.of_folder))
+        sweep_study = work.begin(path, over, runs)
+    points = work.points(sweep_study)
+    study.kept(
+        sweep_study,
+        lambda: work.measure(sweep_study, points),
+        lambda: _show(sweep_study, sweep_page.of_folder),
+    )
 
 
 @app.command()
@@ -98,13 +102,17 @@ def capacity(
 
     if resume is not None:
         _only_resume(experiment, slo)
-        made = study.reopen(resume, "capacity")
+        capacity_study = study.reopen(resume, "capacity")
     else:
         path = _given(experiment)
         if not slo:
             raise UsageError("--slo is missing, as in --slo ttft_p99=0.5")
-        made = work.begin(path, slo, start, precision, most_rates, runs)
-    study.kept(made, lambda: work.search(made), lambda: _show(made, capacity_page.of_folder))
+        capacity_study = work.begin(path, slo, start, precision, most_rates, runs)
+    study.kept(
+        capacity_study,
+        lambda: work.search(capacity_study),
+        lambda: _show(capacity_study, capacity_page.of_folder),
+    )
 
 
 @app.command()
@@ -138,12 +146,14 @@ def tune(
 
     if resume is not None:
         _only_resume(experiment or server, over)
-        made = study.reopen(resume, "tune")
+        tune_study = study.reopen(resume, "tune")
     else:
         if server is None or experiment is None:
             raise UsageError("give a server file and an experiment file, or --resume FOLDER")
-        made = work.begin(server, experiment, objective, over or [], runs)
-    study.kept(made, lambda: work.search(made), lambda: _show(made, tuning.of_folder))
+        tune_study = work.begin(server, experiment, objective, over or [], runs)
+    study.kept(
+        tune_study, lambda: work.search(tune_study), lambda: _show(tune_study, tuning.of_folder)
+    )
 
 
 def _given(experiment: Path | None) -> Path:
@@ -158,14 +168,14 @@ def _only_resume(experiment: Path | None, settings: object) -> None:
 
 
 def _show(
-    made: Study, of_folder: Callable[[Path, Callable[[str], None]], tuple[StudyRun, Page]]
+    study: Study, of_folder: Callable[[Path, Callable[[str], None]], tuple[StudyRun, Page]]
 ) -> None:
     """Write a study's page, and its words on the terminal. ToolkitError where a run of it has
     requests that were not answered, or is void."""
     from aot.analysis.studies.study_page import voided
 
     with status("writing the reports") as tell:
-        read, page = of_folder(made.folder, tell)
+        read, page = of_folder(study.folder, tell)
     for shown in page.tables:
         table(shown.columns, shown.rows, title=shown.title)
     for words in voided(read):
@@ -176,6 +186,6 @@ def _show(
         say(line, "bold")
     say(f"report: {read.folder / 'report.html'}")
     # A rate at which requests time out is an answer to a capacity search, not a failure of it.
-    failed = [p.label for p in read.points if p.made and p.made.unanswered]
-    if failed and made.facts["kind"] != "capacity":
+    failed = [p.label for p in read.points if p.evaluation and p.evaluation.unanswered]
+    if failed and study.facts["kind"] != "capacity":
         raise ToolkitError(f"not every request was answered: {', '.join(failed)}")

@@ -63,16 +63,16 @@ def schedule(
         if any(g is not None for g in given) or (scale, speed) != (1.0, 1.0):
             raise UsageError(f"{what} is a workload: what is for traces goes into the file there")
         with status(f"drawing {what}"):
-            made = plan.schedule_of(what, _encoder(model))
+            drawn_schedule = plan.schedule_of(what, _encoder(model))
     else:
         options = _options(scale, speed, window, limit, rate, max_tokens, sort)
         with status(f"reading {what}"):
-            made = _of_trace(what, format_name, model, options, skip_bad)
-    digest = schedule_file.write(made, output)
-    last_s = made.requests[-1].at_s
+            drawn_schedule = _of_trace(what, format_name, model, options, skip_bad)
+    digest = schedule_file.write(drawn_schedule, output)
+    last_s = drawn_schedule.requests[-1].at_s
     say(
-        f"{output}: {len(made.requests)} requests over {last_s:.1f} s, "
-        f"{len(made.prefixes)} static prefixes, sha256 {digest}"
+        f"{output}: {len(drawn_schedule.requests)} requests over {last_s:.1f} s, "
+        f"{len(drawn_schedule.prefixes)} static prefixes, sha256 {digest}"
     )
 
 
@@ -106,12 +106,12 @@ def _window(text: str | None) -> tuple[float, float] | None:
         return None
     low, _, high = text.partition(":")
     try:
-        found = float(low or 0), float(high or "inf")
+        bounds = float(low or 0), float(high or "inf")
     except ValueError:
         raise UsageError(f"--window {text}: expected FROM:TO in seconds, e.g. 0:600") from None
-    if not 0 <= found[0] < found[1]:
+    if not 0 <= bounds[0] < bounds[1]:
         raise UsageError(f"--window {text}: FROM must be 0 or more and below TO")
-    return found
+    return bounds
 
 
 def _of_trace(
@@ -129,8 +129,8 @@ def _of_trace(
     source = oracle.source(path, format_name, None, skip_bad)
     if source.format is oracle.SCHEDULE:
         raise UsageError(f"{path}: is a schedule already")
-    made = trace_schedule.schedule(
+    drawn_schedule = trace_schedule.schedule(
         source.requests(), source.format, str(path), options, Lexicon(encode)
     )
     source.say_skipped()
-    return made
+    return drawn_schedule

@@ -75,9 +75,9 @@ def warm(
         if watch or len(what) != 1:
             raise UsageError("--watch and several files need compiled prompts: aot compile")
         schedule = plan.schedule_of(what[0], endpoints[0].tokenize)
-        found = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
-        _show(found)
-        warm_room.insist(found)
+        warmed = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
+        _show(warmed)
+        warm_room.insist(warmed)
         return
     _warm_compiled(prompts, endpoints, watch, every, events)
 
@@ -101,14 +101,14 @@ def _warm_compiled(
     if watch and events:
         watching.by_events(warming.fitting(prompts, places[0]), places[0], events)
         return
-    found = []
+    warmed = []
     with status("compiling static prefixes ahead of time") as line:
         for where in places:
             line(f"filling {len(prompts)} prefixes on {where.endpoint.base_url}")
-            found += warming.warm_all(prompts, where, line)
-    _show(found)
+            warmed += warming.warm_all(prompts, where, line)
+    _show(warmed)
     if not watch:
-        warm_room.insist(found)
+        warm_room.insist(warmed)
         return
     for where in places:
         warming.fitting(prompts, where)
@@ -131,9 +131,9 @@ def _warm_hosted(
     if not prompts or model is None:
         raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
     account = Account(url, model, api_key_env)
-    found = hosted_warming.warm(prompts, api.value, account, ttl.value)
-    _show(found)
-    warm_room.insist(found)
+    warmed = hosted_warming.warm(prompts, api.value, account, ttl.value)
+    _show(warmed)
+    warm_room.insist(warmed)
     if watch:
         hosted_warming.keep(prompts, api.value, account, ttl.value)
 
@@ -168,10 +168,10 @@ def _compiled(paths: list[Path]) -> list[Compiled]:
     """The compiled prompts among `paths`: all of them, or none."""
     from aot.workloads.prompts import compiled
 
-    made = [compiled.read(p) for p in paths if p.suffix == ".json" or compiled.is_compiled(p)]
-    if made and len(made) < len(paths):
+    prompts = [compiled.read(p) for p in paths if p.suffix == ".json" or compiled.is_compiled(p)]
+    if prompts and len(prompts) < len(paths):
         raise UsageError("compiled prompts and other files cannot be warmed in one go")
-    return made
+    return prompts
 
 
 def _show(warmed: list[Warmed]) -> None:
