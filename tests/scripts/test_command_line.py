@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.command import Aot, check
 
-HEAVY = ("rich", "pydantic", "numpy", "pandas", "openai", "requests", "ruamel", "matplotlib")
+HEAVY = ("rich", "numpy", "pandas", "openai", "requests", "ruamel", "matplotlib")
 
 
 def modules_of(*arguments: str, **env: str) -> set[str]:
