@@ -16,12 +16,12 @@ class OpenAIClient:
     key, which steers OpenAI's routing, where the address is OpenAI's."""
 
     def __init__(self, account: Account) -> None:
-        url = account.url.rstrip("/").removesuffix("/v1") if account.url else None
-        self._own = url is not None
-        key_env = account.api_key_env or ENV
-        self._chat = Chat(url, account.model, account.key(ENV), key_env)
+        self._url = account.url.rstrip("/").removesuffix("/v1") if account.url else None
+        self._model, self._key = account.model, account.key(ENV)
+        self._key_env = account.api_key_env or ENV
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
-        more: dict[str, Any] = {} if self._own else {"prompt_cache_key": static.key[:64]}
+        more: dict[str, Any] = {} if self._url else {"prompt_cache_key": static.key[:64]}
         messages = [*static.messages, *dynamic]
-        return self._chat.ask(messages, max_tokens, tools=static.tools, salt=static.salt, **more)
+        with Chat(self._url, self._model, self._key, self._key_env) as chat:
+            return chat.ask(messages, max_tokens, tools=static.tools, salt=static.salt, **more)
