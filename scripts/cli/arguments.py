@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,92 +92,56 @@ def _names(wanted: Shipped) -> Callable[[str], list[str]]:
     return complete
 
 
+def _argument(kind: Shipped, metavar: str, words: str, *, traffic: bool = False) -> Any:
+    return typer.Argument(
+        metavar=metavar,
+        help=words,
+        callback=_traffic if traffic else _file(kind),
+        autocompletion=_names(kind),
+    )
+
+
+def _option(kind: Shipped, words: str, *, traffic: bool = False) -> Any:
+    callback = _traffic if traffic else _file(kind)
+    return typer.Option(help=words, callback=callback, autocompletion=_names(kind))
+
+
+SHIPPED_ONE = "or the name of a shipped one"
 ServerArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SERVER",
-        help="server .yaml, or the name of a shipped one (aot configs list servers)",
-        callback=_file("server"),
-        autocompletion=_names("server"),
-    ),
+    Path, _argument("server", "SERVER", f"server .yaml, {SHIPPED_ONE} (aot configs list servers)")
 ]
 OptionalServerArgument = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="SERVER",
-        help="server .yaml, or the name of a shipped one (or --resume FOLDER)",
-        callback=_file("server"),
-        autocompletion=_names("server"),
-    ),
+    _argument("server", "SERVER", f"server .yaml, {SHIPPED_ONE} (or --resume FOLDER)"),
 ]
 ExperimentArgument = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="EXPERIMENT",
-        help="experiment .yaml, or the name of a shipped one (or --resume FOLDER)",
-        callback=_file("experiment"),
-        autocompletion=_names("experiment"),
-    ),
+    _argument("experiment", "EXPERIMENT", f"experiment .yaml, {SHIPPED_ONE} (or --resume FOLDER)"),
 ]
-PromptArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="PROMPT_DIR",
-        help="prompt folder, or the name of a shipped one",
-        callback=_file("prompt"),
-        autocompletion=_names("prompt"),
-    ),
-]
-LintArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="PROMPT_DIR|REQUESTS.jsonl",
-        help="what to look at",
-        callback=_file("prompt"),
-        autocompletion=_names("prompt"),
-    ),
-]
+PromptArgument = Annotated[Path, _argument("prompt", "PROMPT_DIR", f"prompt folder, {SHIPPED_ONE}")]
+LintArgument = Annotated[Path, _argument("prompt", "PROMPT_DIR|REQUESTS.jsonl", "what to look at")]
+_WORKLOAD = f"workload .yaml ({SHIPPED_ONE})"
 TrafficArgument = Annotated[
     Path,
-    typer.Argument(
-        metavar="WORKLOAD|SCHEDULE",
-        help="workload .yaml (or the name of a shipped one), or schedule .jsonl",
-        callback=_traffic,
-        autocompletion=_names("workload"),
-    ),
+    _argument("workload", "WORKLOAD|SCHEDULE", f"{_WORKLOAD}, or schedule .jsonl", traffic=True),
 ]
 TraceArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="WORKLOAD|TRACE",
-        help="workload .yaml (or the name of a shipped one), or a trace file",
-        callback=_traffic,
-        autocompletion=_names("workload"),
-    ),
+    Path, _argument("workload", "WORKLOAD|TRACE", f"{_WORKLOAD}, or a trace file", traffic=True)
 ]
 SeenArgument = Annotated[
     Path,
-    typer.Argument(
-        metavar="SCHEDULE|WORKLOAD|TRACE",
-        help="schedule, workload or trace",
-        callback=_traffic,
-        autocompletion=_names("workload"),
+    _argument(
+        "workload", "SCHEDULE|WORKLOAD|TRACE", f"schedule, {_WORKLOAD} or trace", traffic=True
     ),
 ]
 ServerOption = Annotated[
     Path | None,
-    typer.Option(
-        help="server .yaml (or the name of a shipped one): does it fit, and what stays cached",
-        callback=_file("server"),
-        autocompletion=_names("server"),
-    ),
+    _option("server", f"server .yaml ({SHIPPED_ONE}): does it fit, and what stays cached"),
 ]
 WorkloadOption = Annotated[
     Path | None,
-    typer.Option(
-        help="take the static prefixes of this workload or schedule, counted",
-        callback=_traffic,
-        autocompletion=_names("workload"),
+    _option(
+        "workload", "take the static prefixes of this workload or schedule, counted", traffic=True
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]

@@ -12,14 +12,7 @@ import pytest
 from aot.configs.kernel import places
 from aot.configs.loading import presets
 from aot.serving.engines import flags, table
-from aot.serving.engines.engine import (
-    MemoryRules,
-    Packaging,
-    Page,
-    Tuning,
-    Watched,
-    whole_blocks,
-)
+from aot.serving.engines.engine import MemoryRules, Packaging, Page, Tuning, Watched, whole_blocks
 from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.engines.memory_budget import Budget

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 
-from aot.workloads.prompts.compile import (
-    STRANGER,
-    Target,
-    measured,
-    segment,
-)
+from aot.workloads.prompts.compile import STRANGER, Target, measured, segment
 from aot.workloads.prompts.compiled import Compiled
 from aot.workloads.requests.request import Message, Prefix, Schedule
 from aot.workloads.requests.static_part import sampled_requests, static_part
