@@ -170,3 +170,7 @@ def test_shipped_files_are_listed_shown_and_copied(aot: Aot, tmp_path: Path) -> 
     check(aot("configs", "show", "servers", "demoo"), 2, "did you mean 'demo'?")
     check(aot("configs", "copy", "prompts", "support-bot"), 0)
     assert (tmp_path / "support-bot" / "system_prompt.txt").exists()
+    check(aot("configs", "copy", "prompts", "support-bot"), 2, "is left as it is")
+    (tmp_path / "folder").mkdir()
+    check(aot("configs", "copy", "servers", "demo", "folder"), 0)
+    assert (tmp_path / "folder" / "demo.yaml").exists()

@@ -91,8 +91,7 @@ def copy(
 ) -> None:
     """Copy a shipped file (or a prompt folder) to change it; what it names is found by name."""
     source = _shipped(shelf, name)
-    target = to or Path(source.name)
-    target = target / source.name if target.is_dir() else target
+    target = to / source.name if to and to.is_dir() else to or Path(source.name)
     _write(source, target)
     say(f"written: {target}")
 

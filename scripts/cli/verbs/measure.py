@@ -114,8 +114,6 @@ def load(
 ) -> None:
     """Replay a schedule against a running server, into a run directory.
 
-    Locust sends the requests.
-
     --arm labels what the server is set to; aot also warms and verifies the static prefixes first.
     Load twice into one directory (-o) with different arms to compare them: aot report DIR.
     Over several machines: aot load SCHEDULE --url URL --master 2 on one, and on two others
