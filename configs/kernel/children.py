@@ -6,13 +6,14 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+STOP_S = 10.0
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
@@ -30,6 +31,21 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """Start a child that is killed when this process is gone, in a session of its own: Ctrl-C in
     the terminal reaches this process, which decides. Raises OSError as Popen does."""
     return subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent, **options)
+
+
+def follow(command: Sequence[str], tell: Callable[[str], None], **options: Any) -> int:
+    """Run a child to its end and `tell` every line that it writes; its exit code. It ends with us,
+    whatever ends us, so that nothing goes on writing where another process may begin."""
+    with start(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                tell(line)
+        except BaseException:
+            end(process, STOP_S)
+            raise
+    return int(process.returncode)
 
 
 def end(process: subprocess.Popen[Any], patience_s: float) -> None:

@@ -20,7 +20,7 @@ def home() -> Path:
     """The folder that holds .engines/ and .models/: AOT_HOME, else the checkout, else the
     platform's folder for a user's data."""
     if named := os.environ.get("AOT_HOME"):
-        return Path(named)
+        return Path(named).expanduser().absolute()
     return CHECKOUT or user_data_path("aot")
 
 

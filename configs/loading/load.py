@@ -77,7 +77,7 @@ def _fit(path: Path, parsed: Parsed, shape: type[Model]) -> Model:
 def _refuse_other_kinds(path: Path, parsed: Parsed, wanted: Kind) -> None:
     kind = kind_of(parsed.data)
     if kind not in (None, wanted):
-        raise ConfigError(path, mistaken(kind, wanted, "what names it"))
+        raise ConfigError(path, mistaken(kind, wanted, "the key that names it"))
 
 
 def _explain(error: ErrorDetails, shape: type[BaseModel], data: Any) -> str:
@@ -91,6 +91,8 @@ def _explain(error: ErrorDetails, shape: type[BaseModel], data: Any) -> str:
     if error["type"] == "value_error":
         words = str(error["ctx"]["error"])
         return f"key '{key}': {words}" if loc else words
+    if error["type"] == "path_type":
+        return f"key '{key}': expected a path, got {error['input']!r}"
     if error["type"] == "bool_type":
         return f"key '{key}': write true or false, got {error['input']!r}"
     return f"key '{key}': {_lower_first(error['msg'])}, got {error['input']!r}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from ruamel.yaml.constructor import BaseConstructor, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
@@ -65,7 +65,10 @@ def parse(path: Path, text: str | None = None, *, as_texts: bool = False) -> Par
         raise ConfigError(
             path, f"not valid YAML: {' '.join(str(words).split())}", line=line
         ) from None
-    return Parsed(_plain(tree), tree)
+    try:
+        return Parsed(_plain(tree), tree)
+    except _OddError as odd:
+        raise ConfigError(path, str(odd), line=odd.line) from None
 
 
 def scalar(text: str) -> Any:
@@ -81,13 +84,20 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        here = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        hint = difflib.get_close_matches(str(path), here, n=1)
-        raise ConfigError(
-            path, "no such file" + (f"; did you mean {hint[0]}?" if hint else "")
-        ) from None
+        here = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, here, n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(path, f"no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"cannot be read: {error}") from None
+
+
+class _OddError(Exception):
+    """What YAML has and no file of ours; `line` where it is known."""
+
+    def __init__(self, words: str, line: int | None = None) -> None:
+        super().__init__(words)
+        self.line = line
 
 
 class _TwiceError(YAMLError):
@@ -118,12 +128,19 @@ class _Texts(_EachKeyOnce, BaseConstructor):
 def _plain(value: Any) -> Any:
     """Without what only matters for writing the file again."""
     if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
+        return {_word(k, value): _plain(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_plain(v) for v in value]
+    if isinstance(value, TaggedScalar):
+        raise _OddError(f"a tag (!...) stands before '{value.value}'; there are none in our files")
     if isinstance(value, bool | ScalarBoolean):
         return bool(value)
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    kinds = (kind for kind in (str, int, float) if isinstance(value, kind))
+    return next((kind(value) for kind in kinds), value)
+
+
+def _word(key: Any, mapping: dict[Any, Any]) -> str:
+    if isinstance(key, str):
+        return str(key)
+    line = mapping.lc.key(key)[0] + 1 if isinstance(mapping, CommentedMap) else None
+    raise _OddError(f"a key must be a word, not {key!r}; put it into quotes", line)

@@ -20,7 +20,9 @@ OWNERS: frozenset[Policy] = frozenset({"cache_aware", "consistent_hash", "prefix
 class RouterConfig(StrictModel):
     """`router` of a server file: what stands in front of its replicas."""
 
-    name: RouterName = Field("vllm-router", description="which router; aot router list")
+    name: RouterName = Field(
+        "vllm-router", description="which router (aot router list); default: the engine's own"
+    )
     policy: Policy = Field("cache_aware", description="how it chooses a replica")
     environment: str | None = Field(
         None, description="recipe under configs/routers/; default: the one called like the router"

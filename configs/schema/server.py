@@ -16,6 +16,12 @@ PUBLIC_KEY = "AOT_API_KEY"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+ENGINE_KEYS = (
+    "cache_gib", "schedule_policy", "hicache", "prefix_attention", "kv_events", "dev_mode",
+)  # fmt: skip
+"""Keys of a server file that only some engines have a setting for; each engine says which."""
+
+
 class HiCache(StrictModel):
     """SGLang's second cache tier in host memory, and a third one in storage. GPU only."""
 

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="turns of each client")
     options = parser.parse_args()
     schedule = flat_schedule(options.requests, max_tokens=4)
-    launcher = launch.prepare(CONFIGS / "servers" / "bench.yaml")
+    launcher = launch.prepare(Path(__file__).with_name("server.yaml"))
     with tempfile.TemporaryDirectory() as name, launcher.up("aot", Path(name) / "log") as server:
         folder = Path(name)
         schedule_file.write(schedule, folder / "schedule.jsonl")

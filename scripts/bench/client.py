@@ -29,6 +29,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from aot.configs.kernel.ports import free_port
 from aot.scripts.terminal import out, status
 
 HERE = Path(__file__).parent
@@ -79,9 +80,7 @@ def main(
 
 
 def _measure(name: str) -> dict[str, float]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     stub = subprocess.Popen(
         [sys.executable, str(HERE / "stub.py"), str(port)], stdout=subprocess.PIPE
     )

@@ -33,11 +33,17 @@ def _file(wanted: Shipped) -> Callable[[typer.Context, Path | None], Path | None
     def resolve(context: typer.Context, given: Path | None) -> Path | None:
         if given is None or context.resilient_parsing:
             return given
+        from aot.configs.loading.kinds import NOUNS, mistaken
         from aot.configs.loading.presets import file_of
 
-        path = file_of(wanted, given)
-        if wanted != "prompt":
-            _refuse_other_kinds(path, wanted, f"aot {context.info_name}")
+        path, verb = file_of(wanted, given), f"aot {context.info_name}"
+        if wanted == "prompt":
+            if path.is_file() and (path.suffix in YAML or context.info_name == "compile"):
+                _refuse(path, verb, "a prompt folder")
+        elif path.suffix not in YAML:
+            _refuse(path, verb, f"{NOUNS[wanted]} (.yaml)")
+        elif (kind := _kind(path)) not in (None, wanted):
+            raise UsageError(f"{path}: {mistaken(kind, wanted, verb)}")
         return path
 
     return resolve
@@ -45,36 +51,62 @@ def _file(wanted: Shipped) -> Callable[[typer.Context, Path | None], Path | None
 
 def _traffic(context: typer.Context, given: Path | None) -> Path | None:
     """The same for what may be a workload or another file of traffic."""
-    if given is None or (given.suffix not in YAML and given.exists()):
-        return given  # a folder, or a file of another kind: not for us to tell
-    return _file("workload")(context, given)
+    if given is None or context.resilient_parsing:
+        return given
+    if given.suffix in YAML or not given.exists():
+        from aot.configs.loading.presets import ENDINGS
+
+        other = given.suffix in ENDINGS and given.suffix not in YAML
+        return given if other else _file("workload")(context, given)
+    if given.is_dir() and what_it_is(given) != "a folder":  # a trace may be a folder
+        _refuse(given, f"aot {context.info_name}", "a workload, a schedule or a trace")
+    return given
 
 
-def _refuse_other_kinds(path: Path, wanted: Kind, verb: str) -> None:
-    """UsageError that says what a file is, where it is not what the verb takes."""
-    from aot.configs.loading.kinds import NOUNS, kind_of, mistaken
+def _run_folder(context: typer.Context, given: Path | None) -> Path | None:
+    """A callback for run directories: a file is named as what it is."""
+    if given is not None and given.is_file() and not context.resilient_parsing:
+        _refuse(given, f"aot {context.info_name}", "a run directory")
+    return given
+
+
+def _compiled(context: typer.Context, given: Path | None) -> Path | None:
+    """A callback for compiled prompts."""
+    if given is None or context.resilient_parsing:
+        return given
+    if given.is_dir() or given.suffix in YAML:
+        _refuse(given, f"aot {context.info_name}", "a compiled prompt (made by aot compile)")
+    return given
+
+
+def _refuse(path: Path, verb: str, takes: str) -> None:
+    """UsageError that says what `path` is, where that can be told."""
+    if (kind := what_it_is(path)) is not None:
+        raise UsageError(f"{path}: this is {kind}; {verb} takes {takes}")
+
+
+def _kind(path: Path) -> Kind | None:
+    from aot.configs.loading.kinds import kind_of
     from aot.configs.loading.yaml_file import parse
 
-    if path.suffix not in YAML:
-        if wanted == "workload":
-            return  # a schedule or a trace will do
-        if (noun := _other_file(path)) is not None:
-            raise UsageError(f"{path}: this is {noun}; {verb} takes {NOUNS[wanted]} (.yaml)")
-        return
-    kind = kind_of(parse(path).data)
-    if kind not in (None, wanted):
-        raise UsageError(f"{path}: {mistaken(kind, wanted, verb)}")
+    return kind_of(parse(path).data)
 
 
-def _other_file(path: Path) -> str | None:
-    """What a file or folder is that is no YAML; None where it cannot be told."""
+def what_it_is(path: Path) -> str | None:
+    """A file or folder in words; None where there is none, or it cannot be told."""
     if (path / "manifest.json").exists():
         return "a run directory"
     if (path / "dynamic_templates").is_dir():
         return "a prompt folder"
     if path.is_dir():
         return "a folder"
-    return {".jsonl": "a schedule or a request log", ".json": "a JSON file"}.get(path.suffix)
+    if path.is_file() and path.suffix in YAML:
+        from aot.configs.loading.kinds import NOUNS
+
+        kind = _kind(path)
+        return NOUNS[kind] if kind else "a YAML file"
+    endings = {".jsonl": "a schedule or a request log", ".json": "a JSON file", ".html": "a page"}
+    return endings.get(path.suffix) if path.is_file() else None
 
 
 def _names(wanted: Shipped) -> Callable[[str], list[str]]:
@@ -143,6 +175,11 @@ WorkloadOption = Annotated[
     _option(
         "workload", "take the static prefixes of this workload or schedule, counted", traffic=True
     ),
+]
+RunArgument = Annotated[Path, typer.Argument(help="run directory", callback=_run_folder)]
+CompiledArgument = Annotated[
+    Path,
+    typer.Argument(metavar="COMPILED", help="compiled prompt: the static part", callback=_compiled),
 ]
 UrlOption = Annotated[str, typer.Option("--url", help="base URL, e.g. http://127.0.0.1:8000")]
 ServedModelOption = Annotated[

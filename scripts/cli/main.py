@@ -6,8 +6,10 @@ own help (a test holds them equal).
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
@@ -76,11 +78,27 @@ class Verbs(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and verb(str(name)), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """The verb that is called; what is wrong with a choice is said with the nearest one."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _nearest(error.message.removeprefix("Value error, "))
+            raise
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """The verbs by group, the first job first."""
         for title, verbs in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<9}", line) for name, (_, line) in verbs.items()])
+
+
+def _nearest(message: str) -> str:
+    """`'jti' is not one of 'jit', 'auto'.`, and which of them was meant."""
+    if (told := re.fullmatch(r"'(.*)' is not one of (.*)\.", message)) is None:
+        return message
+    near = get_close_matches(told[1], re.findall(r"'([^']*)'", told[2]), n=1)
+    return f"{message} Did you mean '{near[0]}'?" if near else message
 
 
 def verb(name: str) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import ConfigError, UsageError
+from aot.configs.kernel.files import held
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
@@ -138,7 +139,9 @@ def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
 def new_folder(runs: Path, name: str) -> Path:
     """A folder in `runs` that is called after `name` and the time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return make_folder(runs / f"{name}-{stamp}")
+    names = (f"{name}-{stamp}", *(f"{name}-{stamp}-{n}" for n in range(2, 100)))
+    free = (runs / each for each in names if not (runs / each).exists())
+    return make_folder(next(free, runs / names[0]))
 
 
 def make_folder(folder: Path) -> Path:
@@ -222,9 +225,9 @@ def traffic(experiment: Experiment, folder: Path) -> Traffic:
 
 
 def measure(experiment: Experiment, folder: Path) -> None:
-    """Measure every phase that has no done.json yet."""
+    """Measure every phase that has no done.json yet. UsageError while another process does."""
     replayed = traffic(experiment, folder)
-    with Session(experiment.config.cache_reset or "restart") as session:
+    with held(folder), Session(experiment.config.cache_reset or "restart") as session:
         for repeat, target, arm in order(experiment):
             phase = experiment.phase(folder, repeat, target, arm)
             if phase.done:

@@ -12,6 +12,7 @@ from pathlib import Path
 from aot.analysis.runs.phases import read_tokens
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.files import held
 from aot.configs.schema.experiment import Arm
 from aot.scripts.prompts.compiling import compile_schedule
 from aot.scripts.run import manifest
@@ -43,6 +44,14 @@ def load_into(
     A repeat that was not finished is measured again. The phase joins the run only when the server
     is ready for it, so that a failed attempt leaves no trace in the comparison.
     """
+    _make(folder)
+    with held(folder):
+        _load_into(folder, schedule, endpoint, arm, fleet)
+
+
+def _load_into(
+    folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm, fleet: Fleet
+) -> None:
     engine = detect(endpoint)
     if not (folder / "manifest.json").exists():
         _create(folder, schedule, endpoint, engine)
@@ -118,14 +127,18 @@ def _register(phase: Phase, endpoint: Endpoint) -> None:
     manifest.write(phase.run_folder, {**facts, "phases": [*others, entry]})
 
 
-def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine) -> None:
+def _make(folder: Path) -> None:
+    """`folder`, made if need be. UsageError for one that holds other things."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
+        names = {path.name for path in folder.iterdir()} - {".lock"}
     except OSError as error:
         raise UsageError(f"-o {folder}: cannot be made: {error.strerror}") from None
-    if occupied:
+    if names and "manifest.json" not in names:
         raise UsageError(f"{folder} exists and is no run directory; choose another with -o")
+
+
+def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine) -> None:
     digest = schedule_file.write(schedule, folder / "schedule.jsonl")
     with status("counting the tokens of the planned prompts"):
         tokens = plan.count_tokens(schedule, endpoint.tokenize)

@@ -62,7 +62,9 @@ def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the toolkit's checkout and whether it has local changes; None outside git."""
+    """Commit of the toolkit's checkout and whether it has local changes; None without one."""
+    if CHECKOUT is None:
+        return None
 
     def git(*arguments: str) -> str | None:
         try:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from aot.analysis.studies.study import FORMAT
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.configs.kernel.files import replacing
+from aot.configs.kernel.files import held, replacing
 from aot.configs.loading.settings import Changes
 from aot.configs.schema.experiment import Arm, CacheReset
 from aot.scripts.run import experiment as root
@@ -157,7 +157,7 @@ def kept(study: Study, work: Callable[[], None], report: Callable[[], None]) -> 
     """Do `work`, then `report`; what was measured is reported whatever stopped the rest."""
     note(f"folder: {study.folder}")
     try:
-        with study:
+        with held(study.folder), study:
             work()
     except (ToolkitError, SystemExit):
         if any((p.folder / "phases").is_dir() for p in study.points.values()):

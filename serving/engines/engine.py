@@ -185,7 +185,7 @@ class Engine(Protocol):
 
 
 def whole_blocks(shared: int, prompt_tokens: int, block_tokens: int) -> int:
-    """The rule of both engines: only full blocks are found, and the last token of a prompt is
+    """The rule of vLLM and SGLang: only full blocks are found, and the last token of a prompt is
     always recomputed for its logits (vLLM: v1/core/kv_cache_manager.py, get_computed_blocks;
     SGLang: managers/schedule_batch.py, _compute_max_prefix_len; its default block is one token).
     """

@@ -1,4 +1,4 @@
-"""Engine arguments of a server file that cannot stand: ours, the other engine's, and secrets."""
+"""What a server file may say to an engine: refused are what we set, secrets, another's flags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.places import CONFIGS
-from aot.configs.schema.server import ServerConfig
+from aot.configs.schema.server import ENGINE_KEYS, ServerConfig
 from aot.serving.engines.launch_plan import SECRET_NAME
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -23,8 +23,10 @@ TWINS = "flag-twins.csv"
 class FileRules:
     """What a server file may say to an engine."""
 
-    refused_keys: Mapping[str, str] = field(default_factory=dict)
-    """Keys that it has no setting for, with what to write instead."""
+    accepted_keys: frozenset[str] = frozenset()
+    """Those of ENGINE_KEYS that it has a setting for."""
+    instead_of: Mapping[str, str] = field(default_factory=dict)
+    """What to write instead of others of them."""
     own_flags: Mapping[str, str] = field(default_factory=dict)
     """Arguments that the toolkit sets itself, with what a user writes instead."""
     own_env: Mapping[str, str] = field(default_factory=dict)
@@ -58,8 +60,9 @@ def _twins() -> tuple[dict[str, str], ...]:
 def refuse(server: ServerConfig, rules: FileRules) -> None:
     """UsageError for keys that the engine has no setting for, and for arguments and variables that
     the toolkit sets itself, that hold a secret, or that belong to another engine."""
-    for key, words in rules.refused_keys.items():
-        if getattr(server, key):
+    for key in ENGINE_KEYS:
+        if getattr(server, key) and key not in rules.accepted_keys:
+            words = rules.instead_of.get(key, f"{server.engine} has no setting for it; remove it")
             raise UsageError(f"{key}: {words}")
     for arg in server.args:
         flag = arg.split("=", 1)[0].replace("_", "-")

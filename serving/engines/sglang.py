@@ -68,7 +68,7 @@ OWN_ENV = {
 }
 """Variables between the toolkit and its launcher: refused in a server file, never inherited."""
 
-REFUSED_KEYS = {
+INSTEAD_OF = {
     "cache_gib": "SGLang's cache is sized in tokens: use the key 'cache_tokens'",
     "kv_events": "it is vLLM's; on SGLang use args: [--kv-events-config, ...]",
     "dev_mode": "SGLang's /flush_cache is always open; remove the key",
@@ -126,7 +126,10 @@ class SGLang:
     reports_cached_by = "--enable-cache-report"
     capacity_metric = "sglang:max_total_num_tokens"
     block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None
-    file_rules = FileRules(REFUSED_KEYS, OWN_FLAGS, OWN_ENV, MODIFIED_BY)
+    file_rules = FileRules(
+        frozenset({"schedule_policy", "hicache", "prefix_attention"}),
+        INSTEAD_OF, OWN_FLAGS, OWN_ENV, MODIFIED_BY,
+    )  # fmt: skip
     packaging: Packaging | None = sglang_operations.PACKAGING
     watched: Watched | None = sglang_operations.WATCHED
     memory: MemoryRules | None = MemoryRules(

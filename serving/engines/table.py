@@ -44,6 +44,9 @@ def accepted(server: Server) -> Server:
             f"engine: {known.name} is any server that runs already, so there is nothing to launch: "
             "add 'runtime: remote' and its 'url'"
         )
-    if server.router is None and server.replicas > 1:
-        return server.model_copy(update={"router": RouterConfig(name=known.default_router)})
-    return server
+    router = server.router
+    if router is None and server.replicas > 1:
+        router = RouterConfig()
+    if router is not None and "name" not in router.model_fields_set:
+        router = router.model_copy(update={"name": known.default_router})
+    return server if router is server.router else server.model_copy(update={"router": router})

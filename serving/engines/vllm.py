@@ -1,4 +1,4 @@
-"""vLLM: flags, counters and cache rules, as of 0.32.
+"""vLLM: flags, counters and cache rules, as of 0.32; flags and metrics in use are in 0.33, too.
 
 Not here: starting it (server.py), talking to it (endpoint.py).
 """
@@ -54,7 +54,7 @@ OWN_ENV = {
 }
 """Variables that the toolkit sets itself: refused in a server file, never inherited."""
 
-REFUSED_KEYS = {
+INSTEAD_OF = {
     "schedule_policy": "it is SGLang's; on vLLM use args: [--scheduling-policy, ...]",
     "hicache": "it is SGLang's; on vLLM use args: [--kv-offloading-size, ...]",
     "prefix_attention": "it is SGLang's; vLLM attends from the new tokens only as it is",
@@ -107,7 +107,9 @@ class VLLM:
     block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = staticmethod(
         hexadecimal
     )
-    file_rules = FileRules(REFUSED_KEYS, OWN_FLAGS, OWN_ENV)
+    file_rules = FileRules(
+        frozenset({"cache_gib", "kv_events", "dev_mode"}), INSTEAD_OF, OWN_FLAGS, OWN_ENV
+    )
     packaging: Packaging | None = vllm_operations.PACKAGING
     watched: Watched | None = vllm_operations.WATCHED
     memory: MemoryRules | None = MemoryRules(

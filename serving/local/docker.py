@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+from aot.configs.kernel.children import follow
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
 from aot.configs.schema.container import ContainerConfig
 from aot.serving.engines.launch_plan import LaunchPlan
@@ -52,13 +53,12 @@ def pull(image: str, report: Callable[[str], None]) -> None:
     if here.returncode == 0:
         return
     lines = [""]
-    with subprocess.Popen(
-        ["docker", "pull", image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout or ():
-            lines.append(line.strip())
-            report(f"pulling {image}: {line.strip()[:100]}")
-    if process.returncode:
+
+    def tell(line: str) -> None:
+        lines.append(line.strip())
+        report(f"pulling {image}: {lines[-1][:100]}")
+
+    if follow(["docker", "pull", image], tell):
         raise LaunchError(
             f"container.image: {image} cannot be had: {lines[-1]}; check its name and tag: "
             f"docker pull {image}"

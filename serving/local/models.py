@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from aot.configs.kernel.children import follow
 from aot.configs.kernel.errors import ConfigError, NotInstalledError, ToolkitError
 from aot.configs.kernel.places import models_dir, writable
 from aot.configs.loading.presets import model_recipe, recipe_names
-from aot.serving.local.environments import engine_environ, inspect, only_one, require
+from aot.serving.local.environments import engine_environ, inspect, require
+from aot.serving.local.installer import only_one
 from aot.serving.local.packages import pip_of
 
 CONVERTER = Path(__file__).parents[1] / "in_engine" / "dequantize_gguf.py"
@@ -51,8 +52,8 @@ def fetch(name: str, environment: str | None, report: Callable[[str], None]) -> 
     folder = models_dir() / name
     if (folder / READY).exists():
         return folder
-    python = _converter_python(recipe.environments, environment)
     home = writable(models_dir())
+    python = _converter_python(recipe.environments, environment)
     with (
         only_one(home / f".{name}.lock", report),
         tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work_name,
@@ -92,14 +93,7 @@ def _converter_python(able: list[str], asked: str | None) -> Path:
 
 
 def _run(command: list[str], what: str) -> None:
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env=engine_environ(),
-    )
-    if done.returncode != 0:
-        tail = "\n".join(done.stdout.splitlines()[-12:])
-        raise ToolkitError(f"{what} failed with exit code {done.returncode}:\n{tail}")
+    lines: list[str] = []
+    code = follow(command, lines.append, env=engine_environ())
+    if code != 0:
+        raise ToolkitError(f"{what} failed with exit code {code}:\n{''.join(lines[-12:]).rstrip()}")

@@ -36,7 +36,8 @@ PLUGINS_FILE = "aot-plugins.yaml"
 
 
 def production_stack(name: str, server: ServerConfig, contained: Contained) -> dict[str, Any]:
-    """values.yaml of chart vllm-stack. UsageError for SGLang, and for a policy that it has not."""
+    """values.yaml of chart vllm-stack. UsageError for an engine that the chart does not serve, and
+    for a policy that it has not."""
     if CHART not in contained.packaging.charts:
         raise UsageError(f"{CHART} does not serve {server.engine}; render --chart llm-d for it")
     repository, _, tag = contained.image.rpartition(":")

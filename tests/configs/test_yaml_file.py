@@ -29,6 +29,8 @@ def written(folder: Path, text: str) -> Path:
         ("model: [x\n", "file.yaml:2: not valid YAML"),
         ("model: x\n\tport: 1\n", "file.yaml:2: not valid YAML"),
         ("model: a: b\n", "file.yaml:1: not valid YAML"),
+        ("model: x\ntrue: 1\n", "file.yaml:2: a key must be a word, not True"),
+        ("model: !vault x\n", "a tag (!...) stands before 'x'"),
     ],
 )  # fmt: skip
 def test_what_is_no_yaml_is_named_with_its_lines(tmp_path: Path, text: str, words: str) -> None:
@@ -104,9 +106,12 @@ def test_a_single_value(text: str, value: object) -> None:
     [
         (
             "scenario: rag\n",
-            "this is a workload; what names it takes an experiment, which names one",
+            "this is a workload; the key that names it takes an experiment, which names one",
         ),
-        ("engine: vllm\nmodel: x\n", "this is a server file; what names it takes an experiment"),
+        (
+            "engine: vllm\nmodel: x\n",
+            "this is a server file; the key that names it takes an experiment",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_named_as_what_it_is(
@@ -114,5 +119,7 @@ def test_a_file_of_another_kind_is_named_as_what_it_is(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         load(written(tmp_path, text), ExperimentConfig)
-    with pytest.raises(ConfigError, match="this is an experiment; what names it takes a workload"):
+    with pytest.raises(
+        ConfigError, match="this is an experiment; the key that names it takes a workload"
+    ):
         load_workload(written(tmp_path, "name: a\nserver: s\nworkload: w\n"))

@@ -117,6 +117,30 @@ def test_a_verb_that_is_none_has_its_nearest(aot: Aot) -> None:
             "compiled.json: this is a JSON file; aot serve takes a server",
         ),
         (("run", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("report", "e.yaml"), "e.yaml: this is an experiment; aot report takes a run directory"),
+        (
+            ("gate", "e.yaml", "--against", "x", "--max-regression", "ttft_p50=5%"),
+            "takes a run dire",
+        ),
+        (
+            ("compile", "e.yaml", "--model", "x"),
+            "e.yaml: this is an experiment; aot compile takes a prompt",
+        ),
+        (("lint", "s.yaml"), "s.yaml: this is a server file; aot lint takes a prompt folder"),
+        (
+            ("oracle", "prompt"),
+            "prompt: this is a prompt folder; aot oracle takes a workload, a sch",
+        ),
+        (("savings", "s.yaml", "--requests-per-day", "1"), "aot savings takes a compiled prompt"),
+        (
+            ("ask", "prompt", "Q", "--model", "m"),
+            "prompt: this is a prompt folder; aot ask takes a com",
+        ),
+        (
+            ("serve", "s.yaml", "--arm", "jti"),
+            "'jti' is not one of 'jit', 'auto', 'aot'. Did you mean 'jit'?",
+        ),
+        (("schedule", "w.yaml", "-o", "/dev/null/x"), "/dev/null/x: cannot be written"),
         (("run", "dem"), "no experiment of that name is shipped, did you mean 'demo'?"),
         (("serve", "qwen3-8b-l5"), "did you mean 'qwen3-8b-l4'?"),
     ],
@@ -165,6 +189,10 @@ def test_shipped_files_are_listed_shown_and_copied(aot: Aot, tmp_path: Path) -> 
     assert "prompt: support-bot\n" in (tmp_path / "mine.yaml").read_text()
     check(aot("schedule", "mine.yaml", "-o", "s.jsonl"), 0)
     check(aot("configs", "copy", "workloads", "demo", "mine.yaml"), 2, "is left as it is")
+    check(aot("configs", "copy", "experiments", "demo", "experiment.yaml"), 0)
+    assert "server: demo\nworkload: demo\n" in (tmp_path / "experiment.yaml").read_text()
+    check(aot("configs", "copy", "experiments", "routing", "new/"), 0)
+    assert (tmp_path / "new" / "routing.yaml").exists()
     check(aot("configs", "copy", "experiments", "routing"), 0)
     assert "[replicas, replicas-round-robin]" in (tmp_path / "routing.yaml").read_text()
     check(aot("configs", "show", "servers", "demoo"), 2, "did you mean 'demo'?")

@@ -33,7 +33,12 @@ def test_what_no_engine_takes_is_named_with_its_line(tmp_path: Path, text: str, 
 def test_replicas_have_the_router_of_their_engine(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     for engine in ("vllm", "sglang"):
-        path.write_text(f"engine: {engine}\nmodel: x\nreplicas: 2\n")
-        front = launched(path, "start").front
-        assert front is not None
-        assert front.name == f"{engine}-router"
+        for router in ("", "router: {policy: round_robin}\n"):
+            path.write_text(f"engine: {engine}\nmodel: x\nreplicas: 2\n{router}")
+            front = launched(path, "start").front
+            assert front is not None
+            assert front.name == f"{engine}-router"
+    path.write_text("engine: sglang\nmodel: x\nreplicas: 2\nrouter: {name: smg}\n")
+    front = launched(path, "start").front
+    assert front is not None
+    assert front.name == "smg"

@@ -10,7 +10,7 @@ import pytest
 from aot.configs.kernel.errors import ConfigError, NotInstalledError, ToolkitError, UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading import presets
-from aot.serving.local import environments, models
+from aot.serving.local import environments, installer, models
 
 RECIPE = """\
 engine: vllm
@@ -84,7 +84,7 @@ def test_a_failed_install_is_never_used_and_redone_and_the_fallback_index_is_tri
 
     recipe.write_text(text)
     with pytest.raises(ToolkitError, match="failed with exit code 1") as caught:
-        environments.install("tiny", silent)
+        installer.install("tiny", silent)
     assert "aotdep==2.0+cpu" in str(caught.value)
     assert environments.inspect("tiny").state == "incomplete"
     left_over = environments.engines_dir() / "tiny" / "left-over"
@@ -93,21 +93,21 @@ def test_a_failed_install_is_never_used_and_redone_and_the_fallback_index_is_tri
     recipe.write_text(text + "fallback_index: file:///nowhere\nfallback_index_env: AOT_TEST\n")
     monkeypatch.setenv("AOT_TEST", (tiny / "index").as_uri())
     lines: list[str] = []
-    made = environments.install("tiny", lines.append)
+    made = installer.install("tiny", lines.append)
     assert (made.state, made.versions["aotpkg"]) == ("installed", "1.0")
     assert any("uv as configured failed; trying again with file:" in line for line in lines)
     assert not left_over.exists()
-    assert environments.install("tiny", pytest.fail) == made  # nothing to do the second time
+    assert installer.install("tiny", pytest.fail) == made  # nothing to do the second time
 
 
 def test_a_python_without_wheels_is_named_before_anything_is_made(tiny: Path) -> None:
     recipe = tiny / "engines" / "tiny.yaml"
     recipe.write_text(RECIPE.format(package="six==1.16.0") + 'python: ">=2.7,<3.0"\n')
     with pytest.raises(UsageError, match=r"needs Python >=2.7,<3.0, and .* is 3\..*--python") as e:
-        environments.install("tiny", silent)
+        installer.install("tiny", silent)
     assert "aot engine install tiny --python python3.12" in str(e.value)
     with pytest.raises(UsageError, match="--python: python9 is no Python that runs here"):
-        environments.install("tiny", silent, "python9")
+        installer.install("tiny", silent, "python9")
     assert environments.inspect("tiny").state == "missing"
 
 
@@ -140,3 +140,15 @@ def test_model_paths_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         models.resolve("./empty", config)
     with pytest.raises(NotInstalledError, match="run: aot model fetch smollm2-135m"):
         models.resolve("smollm2-135m", config)
+
+
+def test_nothing_of_the_working_directory_is_executed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("platform", "json", "six", "pip", "venv"):
+        (trap / f"{name}.py").write_text("raise SystemExit('a trap was imported')\n")
+    monkeypatch.chdir(trap)
+    assert installer.install("tiny", silent).state == "installed"
+    assert tiny.exists()

@@ -129,6 +129,7 @@ def test_nothing_is_left_when_the_command_is_stopped(
     log = tmp_path / "server.log"
     command = [
         sys.executable,
+        "-P",
         "-m",
         "aot.scripts.cli.main",
         "serve",

@@ -51,6 +51,7 @@ def served(files: Path, name: str) -> Iterator[str]:
     """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
     command = [
         sys.executable,
+        "-P",
         "-m",
         "aot.scripts.cli.main",
         "serve",

@@ -59,7 +59,7 @@ class Third:
     capacity_metric = "third:capacity"
     block_hashes = None
     file_rules = FileRules(
-        refused_keys={"schedule_policy": "it is SGLang's"}, own_flags={"--model": "use 'model'"}
+        instead_of={"schedule_policy": "it is SGLang's"}, own_flags={"--model": "use 'model'"}
     )
     packaging = Packaging(
         images={"cuda": "third/third:{version}"},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +47,8 @@ STARTERS = (
     ("prompts/support-bot", "prompt", ""),
 )
 """What `init` writes: from what, as what, and what to change in it."""
+BESIDE = {"server": "server.yaml", "workload": "workload.yaml", "prompt": "prompt"}
+"""How these name each other."""
 ShelfArgument = Annotated[Shelf, typer.Argument(help="which kind")]
 
 
@@ -62,7 +67,7 @@ NameArgument = Annotated[str, typer.Argument(help="its name", autocompletion=_na
 def list_(
     shelf: Annotated[Shelf | None, typer.Argument(help="only this kind")] = None,
 ) -> None:
-    """What is shipped, by kind and name, with the first line of each."""
+    """What is shipped, by kind and name."""
     from aot.configs.loading.presets import shipped_file, shipped_names
 
     for each in [shelf] if shelf else list(Shelf):
@@ -74,7 +79,10 @@ def list_(
 
 @configs_app.command()
 def show(shelf: ShelfArgument, name: NameArgument) -> None:
-    """Print a shipped file (of a prompt: all its files, each under its name)."""
+    """Print a shipped file.
+
+    Of a prompt all its files, each under its name.
+    """
     path = _shipped(shelf, name)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
@@ -87,11 +95,15 @@ def show(shelf: ShelfArgument, name: NameArgument) -> None:
 def copy(
     shelf: ShelfArgument,
     name: NameArgument,
-    to: Annotated[Path | None, typer.Argument(help="file or folder; default: here")] = None,
+    to: Annotated[str | None, typer.Argument(help="file, or folder/; default: here")] = None,
 ) -> None:
-    """Copy a shipped file (or a prompt folder) to change it; what it names is found by name."""
+    """Copy a shipped file to change it.
+
+    What it names beside it is then named as what is shipped.
+    """
     source = _shipped(shelf, name)
-    target = to / source.name if to and to.is_dir() else to or Path(source.name)
+    into = to is not None and (to.endswith("/") or Path(to).is_dir())
+    target = Path(to or "") / source.name if into or not to else Path(to)
     _write(source, target)
     say(f"written: {target}")
 
@@ -102,7 +114,7 @@ def init(
 ) -> None:
     """Write a server, workload, experiment and prompt to start from.
 
-    They are those of the demo, so the experiment runs on a CPU as it is: aot run
+    They are those of the demo, so they can be measured on a CPU as they are: aot demo
     FOLDER/experiment.yaml. Each file says what to change for a server and prompts of one's own.
     """
     from aot.configs.kernel.places import CONFIGS
@@ -110,14 +122,17 @@ def init(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a folder that is empty or not there")
     for source, target, words in STARTERS:
-        _write(CONFIGS / source, folder / target, words)
+        _write(CONFIGS / source, folder / target, words, BESIDE)
     say(f"written: {folder}/{{server,workload,experiment}}.yaml and {folder}/prompt/")
-    say(f"measure them: aot run {folder}/experiment.yaml")
+    say(f"install what they need, and measure them: aot demo {folder}/experiment.yaml")
 
 
-def _write(source: Path, target: Path, words: str = "") -> None:
+def _write(source: Path, target: Path, words: str = "", beside: Mapping[str, str] = {}) -> None:
     """A copy of a file (`words` in front of it) or folder. What the original names beside it is
-    named as what is shipped, or as what `init` writes. UsageError where something is there."""
+    named by `beside` (server, workload, prompt), else as what is shipped.
+
+    UsageError where something is there.
+    """
     if target.exists():
         raise UsageError(f"{target}: is there already; it is left as it is")
     try:
@@ -125,24 +140,21 @@ def _write(source: Path, target: Path, words: str = "") -> None:
         if source.is_dir():
             shutil.copytree(source, target)
         else:
-            text = words + _named(source.read_text(encoding="utf-8"), target)
-            target.write_text(text, encoding="utf-8")
+            text = source.read_text(encoding="utf-8")
+            if words:  # which say what it is now
+                text = words + re.sub(r"\A(#.*\n)+", "", text)
+            target.write_text(_named(text, beside), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
 
 
-def _named(text: str, target: Path) -> str:
-    """`../servers/demo.yaml` → `demo`, or `server.yaml` where that is what is written beside."""
-    beside = {"server": "server.yaml", "workload": "workload.yaml", "prompt": "prompt"}
-    for kind, own in beside.items():
-        started = target.name in ("experiment.yaml", "workload.yaml")
-        for name in _references(text, kind):
-            text = text.replace(f"../{kind}s/{name}", own if started else Path(name).stem)
-    return text
+def _named(text: str, beside: Mapping[str, str]) -> str:
+    """`../servers/demo.yaml` → what `beside` has for a server, else `demo`."""
 
+    def name(match: re.Match[str]) -> str:
+        return beside.get(match["kind"], match["name"])
 
-def _references(text: str, kind: str) -> list[str]:
-    return [piece.split("/")[2].rstrip(",]") for piece in text.split() if f"../{kind}s/" in piece]
+    return re.sub(r"\.\./(?P<kind>\w+)s/(?P<name>[\w.-]+?)(?:\.yaml)?(?=[\s,\]]|$)", name, text)
 
 
 def _kind(shelf: Shelf) -> Shipped:
@@ -169,4 +181,4 @@ def _shipped(shelf: Shelf, name: str) -> Path:
 def _first_line(path: Path) -> str:
     file = path / "system_prompt.txt" if path.is_dir() else path
     line = file.read_text(encoding="utf-8").split("\n", 1)[0]
-    return line.removeprefix("#").strip()[:90]
+    return textwrap.shorten(line.removeprefix("#").strip(), 52, placeholder=" …")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aot.configs.kernel.errors import UsageError
-from aot.scripts.cli.arguments import JsonOption, verbs
+from aot.scripts.cli.arguments import JsonOption, RunArgument, verbs
 from aot.scripts.cli.choices import Provider
 from aot.scripts.terminal import say, say_json, status, table
 
@@ -22,7 +21,7 @@ app = verbs()
 
 @app.command()
 def cost(
-    run: Annotated[Path, typer.Argument(help="run directory")],
+    run: RunArgument,
     gpu_hour: Annotated[
         float | None, typer.Option(help="US dollars an hour for the machine that was measured")
     ] = None,

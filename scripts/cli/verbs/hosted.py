@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aot.scripts.cli.arguments import KeyOption, verbs
+from aot.scripts.cli.arguments import CompiledArgument, KeyOption, verbs
 from aot.scripts.cli.choices import ApiName, Provider, TtlName
 from aot.scripts.terminal import note, say
 
@@ -20,9 +20,7 @@ app = verbs()
 
 @app.command()
 def ask(
-    what: Annotated[
-        Path, typer.Argument(metavar="COMPILED", help="compiled prompt: the static part")
-    ],
+    what: CompiledArgument,
     question: Annotated[str, typer.Argument(help="the dynamic part: one user message")],
     model: Annotated[str, typer.Option("--model", help="model name in the API")],
     api: Annotated[ApiName, typer.Option(help="whose")] = ApiName.OPENAI,
@@ -61,7 +59,7 @@ def ask(
 
 @app.command()
 def savings(
-    what: Annotated[Path, typer.Argument(metavar="COMPILED", help="compiled prompt")],
+    what: CompiledArgument,
     requests_per_day: Annotated[int, typer.Option(min=1, help="requests with this prompt a day")],
     provider: Annotated[
         Provider | None, typer.Option(help="the shipped price table of this one")

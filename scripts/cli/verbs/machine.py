@@ -125,11 +125,11 @@ def router_install(
 ) -> None:
     """Make the virtual environment of a router from its pinned recipe."""
     from aot.configs.loading.presets import router_recipe
-    from aot.serving.local import environments
+    from aot.serving.local import installer
 
     router_recipe(name)
     with status(f"router {name}") as line:
-        environment = environments.install(name, line)
+        environment = installer.install(name, line)
     say(f"{name}: installed in {environment.folder}")
 
 
@@ -143,11 +143,11 @@ def engine_install(
 ) -> None:
     """Make the virtual environment of an engine from its pinned recipe."""
     from aot.configs.loading.presets import engine_recipe
-    from aot.serving.local import environments
+    from aot.serving.local import installer
 
     engine_recipe(name)
     with status(f"engine {name}") as line:
-        environment = environments.install(name, line, python)
+        environment = installer.install(name, line, python)
     say(f"{name}: installed in {environment.folder}")
 
 

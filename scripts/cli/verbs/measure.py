@@ -25,9 +25,12 @@ app = verbs()
 
 @app.command()
 def demo(
-    name: Annotated[
-        str, typer.Argument(help="which: demo, demo-sglang or demo-both (one after the other)")
-    ] = "demo",
+    experiment: Annotated[
+        Path,
+        typer.Argument(
+            help="demo, demo-sglang, demo-both, or an experiment of one's own on their servers"
+        ),
+    ] = Path("demo"),
     runs: Annotated[Path, typer.Option(help="where the run directory is made")] = Path("runs"),
 ) -> None:
     """Install what the demo needs, measure it, and write its report.
@@ -36,21 +39,23 @@ def demo(
     AOT_HOME. What is there already is not installed again.
     """
     from aot.configs.loading.load import load
-    from aot.configs.loading.presets import file_of
+    from aot.configs.loading.presets import file_of, model_recipe
     from aot.configs.schema.experiment import ExperimentConfig
     from aot.scripts.server_files import launched
-    from aot.serving.local import environments, models
+    from aot.serving.local import installer, models
 
-    experiment = file_of("experiment", Path(name))
-    files = load(experiment, ExperimentConfig).server_files
-    servers = [launched(file_of("server", file, experiment.parent), "install") for file in files]
+    path = file_of("experiment", experiment)
+    files = load(path, ExperimentConfig).server_files
+    servers = [launched(file_of("server", file, path.parent), "install") for file in files]
+    for server in servers:
+        model_recipe(server.model)  # before gigabytes are installed for what is not to be had
     for engine in dict.fromkeys(server.recipe for server in servers):
         with status(f"engine {engine}") as line:
-            say(f"{engine}: installed in {environments.install(engine, line).folder}")
+            say(f"{engine}: installed in {installer.install(engine, line).folder}")
     for model in dict.fromkeys(server.model for server in servers):
         with status(f"model {model}") as line:
             say(f"{model}: {models.fetch(model, None, line)}")
-    run(experiment, runs)
+    run(path, runs)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.cli.arguments import JsonOption, verbs
+from aot.scripts.cli.arguments import JsonOption, RunArgument, verbs
 from aot.scripts.cli.choices import ArmName, FigureKind
 from aot.scripts.cli.run_tables import show_differences, show_judged, show_runs
 from aot.scripts.terminal import note, say, say_json, status
@@ -23,7 +23,7 @@ NOT_SETTLED = 3
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="run directory")],
+    run_dir: RunArgument,
     figures: Annotated[
         list[FigureKind] | None,
         typer.Option(help="write the figures in this format, too; can be given again"),
@@ -96,7 +96,7 @@ def compare(
 
 @app.command()
 def gate(
-    run: Annotated[Path, typer.Argument(help="run directory")],
+    run: RunArgument,
     against: Annotated[Path, typer.Option(help="run directory of the baseline")],
     max_regression: Annotated[
         list[str],
