@@ -31,6 +31,7 @@ check: .venv/dev
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import aot.analysis.report, aot.scripts.run.experiment, openai'
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/locust --version >/dev/null
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/aot run --help >/dev/null
+	@$(BIN)/python -P -m compileall -q scripts/cli configs/kernel
 	@touch $@
 
 .venv/dev: .venv/toolkit
