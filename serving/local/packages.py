@@ -27,6 +27,8 @@ UV_FLAGS = {
     "trusted-host": "--allow-insecure-host",
 }
 """pip's settings → uv's flags. Values with several words are several values."""
+SECTIONS = ("global", "install", ":env:")
+"""Where pip finds its settings, the weakest first."""
 INDEX_FLAGS = ("--default-index", "--index", "--allow-insecure-host")
 """Those of them that making an environment takes, too."""
 BEST_MATCH = ("--index-strategy", "unsafe-best-match")
@@ -95,14 +97,24 @@ def pip_settings() -> dict[str, str]:
     """What pip is configured to do here, by the names of its settings; empty without a pip."""
     command = [*pip_of(sys.executable), "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    settings: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        name, _, value = line.partition("=")
+    return settings_of(done.stdout)
+
+
+def settings_of(listing: str) -> dict[str, str]:
+    """`pip config list` as what `pip install` makes of it.
+
+    The variable wins over the section of the command, and that over `global`; the order of the
+    lines differs between versions of pip and says nothing.
+    """
+    named: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    for line in listing.splitlines():
         # global.index-url='...', install.index-url='...', :env:.index-url='...'
-        key = name.rpartition(".")[2]
-        with suppress(ValueError):
-            settings[key] = " ".join(shlex.split(value.replace("\\n", " ")))
-    return settings
+        name, _, value = line.partition("=")
+        section, _, key = name.rpartition(".")
+        if section in named:
+            with suppress(ValueError):
+                named[section][key] = " ".join(shlex.split(value.replace("\\n", " ")))
+    return {key: value for section in SECTIONS for key, value in named[section].items()}
 
 
 def uv_flags(settings: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str, ...]:

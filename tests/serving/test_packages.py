@@ -42,6 +42,22 @@ def test_pips_own_words_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert packages.pip_settings()["index-url"] == "https://nearer/simple"
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_nearer_setting_wins_in_any_order_of_pips_lines(backwards: bool) -> None:
+    lines = [
+        ":env:.index-url='https://variable'",
+        "global.index-url='https://global'",
+        "install.find-links='/install\\n/b'",
+        "global.find-links='/global'",
+        "download.cert='/elsewhere.pem'",
+        "global.timeout='a quote",
+    ]
+    assert packages.settings_of("\n".join(lines[::-1] if backwards else lines)) == {
+        "index-url": "https://variable",
+        "find-links": "/install /b",
+    }
+
+
 def test_without_uv_it_is_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(packages.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(packages.shutil, "which", lambda _: None)
