@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
+from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
 from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.experiment import Arm
@@ -108,80 +110,105 @@ class Tuning:
     """What is tried unless told: settings with their values."""
 
 
-class Engine(Protocol):
-    """One kind of inference server: its command line, its counters, its rules of reuse."""
+class Engine:
+    """One kind of inference server: its command line, its counters, its rules of reuse.
 
-    name: str
-    title: str
+    As it stands here it is any OpenAI-compatible server that runs already: its answers' usage
+    blocks are all that is known of its cache. An engine says what it knows beyond that; what it
+    does not say is unknown.
+    """
+
+    name: str = "openai"
+    title: str = "an OpenAI-compatible server"
     """As its makers write it."""
-    health_path: str
-    health_timeout_s: float
+    health_path: str = "/v1/models"
+    health_timeout_s: float = 5.0
     """How long one answer of `health_path` may take."""
-    alive_path: str
+    alive_path: str = "/v1/models"
     """Answers at once, under load, too, as long as the server can: what routers ask."""
-    info_path: str | None
-    """A JSON page with the server's version and settings."""
-    reset: Reset | None
-    has_salts: bool
+    info_path: str | None = None
+    """A JSON page with the server's version and settings, `version` among them."""
+    reset: Reset | None = None
+    has_salts: bool = False
     """Whether a request's `cache_salt` gives it a cache of its own."""
-    gauges: Mapping[str, str]
+    gauges: Mapping[str, str] = MappingProxyType({})
     """What to watch during a replay, by what analysis calls it: running, waiting (requests),
     kv_usage (share), and counters since the start: preemptions, evicted_tokens."""
-    stages: Mapping[str, Where]
+    stages: Mapping[str, Where] = MappingProxyType({})
     """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
-    failure_line: re.Pattern[str]
+    failure_line: re.Pattern[str] = re.compile(r"[Ee]rror")
     """Log lines that say why the engine died."""
-    out_of_memory: re.Pattern[str]
+    out_of_memory: re.Pattern[str] = re.compile(r"out of memory")
     """What it says at its start when memory does not suffice."""
-    cores_variable: str
+    cores_variable: str = ""
     """Environment variable that binds a CPU engine's threads to cores (0-3)."""
-    default_blocks: Mapping[Device, int]
+    default_blocks: Mapping[Device, int] = MappingProxyType({"cpu": 1, "cuda": 1})
     """Tokens of a block, where the server file does not say."""
-    default_router: RouterName
+    default_router: RouterName = "smg"
     """What stands in front of replicas, where the server file does not say."""
-    rendering_args: Sequence[str] | None
+    rendering_args: Sequence[str] | None = None
     """Arguments with which it renders prompts for a router; None where it cannot."""
-    reports_cached_by: str
+    reports_cached_by: str = ""
     """The argument with which answers say how many tokens were cached."""
-    capacity_metric: str
+    capacity_metric: str = ""
     """The metric that says how large its cache is."""
-    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None
+    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None
     """The names under which it keeps the full blocks of a prompt (ids, block size, salt); None
     where they are not known."""
-    file_rules: FileRules
-    packaging: Packaging | None
-    watched: Watched | None
-    memory: MemoryRules | None
-    tuning: Tuning | None
+    file_rules = FileRules()
+    packaging: Packaging | None = None
+    watched: Watched | None = None
+    memory: MemoryRules | None = None
+    tuning: Tuning | None = None
     """All four None or empty for a server that is never started by the toolkit."""
 
+    def command(
+        self, server: ServerConfig, arm: Arm, site: Site
+    ) -> tuple[list[str], dict[str, str]]:
+        """The arguments for `server` under `arm`, and the variables of the environment; what the
+        file and the recipe add to both comes after them. Raises UsageError for settings it
+        cannot serve."""
+        raise UsageError(f"engine: {self.name} is a server that runs already: it is not launched")
+
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
-        """The command for `server` under `arm`. Raises UsageError for settings it cannot serve."""
-        ...
+        """Exactly what is started. Raises UsageError for settings it cannot serve."""
+        argv, env = self.command(server, arm, site)
+        source = server.api_key_env
+        return LaunchPlan(
+            argv=(*argv, *site.serve_args, *server.args),
+            env={**env, **site.env, **server.env},
+            secrets={self.packaging.key_variable: source} if self.packaging and source else {},
+            not_inherited=tuple(self.file_rules.own_env),
+            host=server.host,
+            port=site.port,
+            health_path=self.health_path,
+            served_name=server.name_in_api,
+        )
 
     def recognises(self, page: Page) -> bool:
         """Whether `page` is one of this engine."""
-        ...
+        return True
 
     def version(self, page: Page) -> str | None:
         """The engine's version; None where it does not say."""
-        ...
+        version = page.info.get("version")
+        return str(version) if version else None
 
     def cache_facts(self, page: Page) -> CacheFacts:
         """What the running engine itself says of its cache."""
-        ...
+        return CacheFacts(None, None, None)
 
     def counters(self, metrics: Metrics) -> CacheCounters:
         """Cumulative counters since the engine started."""
-        ...
+        return CacheCounters(None, None, None, None, None)
 
     def reset_refusal(self, status: int, body: str) -> str | None:
         """None when the answer of `reset` means that the cache is empty now, else why not."""
-        ...
+        return "this server has no known way to empty its cache"
 
     def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
         """Cached tokens of a prompt whose first `shared` tokens are in the cache."""
-        ...
+        return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
 def whole_blocks(shared: int, prompt_tokens: int, block_tokens: int) -> int:

@@ -7,25 +7,15 @@ Not here: starting it (server.py), talking to it (endpoint.py), what its wheels 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
-from aot.configs.schema.recipe import Device
-from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import HiCache, ServerConfig
 from aot.serving.engines import sglang_memory, sglang_operations
-from aot.serving.engines.engine import (
-    MemoryRules,
-    Packaging,
-    Page,
-    Reset,
-    Tuning,
-    Watched,
-    whole_blocks,
-)
+from aot.serving.engines.engine import Engine, MemoryRules, Page, Reset
 from aot.serving.engines.flags import FileRules, refuse
-from aot.serving.engines.launch_plan import LaunchPlan, Site, dtype
+from aot.serving.engines.launch_plan import Site, dtype
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
 from aot.serving.metrics.histograms import Where
 
@@ -85,7 +75,7 @@ MODIFIED_BY = {
 }
 
 
-class SGLang:
+class SGLang(Engine):
     """The SGLang OpenAI-compatible server."""
 
     name = "sglang"
@@ -94,9 +84,9 @@ class SGLang:
     health_path = "/health"
     health_timeout_s = 20.0
     alive_path = "/ready"
-    info_path: str | None = "/server_info"
+    info_path = "/server_info"
     # It waits that long for running requests, then gives up with 400.
-    reset: Reset | None = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
+    reset = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True
     gauges: Mapping[str, str] = {
         "running": "sglang:num_running_reqs",
@@ -120,28 +110,27 @@ class SGLang:
         r"out of memory|OutOfMemory|[Aa]vailable memory|Not enough memory|leave no GPU memory"
     )
     cores_variable = "SGLANG_CPU_OMP_THREADS_BIND"
-    default_blocks: Mapping[Device, int] = {"cpu": 1, "cuda": 1}
-    default_router: RouterName = "sglang-router"
-    rendering_args: Sequence[str] | None = None
+    default_router = "sglang-router"
     reports_cached_by = "--enable-cache-report"
     capacity_metric = "sglang:max_total_num_tokens"
-    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None
     file_rules = FileRules(
         frozenset({"schedule_policy", "hicache", "prefix_attention"}),
         INSTEAD_OF, OWN_FLAGS, OWN_ENV, MODIFIED_BY,
     )  # fmt: skip
-    packaging: Packaging | None = sglang_operations.PACKAGING
-    watched: Watched | None = sglang_operations.WATCHED
-    memory: MemoryRules | None = MemoryRules(
+    packaging = sglang_operations.PACKAGING
+    watched = sglang_operations.WATCHED
+    memory = MemoryRules(
         sglang_memory.budget,
         sglang_memory.asked_gib,
         takes_what_there_is=True,
         fp8_cache="fp8_e4m3",
         smaller_batch=(),
     )
-    tuning: Tuning | None = sglang_operations.TUNING
+    tuning = sglang_operations.TUNING
 
-    def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
+    def command(
+        self, server: ServerConfig, arm: Arm, site: Site
+    ) -> tuple[list[str], dict[str, str]]:
         _check(server, site)
         argv = [
             str(site.bin_dir / "python"),
@@ -164,28 +153,13 @@ class SGLang:
             ("--schedule-policy", server.schedule_policy),
         ):
             argv += [flag, str(value)] if value else []
-        env = {DEVICE_VARIABLE: site.device, **site.env, **server.env}
+        env: dict[str, str] = {DEVICE_VARIABLE: site.device}
         if server.prefix_attention:
             env[HOOK_VARIABLE] = "1"
-        return LaunchPlan(
-            argv=(*argv, *site.serve_args, *server.args),
-            env=env,
-            secrets={sglang_operations.KEY_VARIABLE: server.api_key_env}
-            if server.api_key_env
-            else {},
-            not_inherited=tuple(OWN_ENV),
-            host=server.host,
-            port=site.port,
-            health_path=self.health_path,
-            served_name=server.name_in_api,
-        )
+        return argv, env
 
     def recognises(self, page: Page) -> bool:
         return "disable_radix_cache" in page.info or _is_ours(page.metrics)
-
-    def version(self, page: Page) -> str | None:
-        version = page.info.get("version")
-        return str(version) if version else None
 
     def cache_facts(self, page: Page) -> CacheFacts:
         # The resolved arguments: SGLang turns the cache off by itself for some models and modes.
@@ -220,9 +194,6 @@ class SGLang:
                 "sends requests to this server, or leave 'cache_reset' out"
             )
         return "is it an SGLang server, and is the key right?"
-
-    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
-        return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
 def _check(server: ServerConfig, site: Site) -> None:

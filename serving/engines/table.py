@@ -10,11 +10,10 @@ from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.router import RouterConfig
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Engine
-from aot.serving.engines.openai_server import OpenAIServer
 from aot.serving.engines.sglang import SGLang
 from aot.serving.engines.vllm import VLLM
 
-OPENAI: Engine = OpenAIServer()
+OPENAI = Engine()
 ENGINES: dict[str, Engine] = {"vllm": VLLM(), "sglang": SGLang(), "openai": OPENAI}
 Server = TypeVar("Server", ServerConfig, RemoteConfig)
 

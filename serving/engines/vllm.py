@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device
-from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig, replay_endpoint
 from aot.serving.engines import vllm_memory, vllm_operations
 from aot.serving.engines.block_hashes import ALGORITHM, hexadecimal
-from aot.serving.engines.engine import (
-    MemoryRules,
-    Packaging,
-    Page,
-    Reset,
-    Tuning,
-    Watched,
-    whole_blocks,
-)
+from aot.serving.engines.engine import Engine, MemoryRules, Page, Reset
 from aot.serving.engines.flags import FileRules, refuse
-from aot.serving.engines.launch_plan import LaunchPlan, Site, dtype
+from aot.serving.engines.launch_plan import Site, dtype
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
 from aot.serving.metrics.histograms import Where
 
@@ -66,16 +57,15 @@ DEFAULT_BLOCK: Mapping[Device, int] = {"cpu": 128, "cuda": 16}
 CPU_BLOCK_MULTIPLE = 32  # vLLM's CPU attention asserts it; 16 makes the engine die at start-up
 
 
-class VLLM:
+class VLLM(Engine):
     """The vLLM OpenAI server."""
 
     name = "vllm"
     title = "vLLM"
     health_path = "/health"
-    health_timeout_s = 5.0
     alive_path = "/health"
-    info_path: str | None = "/version"
-    reset: Reset | None = Reset("/reset_prefix_cache", needs_dev_mode=True)
+    info_path = "/version"
+    reset = Reset("/reset_prefix_cache", needs_dev_mode=True)
     has_salts = True
     gauges: Mapping[str, str] = {
         "running": "vllm:num_requests_running",
@@ -100,28 +90,28 @@ class VLLM:
     )
     cores_variable = "VLLM_CPU_OMP_THREADS_BIND"
     default_blocks = DEFAULT_BLOCK
-    default_router: RouterName = "vllm-router"
-    rendering_args: Sequence[str] | None = ("--enable-scale-out",)
+    default_router = "vllm-router"
+    rendering_args = ("--enable-scale-out",)
     reports_cached_by = "--enable-prompt-tokens-details"
     capacity_metric = "vllm:cache_config_info"
-    block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = staticmethod(
-        hexadecimal
-    )
+    block_hashes = staticmethod(hexadecimal)
     file_rules = FileRules(
         frozenset({"cache_gib", "kv_events", "dev_mode"}), INSTEAD_OF, OWN_FLAGS, OWN_ENV
     )
-    packaging: Packaging | None = vllm_operations.PACKAGING
-    watched: Watched | None = vllm_operations.WATCHED
-    memory: MemoryRules | None = MemoryRules(
+    packaging = vllm_operations.PACKAGING
+    watched = vllm_operations.WATCHED
+    memory = MemoryRules(
         vllm_memory.budget,
         vllm_memory.asked_gib,
         takes_what_there_is=False,
         fp8_cache="fp8",
         smaller_batch=vllm_memory.SMALLER_BATCH,
     )
-    tuning: Tuning | None = vllm_operations.TUNING
+    tuning = vllm_operations.TUNING
 
-    def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
+    def command(
+        self, server: ServerConfig, arm: Arm, site: Site
+    ) -> tuple[list[str], dict[str, str]]:
         _check(server, site)
         argv = [str(site.bin_dir / "vllm"), "serve", site.model]
         argv += ["--host", server.host, "--port", str(site.port)]
@@ -141,26 +131,13 @@ class VLLM:
         if server.kv_events:
             argv += ["--prefix-caching-hash-algo", ALGORITHM]
             argv += ["--kv-events-config", _kv_events(server.kv_events)]
-        env = {"VLLM_NO_USAGE_STATS": "1", **site.env, **server.env}
+        env = {"VLLM_NO_USAGE_STATS": "1"}
         if server.dev_mode:
             env["VLLM_SERVER_DEV_MODE"] = "1"
-        return LaunchPlan(
-            argv=(*argv, *site.serve_args, *server.args),
-            env=env,
-            secrets={"VLLM_API_KEY": server.api_key_env} if server.api_key_env else {},
-            not_inherited=tuple(OWN_ENV),
-            host=server.host,
-            port=site.port,
-            health_path=self.health_path,
-            served_name=server.name_in_api,
-        )
+        return argv, env
 
     def recognises(self, page: Page) -> bool:
         return any(name.startswith("vllm:") for name in page.metrics)
-
-    def version(self, page: Page) -> str | None:
-        version = page.info.get("version")
-        return str(version) if version else None
 
     def cache_facts(self, page: Page) -> CacheFacts:
         samples = page.metrics.get("vllm:cache_config_info", [])
@@ -192,9 +169,6 @@ class VLLM:
         if status == 200 and isinstance(answer, dict) and answer.get("success") is True:
             return None
         return "blocks are held while requests run; wait for them, or leave 'cache_reset' out"
-
-    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
-        return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
 def _kv_events(endpoint: str) -> str:

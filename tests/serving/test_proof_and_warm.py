@@ -11,7 +11,6 @@ from aot.configs.kernel.salts import Salts
 from aot.serving.cache import proof, warm
 from aot.serving.client.chat import Message, Tools, Usage
 from aot.serving.engines.engine import Engine, Page
-from aot.serving.engines.openai_server import OpenAIServer
 from aot.serving.engines.vllm import VLLM
 from aot.serving.metrics.counters import parse
 
@@ -151,7 +150,7 @@ def test_warming_twice_is_no_failure() -> None:
 
 
 def test_without_a_tokenizer_a_hit_is_what_is_verified() -> None:
-    warmed = warm.warm(PlayedServer(), OpenAIServer(), prefixes(None), lambda _: None)  # type: ignore[arg-type]
+    warmed = warm.warm(PlayedServer(), Engine(), prefixes(None), lambda _: None)  # type: ignore[arg-type]
     assert [(w.expected_tokens, w.verified) for w in warmed] == [(None, True)] * 2
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from aot.configs.kernel import places
 from aot.configs.loading import presets
+from aot.configs.schema.experiment import Arm
+from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import flags, table
-from aot.serving.engines.engine import MemoryRules, Packaging, Page, Tuning, Watched, whole_blocks
+from aot.serving.engines.engine import Engine, MemoryRules, Packaging, Page, Tuning, Watched
 from aot.serving.engines.flags import FileRules
-from aot.serving.engines.launch_plan import LaunchPlan, Site
+from aot.serving.engines.launch_plan import Site
 from aot.serving.engines.memory_budget import Budget
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, total
 
@@ -38,26 +40,19 @@ def _count(name: str) -> Any:
     return lambda metrics: total(metrics, f"third:{name}")
 
 
-class Third:
+class Third(Engine):
     """What a maker of engines would write."""
 
     name = title = "third"
     health_path = alive_path = "/up"
-    health_timeout_s = 3.0
     info_path = "/about"
-    reset = None
-    has_salts = False
     gauges = {"running": "third:running"}  # noqa: RUF012
-    stages: dict[str, Any] = {}  # noqa: RUF012
     failure_line = re.compile("Error")
     out_of_memory = re.compile("no room")
     cores_variable = "THIRD_CORES"
     default_blocks = {"cpu": 8, "cuda": 8}  # noqa: RUF012
-    default_router = "smg"
-    rendering_args = None
     reports_cached_by = "--report"
     capacity_metric = "third:capacity"
-    block_hashes = None
     file_rules = FileRules(
         instead_of={"schedule_policy": "it is SGLang's"}, own_flags={"--model": "use 'model'"}
     )
@@ -85,22 +80,16 @@ class Third:
         {"batched_tokens": "--batch-tokens"}, lambda *_: [("batched_tokens", [64, 128])]
     )
 
-    def plan(self, server: Any, arm: Any, site: Site) -> LaunchPlan:
+    def command(
+        self, server: ServerConfig, arm: Arm, site: Site
+    ) -> tuple[list[str], dict[str, str]]:
         flags.refuse(server, self.file_rules)
         argv = [str(site.bin_dir / "third"), "--model", site.model]
         argv += ["--cache-off"] if arm == "jit" else []
-        return LaunchPlan(
-            argv=(*argv, "--host", server.host, "--port", str(site.port), *server.args), env={},
-            secrets={"THIRD_KEY": server.api_key_env} if server.api_key_env else {},
-            not_inherited=(), host=server.host, port=site.port, health_path=self.health_path,
-            served_name=server.name_in_api,
-        )  # fmt: skip
+        return [*argv, "--host", server.host, "--port", str(site.port)], {}
 
     def recognises(self, page: Page) -> bool:
         return any(name.startswith("third:") for name in page.metrics)
-
-    def version(self, page: Page) -> str | None:
-        return page.info.get("version")
 
     def cache_facts(self, page: Page) -> CacheFacts:
         return CacheFacts(True, 8, None)
@@ -110,9 +99,6 @@ class Third:
 
     def reset_refusal(self, status: int, body: str) -> str | None:
         return "it cannot"
-
-    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
-        return whole_blocks(shared, prompt_tokens, block_tokens)
 
 
 def add(folder: Path, patch: pytest.MonkeyPatch) -> Path:

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -56,7 +56,7 @@ def _names(context: typer.Context, incomplete: str) -> list[str]:
     from aot.configs.loading.presets import shipped_names
 
     shelf = context.params.get("shelf")
-    names = shipped_names(_kind(Shelf(shelf))) if shelf else []
+    names = shipped_names(_kind(shelf)) if shelf else []
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -70,11 +70,11 @@ def list_(
     """What is shipped, by kind and name."""
     from aot.configs.loading.presets import shipped_file, shipped_names
 
-    for each in [shelf] if shelf else list(Shelf):
+    for each in [shelf] if shelf else get_args(Shelf):
         kind = _kind(each)
         names = shipped_names(kind)
         rows = [(name, _first_line(shipped_file(kind, name))) for name in names]
-        table((each.value, ""), rows)
+        table((each, ""), rows)
 
 
 @configs_app.command()
@@ -160,7 +160,7 @@ def _named(text: str, beside: Mapping[str, str]) -> str:
 def _kind(shelf: Shelf) -> Shipped:
     from aot.configs.loading.presets import SHIPPED
 
-    return next(kind for kind, folder in SHIPPED.items() if folder == shelf.value)
+    return next(kind for kind, folder in SHIPPED.items() if folder == shelf)
 
 
 def _shipped(shelf: Shelf, name: str) -> Path:

@@ -15,7 +15,7 @@ import typer
 from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
-from aot.scripts.cli.choices import ArmName, Chart, Target
+from aot.scripts.cli.choices import ArmName, Chart, TargetName
 from aot.scripts.terminal import note, out, say, status
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ LEAK, NOT_SETTLED = 1, 3
 @app.command()
 def serve(
     server: ServerArgument,
-    arm: Annotated[ArmName, typer.Option(help="jit, auto or aot")] = ArmName.AOT,
+    arm: Annotated[ArmName, typer.Option(help="jit, auto or aot")] = "aot",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
     ] = False,
@@ -43,10 +43,10 @@ def serve(
 
     launcher = launch.prepare(server)
     if dry_run:
-        say(launcher.plans(arm.value).as_shell())
+        say(launcher.plans(arm).as_shell())
         return
     log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
-    with launcher.up(arm.value, log) as up:
+    with launcher.up(arm, log) as up:
         url, name = up.plan.base_url, up.plan.served_name
         key = (
             ' -H "Authorization: Bearer $' + launcher.config.api_key_env + '"'
@@ -60,7 +60,7 @@ def serve(
         say(
             f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
         )
-        if arm is ArmName.AOT:
+        if arm == "aot":
             each = " ".join(f"--url {replica_url}" for replica_url in up.replica_urls or (url,))
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
         ended = up.wait()
@@ -71,9 +71,9 @@ def serve(
 @app.command()
 def render(
     server: ServerArgument,
-    target: Annotated[Target, typer.Option(help="for what")],
-    arm: Annotated[ArmName, typer.Option(help="jit turns the prefix cache off")] = ArmName.AOT,
-    chart: Annotated[Chart, typer.Option(help="of helm-values")] = Chart.PRODUCTION_STACK,
+    target: Annotated[TargetName, typer.Option(help="for what")],
+    arm: Annotated[ArmName, typer.Option(help="jit turns the prefix cache off")] = "aot",
+    chart: Annotated[Chart, typer.Option(help="of helm-values")] = "production-stack",
     ttft_slo: Annotated[
         float, typer.Option(help="prometheus-rules: seconds within which 99 % must see a token")
     ] = 1.0,
@@ -92,8 +92,8 @@ def render(
     """
     from aot.scripts import render as rendering
 
-    options = rendering.Options(chart.value, ttft_slo, in_cluster)
-    text = rendering.render(server, target.value, arm.value, options)
+    options = rendering.Options(chart, ttft_slo, in_cluster)
+    text = rendering.render(server, target, arm, options)
     if output is None:
         out().file.write(text)
         return

@@ -23,13 +23,11 @@ def ask(
     what: CompiledArgument,
     question: Annotated[str, typer.Argument(help="the dynamic part: one user message")],
     model: Annotated[str, typer.Option("--model", help="model name in the API")],
-    api: Annotated[ApiName, typer.Option(help="whose")] = ApiName.OPENAI,
+    api: Annotated[ApiName, typer.Option(help="whose")] = "openai",
     url: Annotated[
         str | None, typer.Option("--url", help="base URL; default: the vendor's own")
     ] = None,
-    ttl: Annotated[
-        TtlName, typer.Option(help="how long the static part is kept")
-    ] = TtlName.FIVE_MINUTES,
+    ttl: Annotated[TtlName, typer.Option(help="how long the static part is kept")] = "5m",
     max_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
     api_key_env: KeyOption = None,
 ) -> None:
@@ -44,7 +42,7 @@ def ask(
 
     prompt = compiled.read(what)
     static = Static(prompt.messages, tuple(prompt.tools), prompt.cache_key, prompt.cache_salt)
-    client = apis.client(api.value, Account(url, model, api_key_env), ttl.value)
+    client = apis.client(api, Account(url, model, api_key_env), ttl)
     answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
     say(answer.text)
     counts = {

@@ -44,7 +44,7 @@ def lint(
     price_model: Annotated[
         str | None, typer.Option(help="model in the price table; default: the table's")
     ] = None,
-    output_format: Annotated[LintFormat, typer.Option("--format")] = LintFormat.TEXT,
+    output_format: Annotated[LintFormat, typer.Option("--format")] = "text",
 ) -> None:
     """Find what breaks prefix reuse: where, what it costs, the remedy.
 
@@ -83,7 +83,7 @@ def _prices(provider: str, model: str | None) -> tuple[float, int]:
     return paid.input - paid.read, paid.minimum_tokens or table.minimum_tokens
 
 
-def _shown(flaws: list[Flaw], shape: str, price: float | None, extra: dict[str, Any]) -> str:
+def _shown(flaws: list[Flaw], shape: LintFormat, price: float | None, extra: dict[str, Any]) -> str:
     from aot.scripts.prompts import lint_output
 
     match shape:

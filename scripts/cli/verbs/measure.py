@@ -97,7 +97,7 @@ def load(
     model: ServedModelOption = None,
     arm: Annotated[
         ArmName, typer.Option(help="what the server is set to; aot is warmed first")
-    ] = ArmName.AUTO,
+    ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="run directory; one that exists gets another arm"),
@@ -145,7 +145,7 @@ def load(
     schedule = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{schedule.name}-{stamp}"
-    load_script.load_into(folder, schedule, endpoint, arm.value, fleet)
+    load_script.load_into(folder, schedule, endpoint, arm, fleet)
     conclude(folder)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aot.scripts.traffic.oracle import Source
     from aot.workloads.traces.blocks import BlockTrace
 
-DEFAULT_POLICIES = (PolicyName.LRU, PolicyName.LEAF_LRU, PolicyName.OPT)
+DEFAULT_POLICIES = ("lru", "leaf-lru", "opt")
 DEFAULT_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Of the distinct blocks of a trace, where no capacity is given."""
 
@@ -75,7 +75,7 @@ def oracle(
     """
     from aot.scripts.traffic import oracle as work
 
-    policies = list(dict.fromkeys(p.value for p in policy or DEFAULT_POLICIES))
+    policies = list(dict.fromkeys(map(str, policy or DEFAULT_POLICIES)))
     options = _Options(what, policies, _capacities(capacity), block_tokens, curve, figure, as_json)
     if what_if:
         _refuse_with_what_if(policy, capacity, curve, figure)

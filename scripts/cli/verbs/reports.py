@@ -38,7 +38,7 @@ def report(
     """
     from aot.scripts.run.concluding import write_report
 
-    write_report(run_dir, [kind.value for kind in figures or ()])
+    write_report(run_dir, [str(kind) for kind in figures or ()])
     if pdf:
         from aot.analysis.pages.pdf import print_page
 
@@ -105,7 +105,7 @@ def gate(
             "e2e_..., requests_per_s, output_tokens_per_s, hit_ratio"
         ),
     ],
-    arm: Annotated[ArmName, typer.Option(help="which one")] = ArmName.AOT,
+    arm: Annotated[ArmName, typer.Option(help="which one")] = "aot",
     as_json: JsonOption = False,
 ) -> None:
     """Has a run become worse than its baseline? For CI.
@@ -122,7 +122,7 @@ def gate(
     limits = [gates.limit(text) for text in max_regression]
     with status("reading the runs"):
         now, then = across.read([run, against])
-    judged = gates.judge(now, then, limits, arm.value)
+    judged = gates.judge(now, then, limits, arm)
     _note_conditions(*(across.rows(m)[0] for m in (then, now)))
     if as_json:
         say_json([asdict(j) for j in judged])

@@ -47,8 +47,8 @@ def warm(
     events: EventsOption = None,
     api: Annotated[
         ApiName, typer.Option(help="openai: own servers too; the others are hosted APIs")
-    ] = ApiName.OPENAI,
-    ttl: Annotated[TtlName, typer.Option(help="of a hosted API")] = TtlName.FIVE_MINUTES,
+    ] = "openai",
+    ttl: Annotated[TtlName, typer.Option(help="of a hosted API")] = "5m",
     api_key_env: KeyOption = None,
 ) -> None:
     """Prefill static prefixes on a running server; verify that they hit.
@@ -63,7 +63,7 @@ def warm(
     from aot.serving.client.endpoint import connect
 
     prompts = _compiled(what)
-    if api is not ApiName.OPENAI:
+    if api != "openai":
         _warm_hosted(prompts, api, ttl, url[0] if url else None, model, api_key_env, watch)
         return
     if not url:
@@ -131,11 +131,11 @@ def _warm_hosted(
     if not prompts or model is None:
         raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
     account = Account(url, model, api_key_env)
-    warmed = hosted_warming.warm(prompts, api.value, account, ttl.value)
+    warmed = hosted_warming.warm(prompts, api, account, ttl)
     _show(warmed)
     warm_room.insist(warmed)
     if watch:
-        hosted_warming.keep(prompts, api.value, account, ttl.value)
+        hosted_warming.keep(prompts, api, account, ttl)
 
 
 @app.command()
