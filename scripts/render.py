@@ -66,6 +66,15 @@ class Asked:
             raise UsageError(f"engine: the metrics of {self.server.engine} are not known here")
         return names
 
+    def closed(self) -> Asked:
+        """Itself; UsageError for what would be open to a whole cluster."""
+        if self.server.dev_mode:
+            raise UsageError(
+                "dev_mode: a Service would let everybody in the cluster empty the cache and more, "
+                "without a key; remove the key from this file"
+            )
+        return self.keyed()
+
     def keyed(self) -> Asked:
         """In a cluster others can reach it: a key is on by default, as on any such host."""
         key = self.server.api_key_env or PUBLIC_KEY
@@ -93,14 +102,14 @@ def _compose(asked: Asked) -> str:
 
 
 def _k8s(asked: Asked) -> str:
-    asked = asked.keyed()
+    asked = asked.closed()
     contained = asked.contained(in_cluster=True)
     head = _secret_command(asked, contained) + "Apply: kubectl apply -f this-file.yaml"
     return _yaml(kubernetes.render(asked.name, asked.server, contained, _texts(contained)), head)
 
 
 def _helm(asked: Asked) -> str:
-    asked = asked.keyed()
+    asked = asked.closed()
     if asked.options.chart == "llm-d":
         head = "For charts llm-d-router-standalone and llm-d-router-gateway; the engines are those "
         return _yaml(helm.llm_d(asked.name, asked.server), head + "of: aot render --target k8s")

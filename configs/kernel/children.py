@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from aot.configs.kernel.cgroups import Cgroup
+
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -27,10 +29,22 @@ def adopt_orphans() -> None:
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+def start(
+    command: Sequence[str], cgroup: Cgroup | None = None, **options: Any
+) -> subprocess.Popen[Any]:
     """Start a child that is killed when this process is gone, in a session of its own: Ctrl-C in
     the terminal reaches this process, which decides. Raises OSError as Popen does."""
-    return subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent, **options)
+    me = os.getpid()
+
+    def bind() -> None:
+        die_with_parent()
+        if os.getppid() != me:  # we were gone before the kernel was asked
+            os._exit(1)
+        if cgroup:
+            with suppress(OSError):
+                cgroup.enter()
+
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=bind, **options)
 
 
 def follow(command: Sequence[str], tell: Callable[[str], None], **options: Any) -> int:

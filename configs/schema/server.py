@@ -10,6 +10,7 @@ from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.router import RouterConfig
 from aot.configs.schema.strict import Arguments, StrictModel
+from aot.configs.schema.variables import Variables
 
 PUBLIC_KEY = "AOT_API_KEY"
 """Variable with the key of a server that others can reach, unless its file names another."""
@@ -70,8 +71,8 @@ class ServerConfig(StrictModel):
     )
     kv_events: str | None = Field(
         None,
-        description="vLLM: ZMQ endpoint to publish KV events on, ipc:///PATH or tcp://*:PORT (no "
-        "authentication); block hashes are then reproducible (sha256_cbor)",
+        description="vLLM: ZMQ endpoint to publish KV events on (no authentication), ipc:///PATH "
+        "or tcp://127.0.0.1:PORT; block hashes are then reproducible (sha256_cbor)",
     )
     replicas: int = Field(
         1, ge=1, le=64, description="as many of this server, behind a router on host and port"
@@ -91,7 +92,10 @@ class ServerConfig(StrictModel):
         "auto", description="'auto' follows the model, and on a CPU what the CPU computes fast"
     )
     args: Arguments = Field(default_factory=list, description="engine arguments, verbatim")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of the engine")
+    env: Variables = Field(
+        default_factory=dict,
+        description="environment of the engine; a secret by reference: HF_TOKEN: {from_env: NAME}",
+    )
     startup_timeout_s: float = Field(600, gt=0)
     api_key_env: str | None = Field(
         None,
@@ -154,6 +158,18 @@ class ServerConfig(StrictModel):
                 "no key: keep the host on loopback behind a proxy that lets only /v1 through, or "
                 "say 'expose_unauthenticated: true'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _events_are_for_nobody_else(self) -> Self:
+        if self.kv_events and self.kv_events.startswith("tcp://"):
+            host = self.kv_events.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+            if host not in LOOPBACK_HOSTS and not self.expose_unauthenticated:
+                raise ValueError(
+                    f"kv_events: anybody who reaches {self.kv_events} would read every prompt's "
+                    "token ids and salts, those of the past, too (on the next port): use "
+                    "ipc:///PATH or tcp://127.0.0.1:PORT, or say 'expose_unauthenticated: true'"
+                )
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,6 @@ from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device, EngineRecipe
 from aot.configs.schema.server import ServerConfig
 from aot.scripts.doctor import sizing
-from aot.scripts.run import manifest
 from aot.scripts.run.target import Target, Up
 from aot.scripts.server_files import launched
 from aot.scripts.terminal import note, status
@@ -74,7 +73,7 @@ class Launcher:
             contained = container.contain(config, arm, self.engine, self.model)
             first = (replica or 0) * contained.cards
             cards = range(first, first + contained.cards)
-            name = f"aot-{self.name}-{port}"
+            name = docker.container_name(self.name, port)
             return docker.plan(contained, config.container, (config.host, port), cards, name)
         recipe = self.recipe
         site = Site(
@@ -133,7 +132,7 @@ class Launcher:
         return {**router, **self.environment.versions}
 
     def resolved(self) -> dict[str, Any]:
-        return manifest.without_secrets(self.config.model_dump(mode="json"))
+        return self.config.model_dump(mode="json")
 
     @contextmanager
     def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
@@ -153,9 +152,6 @@ class Launcher:
             with status(f"starting {name}") as line:
                 if self.config.runtime == "docker":
                     docker.pull(self.versions["image"], line)
-                for plan in plans.engines:
-                    if plan.container:
-                        stack.callback(docker.remove, plan.container)
                 with sizing.explained(self.path):
                     up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
             note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")

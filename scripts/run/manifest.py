@@ -14,7 +14,6 @@ from typing import Any
 
 from aot.configs.kernel.files import replacing
 from aot.configs.kernel.places import CHECKOUT
-from aot.serving.engines.launch_plan import SECRET_NAME
 from aot.serving.local.machine import this_machine
 
 FORMAT = "aot-run/2"
@@ -52,13 +51,6 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     with replacing(folder / "manifest.json") as partial:
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
-
-
-def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    """A resolved config with the values of secret-looking environment variables hidden."""
-    env = config.get("env", {})
-    hidden = {k: "(hidden)" if SECRET_NAME.search(k) else v for k, v in env.items()}
-    return {**config, "env": hidden} if env else config
 
 
 def _git() -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ or shown.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import requests
 
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
+from aot.configs.kernel.secrecy import held_in
 from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage, is_loopback
 from aot.serving.client.refusals import refused, unreachable
 from aot.serving.engines.engine import Engine, Page
@@ -51,15 +51,8 @@ class Endpoint:
 
     @property
     def key(self) -> str | None:
-        """The API key; UsageError when the named variable is not set."""
-        if self.api_key_env is None:
-            return None
-        try:
-            return os.environ[self.api_key_env]
-        except KeyError:
-            raise UsageError(
-                f"--api-key-env: environment variable {self.api_key_env} is not set"
-            ) from None
+        """The API key; UsageError when the named variable is not set, or empty."""
+        return held_in(self.api_key_env, "--api-key-env") if self.api_key_env else None
 
     def models(self) -> list[str]:
         """Names under /v1/models."""

@@ -21,6 +21,7 @@ from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
+from aot.configs.schema.variables import held, plain, sources
 from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.engines.memory_budget import Budget, Place
@@ -176,8 +177,12 @@ class Engine:
         source = server.api_key_env
         return LaunchPlan(
             argv=(*argv, *site.serve_args, *server.args),
-            env={**env, **site.env, **server.env},
-            secrets={self.packaging.key_variable: source} if self.packaging and source else {},
+            env={**env, **site.env, **plain(server.env)},
+            secrets={
+                **({self.packaging.key_variable: source} if self.packaging and source else {}),
+                **sources(server.env),
+            },
+            held=held(server.env),
             not_inherited=tuple(self.file_rules.own_env),
             host=server.host,
             port=site.port,

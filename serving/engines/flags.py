@@ -10,8 +10,8 @@ from functools import cache
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.places import CONFIGS
+from aot.configs.kernel.secrecy import is_secret, is_secret_flag
 from aot.configs.schema.server import ENGINE_KEYS, ServerConfig
-from aot.serving.engines.launch_plan import SECRET_NAME
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 """What vLLM's own parser takes behind whole numbers (engine/arg_utils.py, human_readable_int)."""
@@ -65,6 +65,11 @@ def refuse(server: ServerConfig, rules: FileRules) -> None:
             words = rules.instead_of.get(key, f"{server.engine} has no setting for it; remove it")
             raise UsageError(f"{key}: {words}")
     for arg in server.args:
+        if is_secret("", arg.partition("=")[2] or arg):
+            raise UsageError(
+                "args: a password or a key would show in every process list; set it in the "
+                "environment instead (export it before the start, or the key 'env')"
+            )
         flag = arg.split("=", 1)[0].replace("_", "-")
         if flag.startswith("-"):
             _refuse_flag(server.engine, flag, rules.own_flags)
@@ -76,7 +81,7 @@ def refuse(server: ServerConfig, rules: FileRules) -> None:
 def _refuse_flag(engine: str, flag: str, own_flags: Mapping[str, str]) -> None:
     if (mine := _meant(flag, engine, own_flags)) is not None:
         raise UsageError(f"args: {flag} does not belong there: {own_flags[mine]}")
-    if SECRET_NAME.search(flag):
+    if is_secret_flag(flag):
         raise UsageError(
             f"args: {flag} would show its value in every process list; set it in the "
             "environment instead (export it before the start, or the key 'env')"

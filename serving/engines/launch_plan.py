@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from aot.configs.kernel.secrecy import held_in
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 
-SECRET_NAME = re.compile(r"(^|[_-])(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
-"""Variables and flags that hold a secret: their values are never shown or written."""
+SECRETS_FILE = "(secrets)"
+"""Stands in the command of a container for the file that its secrets are handed over in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """Exactly what will be started. `secrets` maps a variable of the engine to the variable of
-    ours that holds its value; the value itself is never in a plan."""
+    ours that holds its value."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -44,6 +46,8 @@ class LaunchPlan:
     served_name: str
     container: str | None = None
     """The name of the container that `argv` runs; None for a process of this machine."""
+    held: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Values of secrets that the server file itself holds, by our variable."""
 
     @property
     def base_url(self) -> str:
@@ -53,10 +57,25 @@ class LaunchPlan:
 
     def as_shell(self) -> str:
         """The command as a person would paste it; secrets stay references."""
-        shown = {k: "(hidden)" if SECRET_NAME.search(k) else v for k, v in self.env.items()}
-        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(shown.items())]
-        words += [f'{k}="${source}"' for k, source in sorted(self.secrets.items())]
-        return " ".join([*words, shlex.join(self.argv)])
+        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(self.env.items())]
+        secrets = [f'{k}="${source}"' for k, source in sorted(self.secrets.items())]
+        command = shlex.join(self.argv)
+        if self.container is None:
+            return " ".join([*words, *secrets, command])
+        by_file = f"<(printf '%s\\n' {' '.join(secrets)})"
+        return " ".join([*words, command.replace(shlex.quote(SECRETS_FILE), by_file)])
+
+    def secret_values(self) -> dict[str, str]:
+        """The secrets, by the engine's variables, to be handed to its process and nowhere else.
+
+        Raises UsageError for a variable of ours that is not set, or empty.
+        """
+        return {
+            name: self.held[source].get_secret_value()
+            if source in self.held
+            else held_in(source, f"{name} of the server file")
+            for name, source in self.secrets.items()
+        }
 
 
 # bfloat16 without these is emulated: a 1,600-token prefill of a 135M model took 44 s in bfloat16

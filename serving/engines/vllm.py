@@ -192,7 +192,7 @@ def _check(server: ServerConfig, site: Site) -> None:
     refuse(server, VLLM.file_rules)
     if server.kv_events and not re.fullmatch(r"ipc://.+|tcp://.+:\d+", server.kv_events):
         raise UsageError(
-            f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://*:PORT"
+            f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://127.0.0.1:PORT"
         )
     if server.cache_tokens and any(a.startswith(BLOCKS_FLAG) for a in server.args):
         raise UsageError(f"cache_tokens: args has {BLOCKS_FLAG} already; give only one of the two")

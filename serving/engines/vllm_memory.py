@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.server import ServerConfig
+from aot.configs.schema.variables import plain
 from aot.serving.engines.flags import count_of, has, number_of, share_of
 from aot.serving.engines.memory_budget import GIB, Budget, Place
 
@@ -62,8 +63,8 @@ def asked_gib(server: ServerConfig, token_bytes: int, block_tokens: int) -> floa
     """The cache that the server file asks for; None where vLLM takes what is left."""
     if server.cache_gib:
         return server.cache_gib
-    if CPU_CACHE in server.env:
-        return number_of([CPU_CACHE, server.env[CPU_CACHE]], CPU_CACHE)
+    if CPU_CACHE in (env := plain(server.env)):
+        return number_of([CPU_CACHE, env[CPU_CACHE]], CPU_CACHE)
     if server.cache_tokens:
         return server.cache_tokens * token_bytes / GIB
     blocks = count_of(server.args, "--num-gpu-blocks-override")

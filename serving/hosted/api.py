@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.secrecy import held_in
 from aot.serving.client.chat import Completion, Message, Tools
 
 API = Literal["openai", "anthropic", "gemini"]
@@ -50,10 +50,13 @@ class Account:
     api_key_env: str | None
 
     def key(self, default_env: str) -> str | None:
-        """The key: of the named variable, which must be set, else of the vendor's usual one."""
-        if self.api_key_env is not None and self.api_key_env not in os.environ:
-            raise UsageError(f"--api-key-env: environment variable {self.api_key_env} is not set")
-        return os.environ.get(self.api_key_env or default_env)
+        """The key: of the named variable, which must be set, else of the vendor's usual one, which
+        is for the vendor alone: another address gets a key only where its variable is named."""
+        if self.api_key_env is not None:
+            return held_in(self.api_key_env, "--api-key-env")
+        if self.url is not None or not os.environ.get(default_env, "").strip():
+            return None
+        return held_in(default_env, "the vendor's key")
 
 
 class PromptClient(Protocol):

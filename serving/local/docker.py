@@ -1,12 +1,13 @@
 """`runtime: docker`: a container instead of a process, started and ended like one.
 
-`docker run` stays in the foreground under our supervisor; Docker passes the signal that ends it on
-to the engine, and removes the container. Keys are passed by the names of variables, so that no
-process list, and no `docker inspect` of ours, is told to show them by an argument.
+`docker run` stays in the foreground under our supervisor, which ends the container by its name,
+since it is no child of ours. Secrets are handed over in a file that is open for docker alone, so
+that no process list, log or record shows them (`docker inspect` does, to who may ask it).
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,11 +15,9 @@ from collections.abc import Callable
 from aot.configs.kernel.children import follow
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
 from aot.configs.schema.container import ContainerConfig
-from aot.serving.engines.launch_plan import LaunchPlan
+from aot.serving.engines.launch_plan import SECRETS_FILE, LaunchPlan
 from aot.serving.topology.container import CACHE, PORT, Contained
 
-STOP_S = 8
-"""Less than the supervisor's patience: Docker itself ends what does not end."""
 PROBE_S = 30.0
 
 
@@ -74,7 +73,7 @@ def plan(
 ) -> LaunchPlan:
     """The `docker run` whose port PORT is published at `place`, on cards with these numbers."""
     host, port = place
-    argv = ["docker", "run", "--rm", "--name", name, "--stop-timeout", str(STOP_S)]
+    argv = ["docker", "run", "--rm", "--name", name]
     argv += ["-p", f"[{host}]:{port}:{PORT}" if ":" in host else f"{host}:{port}:{PORT}"]
     if contained.cards:
         argv += ["--gpus", f'"device={",".join(map(str, cards))}"']
@@ -86,8 +85,8 @@ def plan(
         argv += ["-v", f"{path}:{inside}:ro"]
     for key, value in contained.env.items():
         argv += ["-e", f"{key}={value}"]
-    for key in contained.secrets:
-        argv += ["-e", key]  # its value comes from the environment of docker itself
+    if contained.secrets:
+        argv += ["--env-file", SECRETS_FILE]
     program, *rest = contained.command
     return LaunchPlan(
         argv=(*argv, "--entrypoint", program, contained.image, *rest),
@@ -99,9 +98,10 @@ def plan(
         health_path=contained.health_path,
         served_name=contained.served_name,
         container=name,
+        held=contained.held,
     )
 
 
-def remove(name: str) -> None:
-    """Make sure that nothing is left of a container that did not end by itself."""
-    subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
+def container_name(server: str, port: int) -> str:
+    """A name that Docker takes ([a-zA-Z0-9][a-zA-Z0-9_.-]+), for the server file's."""
+    return f"aot-{re.sub(r'[^a-zA-Z0-9_.-]+', '-', server)}-{port}"

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ import psutil
 import requests
 
 from aot.configs.kernel.children import insist
-from aot.configs.kernel.errors import LaunchError, NotInstalledError, UsageError
+from aot.configs.kernel.errors import LaunchError, UsageError
 from aot.configs.kernel.ports import check_port
 from aot.serving.client.endpoint import session
-from aot.serving.engines.launch_plan import LaunchPlan
+from aot.serving.engines.launch_plan import SECRETS_FILE, LaunchPlan
 from aot.serving.local import supervisor
 from aot.serving.local.environments import engine_environ
 
@@ -109,32 +109,50 @@ def running(
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:
+    secrets = plan.secret_values()
     inherited = {k: v for k, v in engine_environ().items() if k not in plan.not_inherited}
-    env = {**inherited, **plan.env}
-    for name, source in plan.secrets.items():
-        if source not in os.environ:
-            raise NotInstalledError(
-                f"api_key_env: environment variable {source} is not set; export it first"
-            )
-        env[name] = os.environ[source]
+    env = {**inherited, **plan.env, **({} if plan.container else secrets)}
     # Scripts of the engine's environment (ninja, ...) are found as if it were activated.
     env["PATH"] = f"{Path(plan.argv[0]).parent}{os.pathsep}{env.get('PATH', '')}"
     # By file and with -E: the environment is the engine's, and its PYTHONPATH must not choose the
     # supervisor's own code.
-    command = [sys.executable, "-P", "-E", supervisor.__file__, str(log), *plan.argv]
+    command = [sys.executable, "-P", "-E", supervisor.__file__]
+    argv, descriptor = list(plan.argv), None
+    if plan.container:
+        command += ["--container", plan.container]
+        if secrets:
+            descriptor = _readable(secrets)
+            command += ["--descriptor", str(descriptor)]
+            argv = [f"/dev/fd/{descriptor}" if word == SECRETS_FILE else word for word in argv]
+    command += [str(log), *argv]
     # The log starts with the command, so that it explains itself when read alone.
     try:
         log.write_text(f"$ {plan.as_shell()}\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"log file {log}: cannot be written: {error.strerror}") from None
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=env,
-        # Its own session: Ctrl-C in the terminal reaches us, and we decide how to stop it.
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env=env,
+            # Its own session: Ctrl-C in the terminal reaches us, and we decide how to stop it.
+            start_new_session=True,
+            pass_fds=() if descriptor is None else (descriptor,),
+        )
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _readable(secrets: Mapping[str, str]) -> int:
+    """A descriptor of a file in memory with a line NAME=VALUE for each, as docker reads it."""
+    for name, value in secrets.items():
+        if "\n" in value or "\r" in value:
+            raise UsageError(f"env: {name} has several lines, which a container cannot be given")
+    number = os.memfd_create("secrets")
+    os.write(number, "".join(f"{k}={v}\n" for k, v in secrets.items()).encode())
+    return number
 
 
 def _wait_healthy(

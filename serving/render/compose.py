@@ -45,7 +45,10 @@ def _engine(
         "entrypoint": [contained.command[0]],
         # Compose itself fills in what a $ stands before.
         "command": [word.replace("$", "$$") for word in contained.command[1:]],
-        "environment": {**contained.env, **_by_reference(contained)},
+        "environment": {
+            **{name: value.replace("$", "$$") for name, value in contained.env.items()},
+            **_by_reference(contained),
+        },
         "volumes": volumes,
         "restart": container.restart,
         "healthcheck": {

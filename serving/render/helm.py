@@ -14,7 +14,7 @@ import yaml
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
-from aot.serving.render.kubernetes import secret_key
+from aot.serving.render.kubernetes import secret, secret_key
 from aot.serving.topology.container import PORT, Contained
 
 ROUTING = {
@@ -41,6 +41,7 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
     if CHART not in contained.packaging.charts:
         raise UsageError(f"{CHART} does not serve {server.engine}; render --chart llm-d for it")
     repository, _, tag = contained.image.rpartition(":")
+    own_keys = ("HF_TOKEN", contained.packaging.key_variable)
     spec: dict[str, Any] = {
         "name": name,
         "repository": repository,
@@ -53,7 +54,10 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
         "pvcStorage": f"{server.container.model_cache_gib}Gi",
         "shmSize": f"{server.container.shm_gib}Gi",
         "vllmConfig": _vllm(server, contained),
-        "env": [{"name": k, "value": v} for k, v in contained.env.items()],
+        "env": [
+            *({"name": k, "value": v} for k, v in contained.env.items()),
+            *(secret(name, k, s) for k, s in contained.secrets.items() if k not in own_keys),
+        ],
     }
     if (source := contained.secrets.get("HF_TOKEN")) is not None:
         spec["hf_token"] = _secret(name, source)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from pydantic import SecretStr
+
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.presets import engine_recipe
 from aot.configs.schema.experiment import Arm
@@ -43,6 +45,8 @@ class Contained:
     packaging: Packaging
     model_folder: Path | None
     """A folder of the host with the weights, where they are not from a hub."""
+    held: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Values of secrets that the server file itself holds, by our variable."""
     files: Mapping[PurePosixPath, Path] = field(default_factory=dict)
     """Files of the toolkit that must be in the container, by their paths there."""
 
@@ -66,7 +70,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
     )
     # Inside a container all interfaces are its own; who reaches them is decided outside.
     plan = engine.plan(server.model_copy(update={"host": EVERYWHERE}), arm, site)
-    command, files = packaging.command(plan.argv, bool(plan.secrets))
+    command, files = packaging.command(plan.argv, packaging.key_variable in plan.secrets)
     secrets = dict(plan.secrets)
     if server.container.hub_token_env:
         secrets["HF_TOKEN"] = server.container.hub_token_env
@@ -83,6 +87,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         cards=0 if device == "cpu" else server.cards,
         packaging=packaging,
         model_folder=folder,
+        held=plan.held,
         files=files,
     )
 

@@ -10,6 +10,7 @@ from support.command import Aot, check
 
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.launch_plan import SECRETS_FILE
 from aot.serving.engines.table import engine
 from aot.serving.local import docker
 from aot.serving.topology.container import contain
@@ -62,7 +63,8 @@ def test_keys_are_passed_by_name(name: str) -> None:
     made = docker.plan(contained, ContainerConfig(), ("127.0.0.1", 9000), range(2, 4), "aot-x")
     pairs = list(pairwise(made.argv))
     (variable,) = made.secrets
-    assert ("-e", variable) in pairs
+    assert ("--env-file", SECRETS_FILE) in pairs
+    assert f"<(printf '%s\\n' {variable}=\"$MY_KEY\")" in made.as_shell()
     assert ("-p", "127.0.0.1:9000:8000") in pairs
     assert ("--gpus", '"device=2,3"') in pairs
     assert not any("MY_KEY" in word for word in made.argv)

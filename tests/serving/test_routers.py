@@ -83,7 +83,7 @@ def test_replicas_have_the_router_of_their_engine_unless_told() -> None:
     assert sglang is not None
     assert sglang.name == "sglang-router"
     with pytest.raises(ValueError, match="every replica would need its own"):
-        ServerConfig(model="m", replicas=2, kv_events="tcp://*:5557")
+        ServerConfig(model="m", replicas=2, kv_events="ipc:///run/events")
 
 
 def test_keys_of_prefixes_are_safe_in_a_header() -> None:

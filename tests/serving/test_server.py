@@ -15,7 +15,7 @@ import pytest
 from support import processes
 from support.stub import serving
 
-from aot.configs.kernel.errors import LaunchError, NotInstalledError
+from aot.configs.kernel.errors import LaunchError, UsageError
 from aot.configs.kernel.ports import PORTS, free_port
 from aot.scripts.run import launch
 
@@ -108,8 +108,9 @@ def test_a_free_port_is_below_the_ephemeral_range() -> None:
 
 def test_a_key_that_is_not_set_is_named(fake_engine: Path, tmp_path: Path) -> None:
     fake_engine.write_text(fake_engine.read_text() + "api_key_env: NO_SUCH_KEY\n")
-    with pytest.raises(NotInstalledError, match="NO_SUCH_KEY is not set"):
+    with pytest.raises(UsageError, match="NO_SUCH_KEY is not set"):
         launch.prepare(fake_engine).up("aot", tmp_path / "log").__enter__()
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_proxy_does_not_stand_between_us_and_loopback(

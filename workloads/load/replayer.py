@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.salts import Salts
+from aot.configs.kernel.secrecy import held_in
 from aot.workloads.load.dispatch import Dispatcher, calm
 from aot.workloads.load.fleet import Master, Worker, share
 from aot.workloads.load.sink import Sink
@@ -77,10 +76,9 @@ class Replay:
             self.schedule, options.model, salts, options.key_header, options.tenant_salts
         )
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if options.api_key_env and options.api_key_env not in os.environ:
-            raise UsageError(f"--api-key-env: variable {options.api_key_env} is not set")
         if options.api_key_env:
-            self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
+            key = held_in(options.api_key_env, "--api-key-env")
+            self.headers["Authorization"] = f"Bearer {key}"
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()

@@ -1,0 +1,67 @@
+"""What is secret: variables that hold keys, and values that are to be seen by nobody.
+
+A value that is known to be secret is a pydantic `SecretStr` from the moment it is read: it shows
+itself as stars wherever it is written, and leaves only where it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from aot.configs.kernel.errors import UsageError
+
+SECRET_WORDS = frozenset(
+    "apikey apikeys auth authorization bearer cookie cookies credential credentials creds dsn jwt "
+    "key keys passphrase passwd password passwords pass pat private pw pwd secret secrets session "
+    "token tokens".split()
+)
+ENDINGS = ("apikey", "apikeys", "password", "passwd", "secret", "secrets", "token", "credentials")
+COUNTABLE = frozenset({"key", "keys", "token", "tokens", "session", "auth", "private"})
+"""Words that names of limits and switches have, too: MAX_TOKENS=4096 is no secret."""
+PLAIN = re.compile(r"\d{1,9}(\.\d+)?|true|false|yes|no|on|off|none|auto", re.IGNORECASE)
+SECRET_VALUE = re.compile(
+    r"://[^/@\s]*:[^/@\s]+@"  # a URL with a password
+    r"|^(hf_|sk-|sk_|gh[opsu]_|github_pat_|glpat-|xox[abpr]-|AKIA|ASIA|AIza|Bearer |Basic )"
+    r"|^eyJ[\w-]{8,}\.|-----BEGIN "
+)
+
+
+def is_secret(name: str, value: str = "") -> bool:
+    """Whether a variable or a flag of that name, with that value, is to be kept from sight. Rather
+    too often than not: what is hidden in vain is passed on all the same, by reference."""
+    if SECRET_VALUE.search(value):
+        return True
+    words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name)]
+    told = {word for word in words if word in SECRET_WORDS or word.endswith(ENDINGS)}
+    return bool(told) and not (told <= COUNTABLE and PLAIN.fullmatch(value))
+
+
+def is_secret_flag(flag: str) -> bool:
+    """Whether the value of a command's flag is a secret: --hf-token, not --max-tokens."""
+    last = flag.rstrip("-").rpartition("-")[2].lower()
+    return last in {"key", "pass", "pat", "pwd", "credential"} or last.endswith(ENDINGS)
+
+
+def held_in(variable: str, named_by: str) -> str:
+    """The key that an environment variable holds. `named_by`: the option or file key that says so.
+
+    Raises UsageError where it is not set, or empty: an empty key is none, and both engines would
+    serve everybody with it; or where it has characters that no header can carry.
+    """
+    value = os.environ.get(variable)
+    if value is None:
+        raise UsageError(
+            f"{named_by}: environment variable {variable} is not set; export it with the key"
+        )
+    if not value.strip():
+        raise UsageError(
+            f"{named_by}: environment variable {variable} is empty, and an empty key is no key; "
+            "export it with the key"
+        )
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise UsageError(
+            f"{named_by}: the value of environment variable {variable} has a space around it, a "
+            "line break, or a character that no HTTP header can carry; export the key alone"
+        )
+    return value
