@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.network import base_url
 from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.strict import StrictModel
@@ -70,12 +72,12 @@ class RemoteConfig(StrictModel):
     @field_validator("url")
     @classmethod
     def _url_is_http(cls, value: str) -> str:
-        return _base_url(value)
+        return _base_url(value, "url")
 
     @field_validator("replicas")
     @classmethod
     def _replicas_are_http(cls, value: list[str]) -> list[str]:
-        return [_base_url(url) for url in value]
+        return [_base_url(url, "replicas") for url in value]
 
     @model_validator(mode="after")
     def _routers_have_replicas(self) -> Self:
@@ -90,10 +92,11 @@ class RemoteConfig(StrictModel):
         return self
 
 
-def _base_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return value.rstrip("/").removesuffix("/v1")
+def _base_url(value: str, key: str) -> str:
+    try:
+        return base_url(value, key)
+    except UsageError as error:
+        raise ValueError(str(error).removeprefix(f"{key}: ")) from None
 
 
 AnyServer = ServerConfig | RemoteConfig

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from aot.configs.kernel.network import LOOPBACK
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.router import RouterConfig
@@ -14,7 +15,6 @@ from aot.configs.schema.variables import Variables
 
 PUBLIC_KEY = "AOT_API_KEY"
 """Variable with the key of a server that others can reach, unless its file names another."""
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 ENGINE_KEYS = (
@@ -139,13 +139,13 @@ class ServerConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _a_key_where_others_can_reach_it(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("host", "127.0.0.1") not in LOOPBACK_HOSTS:
+        if isinstance(data, dict) and data.get("host", "127.0.0.1") not in LOOPBACK:
             return {"api_key_env": PUBLIC_KEY, **data}
         return data
 
     @model_validator(mode="after")
     def _nothing_open_by_accident(self) -> Self:
-        if self.host in LOOPBACK_HOSTS or self.dev_mode:
+        if self.host in LOOPBACK or self.dev_mode:
             return self
         if not self.api_key_env:
             raise ValueError(
@@ -164,7 +164,7 @@ class ServerConfig(StrictModel):
     def _events_are_for_nobody_else(self) -> Self:
         if self.kv_events and self.kv_events.startswith("tcp://"):
             host = self.kv_events.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-            if host not in LOOPBACK_HOSTS and not self.expose_unauthenticated:
+            if host not in LOOPBACK and not self.expose_unauthenticated:
                 raise ValueError(
                     f"kv_events: anybody who reaches {self.kv_events} would read every prompt's "
                     "token ids and salts, those of the past, too (on the next port): use "
@@ -180,7 +180,7 @@ class ServerConfig(StrictModel):
 
     @model_validator(mode="after")
     def _dev_mode_stays_on_loopback(self) -> Self:
-        if self.dev_mode and self.host not in LOOPBACK_HOSTS:
+        if self.dev_mode and self.host not in LOOPBACK:
             raise ValueError(
                 f"dev_mode opens endpoints without a key, so host must be loopback, not {self.host}"
             )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aot.configs.kernel import network
 from aot.configs.kernel.files import replacing
 from aot.configs.kernel.places import CHECKOUT
 from aot.serving.local.machine import this_machine
@@ -27,7 +28,7 @@ def new(name: str, servers: dict[str, Any], schedule_sha256: str) -> dict[str, A
         "format": FORMAT,
         "name": name,
         "started_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "command": " ".join(["aot", *sys.argv[1:]]),
+        "command": network.without_login(" ".join(["aot", *sys.argv[1:]])),
         "servers": servers,
         "versions": {
             "toolkit": importlib.metadata.version("aot-prefix-caching"),

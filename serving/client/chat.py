@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 
-from aot.configs.schema.server import LOOPBACK_HOSTS
+from aot.configs.kernel import network
 from aot.serving.client.refusals import refused, unreachable
 
 Message = dict[str, str]
 Tools = tuple[dict[str, Any], ...]
 TIMEOUT_S = 600.0
+VENDORS = "https://api.openai.com"
 
 
-def is_loopback(url: str) -> bool:
-    """Whether `url` is on this machine itself, where a proxy must not be asked."""
-    return urlsplit(url).hostname in LOOPBACK_HOSTS
+def way(url: str | None) -> dict[str, Any]:
+    """Settings of an SDK's HTTP client: it goes the way that the environment names
+    (configs/kernel/network.py)."""
+    found = network.proxy(url or VENDORS)
+    proxy = found.with_login if found else None
+    return {"trust_env": False, "verify": network.trusting(), "proxy": proxy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,14 @@ class Chat:
         self, base_url: str | None, model: str, key: str | None, key_env: str | None = None
     ) -> None:
         self._where, self._model, self._key_env = base_url or "OpenAI", model, key_env
-        http = None
-        if base_url is not None:
-            http = openai.DefaultHttpxClient(trust_env=not is_loopback(base_url))
+        who = network.authorization(base_url, key, "--api-key-env") if base_url else {}
         self._sdk = openai.OpenAI(
             base_url=f"{base_url}/v1" if base_url else None,
             api_key=key or "none",
             max_retries=0,
             timeout=TIMEOUT_S,
-            http_client=http,
+            http_client=openai.DefaultHttpxClient(**way(base_url)),
+            default_headers=who,
         )
 
     def __enter__(self) -> Chat:

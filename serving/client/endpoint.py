@@ -11,19 +11,25 @@ from typing import Any
 
 import requests
 
+from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.secrecy import held_in
-from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage, is_loopback
+from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage
 from aot.serving.client.refusals import refused, unreachable
 from aot.serving.engines.engine import Engine, Page
 from aot.serving.metrics.counters import Metrics, parse
 
 
 def session(url: str) -> requests.Session:
-    """An HTTP session that leaves a proxy out of the way to this machine itself."""
+    """An HTTP session that goes the way that the environment names (configs/kernel/network.py)."""
     http = requests.Session()
-    http.trust_env = not is_loopback(url)
+    http.trust_env = False
+    if url.startswith("https://"):
+        network.trusting()  # says what is wrong with a file, which requests would not
+        http.verify = network.certificates() or True
+    if proxy := network.proxy(url):
+        http.proxies = dict.fromkeys(("http", "https"), proxy.with_login)
     return http
 
 
@@ -166,7 +172,7 @@ class Endpoint:
         return {self.key_header: routing_key(prefix)} if self.key_header and prefix else {}
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return network.authorization(self.base_url, self.key, "--api-key-env")
 
 
 def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoint:
@@ -174,9 +180,7 @@ def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoi
 
     Raises EndpointError (unreachable, refused, model not served) or UsageError (several models).
     """
-    base_url = base_url.rstrip("/").removesuffix("/v1")
-    if not base_url.startswith(("http://", "https://")):
-        raise UsageError(f"--url: '{base_url}' must start with http:// or https://")
+    base_url = network.base_url(base_url, "--url")
     served = Endpoint(base_url, model or "", api_key_env).models()
     if model is None:
         if len(served) != 1:

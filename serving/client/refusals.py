@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError
 
 WORDS = 300
@@ -27,6 +28,8 @@ def refused(where: str, status: int, words: str, key_env: str | None, model: str
 
 def unreachable(where: str, error: BaseException) -> EndpointError:
     """No answer at all."""
+    if words := network.untrusted(error):
+        return EndpointError(f"{where}: {words}")
     name = type(error).__name__
     reason = "timed out" if "Timeout" in name else "is not reachable"
     return EndpointError(f"{where} {reason}; is the server running? ({name})")

@@ -11,7 +11,8 @@ from typing import Any
 
 import anthropic
 
-from aot.serving.client.chat import Completion, Message, Usage
+from aot.configs.kernel import network
+from aot.serving.client.chat import Completion, Message, Usage, way
 from aot.serving.client.refusals import refused, unreachable
 from aot.serving.hosted.api import Account, Static, Ttl
 
@@ -29,8 +30,15 @@ class AnthropicClient:
         auth: dict[str, Any] = (
             {"api_key": key} if account.url is None else {"auth_token": key or "none"}
         )
-        base = account.url.rstrip("/").removesuffix("/v1") if account.url else None
-        self._sdk = anthropic.Anthropic(base_url=base, max_retries=0, timeout=600, **auth)
+        base = account.url
+        self._sdk = anthropic.Anthropic(
+            base_url=base,
+            max_retries=0,
+            timeout=600,
+            http_client=anthropic.DefaultHttpxClient(**way(base)),
+            default_headers=network.authorization(base, key, "--api-key-env") if base else None,
+            **auth,
+        )
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:

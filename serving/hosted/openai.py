@@ -16,7 +16,7 @@ class OpenAIClient:
     key, which steers OpenAI's routing, where the address is OpenAI's."""
 
     def __init__(self, account: Account) -> None:
-        self._url = account.url.rstrip("/").removesuffix("/v1") if account.url else None
+        self._url = account.url
         self._model, self._key = account.model, account.key(ENV)
         self._key_env = account.api_key_env or ENV
 

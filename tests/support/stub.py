@@ -33,6 +33,8 @@ class Behaviour:
     fault: str | None = None
     """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
     require_key: bool = False
+    authorization: str | None = None
+    """What the header must be, of every request, /metrics and the like included."""
     pages: dict[str, str] = field(default_factory=dict)
     """More pages to GET, by path; as an engine would have them."""
     posts: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class Stub:
     faulted: dict[str, str | None] = field(default_factory=dict)
     """By user message: what went wrong with it."""
     received: list[dict[str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    """That header of every request."""
     received_s: list[float] = field(default_factory=list)
     counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     release: threading.Event = field(default_factory=threading.Event)
@@ -89,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.stub.behaviour.require_key and self.path.startswith("/v1") and not self._allowed():
             return
+        if not self._known():
+            return
         if self.path == "/v1/models":
             self._json(200, {"data": [{"id": MODEL}]})
         elif self.path == "/health":
@@ -100,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        if not self._known():
+            return
         if self.path in self.stub.behaviour.posts:
             self._text(*self.stub.behaviour.posts[self.path])
             return
@@ -188,6 +196,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _raw(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
+
+    def _known(self) -> bool:
+        given, wanted = self.headers.get("Authorization"), self.stub.behaviour.authorization
+        self.stub.authorizations.append(given)
+        if wanted in (None, given):
+            return True
+        self._json(401, {"error": {"message": "Unauthorized"}})
+        return False
 
     def _allowed(self) -> bool:
         if self.headers.get("Authorization") == f"Bearer {KEY}":

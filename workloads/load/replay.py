@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.configs.kernel import network
 from aot.configs.kernel.children import end, start
 from aot.configs.kernel.errors import ToolkitError
 from aot.configs.kernel.ports import free_port
@@ -92,6 +93,8 @@ def work(replay: Replay, master: tuple[str, int]) -> None:
 
 def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int:
     env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
+    if login := network.login(replay.base_url):
+        env[network.LOGIN_VARIABLE] = login
     with replay.log.open("w", encoding="utf-8") as log:
         process = start(
             command,

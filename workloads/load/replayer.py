@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from aot.configs.kernel.network import LOGIN_VARIABLE
 from aot.configs.kernel.salts import Salts
 from aot.configs.kernel.secrecy import held_in
 from aot.workloads.load.dispatch import Dispatcher, calm
@@ -79,6 +81,8 @@ class Replay:
         if options.api_key_env:
             key = held_in(options.api_key_env, "--api-key-env")
             self.headers["Authorization"] = f"Bearer {key}"
+        elif login := os.environ.get(LOGIN_VARIABLE):
+            self.headers["Authorization"] = login
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()

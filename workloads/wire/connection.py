@@ -11,19 +11,14 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from errno import EINPROGRESS
-from os import strerror
 from typing import Any
-from urllib.parse import urlsplit
 
-from gevent import socket
 from gevent.hub import Waiter, get_hub
-from gevent.ssl import create_default_context
 from gevent.timeout import Timeout
 from geventhttpclient.response import HTTPResponse
 
+from aot.workloads.wire.opening import Opening
 from aot.workloads.wire.sse import EventParser, events
 
 READ_BYTES = 65536
@@ -108,23 +103,14 @@ class Wire:
     clock: Callable[[], float]
     headers: dict[str, str] = field(default_factory=dict)
     _idle: list[tuple[float, Any]] = field(default_factory=list)
-    # Once: loading the certificates takes some 40 ms, in which no chunk would be stamped.
-    _tls: Any = None
+    _opening: Any = None
     _head: bytes = b""
-    _address: tuple[str, int] = ("", 0)
-    _addresses: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        secure = url.scheme == "https"
-        self._tls = create_default_context() if secure else None
-        self._address = (url.hostname or "", url.port or (443 if secure else 80))
-        lines = {"Host": url.netloc.rpartition("@")[2], **self.headers}
-        path = url.path.rstrip("/") + "/v1/chat/completions"
+        self._opening = Opening(self.base_url, self.timeout_s)
+        lines = {"Host": self._opening.host, **self._opening.headers, **self.headers}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self._head = f"POST {path} HTTP/1.1\r\n{text}Content-Length: ".encode()
-        with suppress(OSError):  # unknown now: looked up again, and told, when it is needed
-            self._look_up()
+        self._head = f"POST {self._opening.target} HTTP/1.1\r\n{text}Content-Length: ".encode()
 
     def send(self, body: bytes, more: bytes = b"") -> tuple[Any, float]:
         """Write a request; the connection to read from, and when writing began. `more`: headers of
@@ -163,7 +149,7 @@ class Wire:
 
     def _next(self, connection: Any, one_by_one: bool) -> Reads:
         """What arrives until the answer seems complete; only the next piece, if `one_by_one`."""
-        if self._tls is not None:
+        if self._opening.is_secure:
             return self._next_piece(connection)
         reads: Reads = []
         with get_hub().loop.io(connection.fileno(), READABLE) as watcher:
@@ -218,40 +204,7 @@ class Wire:
             if fresh and not select.select([connection.fileno()], [], [], 0)[0]:
                 return connection
             connection.close()
-        connection = self._connect()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is not None:
-            return self._tls.wrap_socket(connection, server_hostname=self._address[0])
-        return connection
-
-    def _look_up(self) -> None:
-        """Once, and before the clock: gevent does it in a thread, for numbers too, and the loop
-        would wait some 10 ms for that thread to start, and again whenever a stream starts."""
-        host, port = self._address
-        try:
-            self._addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise OSError(f"{host}: {error.strerror}") from None
-
-    def _connect(self) -> Any:
-        if not self._addresses:
-            self._look_up()
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in self._addresses:
-            connection = socket.socket(family, kind, protocol)
-            try:
-                code = connection._sock.connect_ex(address)
-                if code == EINPROGRESS:
-                    socket.wait_write(connection.fileno(), self.timeout_s, TimeoutError())
-                    code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code == 0:
-                    return connection
-                failure = OSError(code, strerror(code))
-            except BaseException:
-                connection.close()
-                raise
-            connection.close()
-        raise failure or OSError(f"{self._address[0]}: no address")
+        return self._opening.open()
 
 
 def _is_chunked(head: bytes) -> bool:

@@ -36,13 +36,14 @@ def ask(
     The static part is kept as each API wants it: by order (openai), by breakpoints (anthropic), as
     a cached content (gemini).
     """
+    from aot.configs.kernel.network import base_url
     from aot.serving.hosted import apis
     from aot.serving.hosted.api import Account, Static
     from aot.workloads.prompts import compiled
 
     prompt = compiled.read(what)
     static = Static(prompt.messages, tuple(prompt.tools), prompt.cache_key, prompt.cache_salt)
-    client = apis.client(api, Account(url, model, api_key_env), ttl)
+    client = apis.client(api, Account(url and base_url(url, "--url"), model, api_key_env), ttl)
     answer = client.ask(static, [{"role": "user", "content": question}], max_tokens)
     say(answer.text)
     counts = {

@@ -124,13 +124,14 @@ def _warm_hosted(
     api_key_env: str | None,
     watch: bool,
 ) -> None:
+    from aot.configs.kernel.network import base_url
     from aot.scripts.prompts import hosted_warming
     from aot.serving.cache import warm as warm_room
     from aot.serving.hosted.api import Account
 
     if not prompts or model is None:
         raise UsageError(f"--api {api} needs compiled prompts and --model NAME")
-    account = Account(url, model, api_key_env)
+    account = Account(url and base_url(url, "--url"), model, api_key_env)
     warmed = hosted_warming.warm(prompts, api, account, ttl)
     _show(warmed)
     warm_room.insist(warmed)
