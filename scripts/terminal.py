@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,8 @@ def status(title: str) -> Iterator[Status]:
     line = Status(title)
     if not err().is_terminal:
         note(title)
-        yield line
+        with line.beating():
+            yield line
         return
     from rich.markup import escape
 
@@ -93,13 +95,33 @@ class Status:
 
     def __init__(self, title: str) -> None:
         self.show: Callable[[str], None] = self._plain
-        self._last_s = time.monotonic()
-        self._title = title
+        self._began_s = self._last_s = time.monotonic()
+        self._latest = title
 
     def __call__(self, text: str) -> None:
         self.show(text)
 
-    def _plain(self, text: str) -> None:
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Say the latest again every few seconds, so that a silence is seen to be waited for."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(PLAIN_EVERY_S / 4):
+                waited_s = time.monotonic() - self._began_s
+                self._plain(f"{self._latest} ({waited_s:.0f} s)", keep=False)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _plain(self, text: str, *, keep: bool = True) -> None:
+        if keep:
+            self._latest = text
         if time.monotonic() - self._last_s >= PLAIN_EVERY_S:
             self._last_s = time.monotonic()
             note(f"  {text}")

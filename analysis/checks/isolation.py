@@ -20,7 +20,6 @@ import numpy as np
 from scipy import stats
 
 from aot.serving.cache.isolation import Trial
-from aot.serving.cache.proof import OPENING_TOKENS
 
 TOLERABLE = 0.80
 """A pass excludes that an attacker's guess by one comparison of times is right more often."""
@@ -82,7 +81,7 @@ def judge(trials: Sequence[Trial]) -> Isolation:
         p=float(test.pvalue),
         known_p50_s=float(np.median([k.seconds for k in known])),
         unknown_p50_s=float(np.median([u.seconds for u in unknown])),
-        more_cached=sum(k > u + OPENING_TOKENS for k, u in counts) if counts else None,
+        more_cached=sum(t.shows_by_count for t in trials) if counts else None,
         known_cached_p50=float(np.median([k for k, _ in counts])) if counts else None,
         unknown_cached_p50=float(np.median([u for _, u in counts])) if counts else None,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,21 +15,47 @@ from aot.configs.kernel.errors import UsageError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there at the end becomes `path`.
+    """A path to write to; what is there at the end becomes `path`. A link stays one: the file that
+    it points to is replaced. A device, a pipe or a socket is written to.
 
     Raises UsageError naming `path` where it is a folder or cannot be written.
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a file to write")
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        yield partial
-        partial.replace(path)
+        if _is_stream(path):
+            with _poured_into(path) as partial:
+                yield partial
+            return
+        target = path.resolve() if path.is_symlink() else path
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            yield partial
+            partial.replace(target)
+        finally:
+            with suppress(OSError):  # or it would hide what went wrong
+                partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # or it would hide what went wrong
-            partial.unlink(missing_ok=True)
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except RuntimeError as error:  # a link that leads to itself
+        if "Symlink" not in str(error):
+            raise
+        raise UsageError(f"{path}: cannot be written: it is a link to itself") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether `path` is to be written into, since a new file in its place would be another thing:
+    /dev/stdout may lead to a file, too."""
+    return path.parts[:2] in (("/", "dev"), ("/", "proc")) or (path.exists() and not path.is_file())
+
+
+@contextmanager
+def _poured_into(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="aot-") as folder:
+        partial = Path(folder) / "written"
+        yield partial
+        with path.open("ab") as sink, partial.open("rb") as source:
+            shutil.copyfileobj(source, sink)
 
 
 @contextmanager

@@ -11,15 +11,20 @@ from aot.configs.kernel.errors import LaunchError, UsageError
 
 PORTS = range(20_000, 32_000)
 """Below the ephemeral range: there any process could be given a port before its server listens."""
+_given: set[int] = set()
 
 
 def free_port(host: str) -> int:
-    """A port that is free on `host` now; UsageError when `host` is not ours."""
+    """A port that is free on `host` now, and that this process has not given before: between this
+    and the moment when its server listens nobody else is given it. UsageError when `host` is not
+    ours; LaunchError when none is left."""
     _bindable(host, 0)
-    while True:
-        port = PORTS.start + secrets.randbelow(len(PORTS))
+    for port in sorted(set(PORTS) - _given, key=lambda _: secrets.randbits(32)):
         with suppress(LaunchError):
-            return _bindable(host, port)
+            _bindable(host, port)
+            _given.add(port)
+            return port
+    raise LaunchError(f"no port of {PORTS.start} to {PORTS.stop - 1} is free on {host}")
 
 
 def check_port(host: str, port: int) -> None:

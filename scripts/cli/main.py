@@ -6,9 +6,11 @@ own help (a test holds them equal).
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
@@ -147,7 +149,12 @@ def aot(
     """
 
 
+_stopped = False
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
+    global _stopped
+    _stopped = True
     # Only once: what follows is the clean-up, which a second Ctrl-C must not cut short.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
@@ -171,7 +178,14 @@ def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # nohup asked for it to be ignored
             signal.signal(signum, _stop)
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    if _stopped:
+        # All is cleaned up; a thread that still waits for an answer must not hold the end.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

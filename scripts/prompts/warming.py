@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aot.configs.kernel.errors import CacheStateError, EndpointError
+from aot.configs.kernel.together import together
 from aot.scripts.terminal import note
 from aot.serving.cache import warm
 from aot.serving.cache.residency import Residency
@@ -120,8 +120,7 @@ def warm_all(
     """Fill all prefixes, several at once where they fit, then verify each."""
     ordered = in_order(prompts)
     at_once = _at_once(ordered, where)
-    with ThreadPoolExecutor(at_once) as pool:
-        seconds = list(pool.map(lambda c: fill(c, where), ordered))
+    seconds = together(lambda c: fill(c, where), ordered, at_once)
     report(f"verifying {len(ordered)} prefixes on {where.endpoint.base_url}")
     return [
         warm.verify(where.endpoint, where.engine, prefix_of(c), where.block_tokens, s)

@@ -17,6 +17,7 @@ from aot.workloads.prompts.compiled import Compiled
 
 POLL_S = 0.5
 LINE_EVERY_S = 10.0
+RETRY_S = 5.0
 
 
 def by_touch(prompts: Sequence[Compiled], places: Sequence[Place], every_s: float | None) -> None:
@@ -49,8 +50,15 @@ def by_events(prompts: Sequence[Compiled], where: Place, endpoint: str) -> None:
         missing = warming.follow(prompts, residency, events, 0)
         while True:
             for prompt in warming.in_order(missing):
+                try:
+                    warming.fill(prompt, where)
+                except EndpointError as error:
+                    # It is starting anew, or busy: what is missing now is missing then, too.
+                    _line(f"{error}; trying again in {RETRY_S:g} s")
+                    time.sleep(RETRY_S)
+                    break
+                residency.assume(warming.chain(prompt))
                 evicted += filled >= len(prompts)
-                warming.fill(prompt, where)
                 filled += 1
             if missing or time.monotonic() - spoken > LINE_EVERY_S:
                 state = "" if residency.certain else ", state not certain yet"

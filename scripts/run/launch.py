@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from aot.configs.loading.presets import engine_recipe
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device, EngineRecipe
 from aot.configs.schema.server import ServerConfig
+from aot.configs.schema.variables import plain
 from aot.scripts.doctor import sizing
 from aot.scripts.run.target import Target, Up
 from aot.scripts.server_files import launched
@@ -25,9 +27,10 @@ from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.local import docker, environments, models
 from aot.serving.local.deployment import Deployment, Plans, deployed
 from aot.serving.local.environments import Environment
-from aot.serving.local.machine import this_machine
+from aot.serving.local.machine import this_machine, usable_cores
 from aot.serving.topology import container
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args
+from aot.serving.topology.shares import CARDS_VARIABLE, cards_of, cores_of
 
 LOOPBACK = "127.0.0.1"
 
@@ -71,8 +74,7 @@ class Launcher:
         """One engine; `replica`: its number, where there are several."""
         if config.runtime == "docker":
             contained = container.contain(config, arm, self.engine, self.model)
-            first = (replica or 0) * contained.cards
-            cards = range(first, first + contained.cards)
+            cards = cards_of(self._given(CARDS_VARIABLE), replica or 0, contained.cards)
             name = docker.container_name(self.name, port)
             return docker.plan(contained, config.container, (config.host, port), cards, name)
         recipe = self.recipe
@@ -86,23 +88,26 @@ class Launcher:
                 *(recipe.serve_args if recipe else ()),
                 *worker_args(config.front, self.engine),
             ),
-            env={
-                **(recipe.env if recipe else {}),
-                **(self._share(replica) if replica is not None else {}),
-            },
+            env=recipe.env if recipe else {},
         )
+        if replica is not None:
+            # Over what the file says, which is what is shared out here.
+            shared = {"env": {**config.env, **self._share(replica)}}
+            config = config.model_copy(update=shared)
         return self.engine.plan(config, arm, site)
 
     def _share(self, replica: int) -> dict[str, str]:
         """What keeps a replica to its own cards, or its own cores where there are enough."""
         if self.device == "cuda":
-            cards = self.config.cards
-            own = range(replica * cards, (replica + 1) * cards)
-            return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
-        cores = this_machine().cores // self.config.replicas
-        if not cores:
-            return {}
-        return {self.engine.cores_variable: f"{replica * cores}-{(replica + 1) * cores - 1}"}
+            own = cards_of(self._given(CARDS_VARIABLE), replica, self.config.cards)
+            return {CARDS_VARIABLE: ",".join(own)}
+        name, replicas = self.engine.cores_variable, self.config.replicas
+        cores = cores_of(usable_cores(), self._given(name), replica, replicas)
+        return {name: cores} if cores else {}
+
+    def _given(self, variable: str) -> str | None:
+        """What the user has set: in the server file, else around us."""
+        return plain(self.config.env).get(variable) or os.environ.get(variable) or None
 
     remote = False
 
@@ -230,7 +235,9 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
 
 def _check_cards(config: ServerConfig, device: str) -> None:
     needed, gpus = config.replicas * config.cards, len(this_machine().gpus)
-    if device == "cuda" and needed > max(gpus, 1):
+    # Those of CUDA_VISIBLE_DEVICES were counted when they were shared out.
+    given = plain(config.env).get(CARDS_VARIABLE) or os.environ.get(CARDS_VARIABLE)
+    if device == "cuda" and not given and needed > max(gpus, 1):
         raise UsageError(
             f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
             f"this machine has {gpus}"

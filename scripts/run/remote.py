@@ -13,9 +13,10 @@ from typing import Any
 from aot.configs.kernel.errors import ConfigError, EndpointError, UsageError
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.remote_server import RemoteConfig
+from aot.scripts.connecting import connect
 from aot.scripts.run.target import Up
 from aot.serving.client.detect import detect
-from aot.serving.client.endpoint import Endpoint, connect
+from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines import table
 from aot.serving.engines.engine import Engine
 from aot.serving.local import models

@@ -11,11 +11,11 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aot.serving.cache.proof import canary
+from aot.serving.cache.proof import OPENING_TOKENS, canary
 from aot.serving.client.chat import Chat, Message
 from aot.serving.client.endpoint import Endpoint
 
@@ -46,19 +46,24 @@ class Trial:
     known: Seen
     unknown: Seen
 
+    @property
+    def shows_by_count(self) -> bool:
+        """Whether more was cached of the victim's prompt, by more than all prompts share."""
+        known, unknown = self.known.cached_tokens, self.unknown.cached_tokens
+        return known is not None and unknown is not None and known > unknown + OPENING_TOKENS
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def run(
     victim: Tenant, attacker: Tenant, trials: int, tokens: int, report: Callable[[str], None]
-) -> list[Trial]:
-    """The trials, one after the other; prompts have at least `tokens` tokens.
+) -> Iterator[Trial]:
+    """The trials, as they are made, one after the other; prompts have at least `tokens` tokens.
 
     Raises EndpointError with the server's own words.
     """
     lots = random.Random(secrets.token_hex(8))
-    results = []
     with _Caller(victim) as hidden, _Caller(attacker) as curious:
         for caller in (hidden, curious):  # connections, templates, kernels: not part of a trial
             caller.ask(_prompt(tokens))
@@ -70,8 +75,7 @@ def run(
                 known, unknown = curious.ask(secret), curious.ask(unsent)
             else:
                 unknown, known = curious.ask(unsent), curious.ask(secret)
-            results.append(Trial(known, unknown))
-    return results
+            yield Trial(known, unknown)
 
 
 def _prompt(tokens: int) -> list[Message]:

@@ -25,11 +25,20 @@ class Resident:
 @dataclass(slots=True)
 class Residency:
     """The blocks on one server. `certain` is False when events may have been missed: at first,
-    unless the history was replayed, and after a gap in the sequence."""
+    unless the history was replayed, and after a gap in the sequence, from where on only what is
+    seen to be stored counts as there.
+
+    A server that was restarted begins its sequence anew, with an empty cache: a number that is not
+    above the last one can be nothing else, but for what is in the history, too, since that was
+    asked for while messages came in already.
+    """
 
     certain: bool = False
+    restarts: int = 0
+    """How often the server was seen to begin anew."""
     _blocks: set[int] = field(default_factory=set)
     _next: int | None = None
+    _history: dict[int, Batch] = field(default_factory=dict)
 
     def remember(self, history: Sequence[Batch]) -> None:
         """Apply what the server still remembers; nothing at all means that nothing happened."""
@@ -37,15 +46,24 @@ class Residency:
             self.certain, self._next = True, 0
         for batch in history:
             self.take(batch)
+        self._history = {batch.sequence: batch for batch in history}
+
+    def assume(self, chain: Sequence[int]) -> None:
+        """These blocks are there, as the server's answer showed: it tells of no block anew that it
+        has already."""
+        self._blocks.update(chain)
 
     def take(self, batch: Batch) -> None:
-        """Apply one message, in order; one that was seen already is left out."""
-        if self._next is not None and batch.sequence < self._next:
+        """Apply one message, in order; one of the history is left out."""
+        if self._history.pop(batch.sequence, None) == batch:
             return
-        if self._next is not None and batch.sequence > self._next:
+        if self._next is not None and batch.sequence != self._next:
+            self.restarts += batch.sequence < self._next
+            self._blocks.clear()
             self.certain = False
-        if self._next is None and batch.sequence == 0:
+        if batch.sequence == 0:
             self.certain = True  # the server's first message: nothing can have been missed
+        self._history.clear()  # live messages are in order: what is behind is of another start
         self._next = batch.sequence + 1
         for event in batch.events:
             match event:

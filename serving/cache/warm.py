@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aot.configs.kernel.errors import CacheStateError
+from aot.configs.kernel.together import together
 from aot.serving.client.chat import Message, Tools, Usage
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
@@ -90,11 +90,7 @@ def _warm(
 
     # As many at a time as there are replicas: one after the other, a router sees no load and sends
     # them all to its first one.
-    together = ThreadPoolExecutor(max(len(endpoint.replicas), 1))
-    try:
-        seconds = list(together.map(fill, enumerate(prefixes, 1)))
-    finally:  # also on Ctrl-C: what has not begun must not be waited for
-        together.shutdown(wait=False, cancel_futures=True)
+    seconds = together(fill, enumerate(prefixes, 1), max(len(endpoint.replicas), 1))
     warmed = []
     for number, (prefix, prefill_s) in enumerate(zip(prefixes, seconds, strict=True), 1):
         report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")

@@ -33,6 +33,10 @@ def session(url: str) -> requests.Session:
     return http
 
 
+LOOK_S = 20.0
+"""How long a page of the server itself may take: SGLang answers some behind its queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A server by its base URL (without /v1), the model name to ask for, and where the key is."""
@@ -76,17 +80,17 @@ class Endpoint:
         lengths = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
         return int(lengths[0]) if lengths and lengths[0] else None
 
-    def metrics_text(self) -> str | None:
+    def metrics_text(self, timeout_s: float = LOOK_S) -> str | None:
         """The Prometheus page of one engine, or None where it has none."""
         try:
-            answer = self._get("/metrics")
+            answer = self._get("/metrics", timeout_s)
         except EndpointError:
             return None
         return answer.text
 
-    def metrics(self) -> Metrics:
+    def metrics(self, timeout_s: float = LOOK_S) -> Metrics:
         """The parsed page of one engine; empty where it has none."""
-        text = self.metrics_text()
+        text = self.metrics_text(timeout_s)
         try:
             return parse(text) if text else {}
         except ValueError:
@@ -113,7 +117,7 @@ class Endpoint:
         if tools:
             body["tools"] = tools
         try:
-            answer = self.each()[0]._request("POST", "/tokenize", json=body)
+            answer = self.each()[0]._request("POST", "/tokenize", TIMEOUT_S, json=body)
             tokens = answer.json()["tokens"]
         except (EndpointError, ValueError, KeyError, TypeError):
             return None
@@ -121,7 +125,7 @@ class Endpoint:
 
     def post(self, path: str) -> tuple[int, str]:
         """Status and body of an empty POST."""
-        answer = self._request("POST", path)
+        answer = self._request("POST", path, TIMEOUT_S)
         return answer.status_code, answer.text
 
     def chat(
@@ -147,22 +151,24 @@ class Endpoint:
                 temperature=0,
             ).usage
 
-    def _get(self, path: str) -> requests.Response:
-        answer = self._request("GET", path)
+    def _get(self, path: str, timeout_s: float = LOOK_S) -> requests.Response:
+        answer = self._request("GET", path, timeout_s)
         if answer.status_code != 200:
             raise refused(
                 self.base_url, answer.status_code, answer.text, self.api_key_env, self.model
             )
         return answer
 
-    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+    def _request(
+        self, method: str, path: str, timeout_s: float = LOOK_S, **options: Any
+    ) -> requests.Response:
         try:
             with session(self.base_url) as http:
                 return http.request(
                     method,
                     self.base_url + path,
                     headers=self._headers(),
-                    timeout=TIMEOUT_S,
+                    timeout=timeout_s,
                     **options,
                 )
         except requests.RequestException as error:

@@ -17,6 +17,7 @@ from aot.serving.client.refusals import refused, unreachable
 from aot.serving.hosted.api import Account, Static, Ttl
 
 ENV = "GEMINI_API_KEY"
+GONE = (403, 404)
 SECONDS = {"5m": "300s", "1h": "3600s"}
 _ROLES = {"assistant": "model"}
 
@@ -35,7 +36,15 @@ class GeminiClient:
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
             name, written = self._store(static)
-            answer = self._generate(static, dynamic, max_tokens, name)
+            try:
+                answer = self._generate(static, dynamic, max_tokens, name)
+            except errors.ClientError as error:
+                # What it says of a content whose lifetime is over, or that was deleted.
+                if name is None or written or error.code not in GONE:
+                    raise
+                del self._stored[static.key]
+                name, written = self._store(static)
+                answer = self._generate(static, dynamic, max_tokens, name)
         except errors.APIError as error:
             env, model = self._account.api_key_env or ENV, self._account.model
             raise refused(self._where, error.code, str(error.message), env, model) from None

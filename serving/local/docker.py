@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aot.configs.kernel.children import follow
 from aot.configs.kernel.errors import LaunchError, NotInstalledError
@@ -68,15 +68,15 @@ def plan(
     contained: Contained,
     container: ContainerConfig,
     place: tuple[str, int],
-    cards: range,
+    cards: Sequence[str],
     name: str,
 ) -> LaunchPlan:
-    """The `docker run` whose port PORT is published at `place`, on cards with these numbers."""
+    """The `docker run` whose port PORT is published at `place`, on these cards."""
     host, port = place
     argv = ["docker", "run", "--rm", "--name", name]
     argv += ["-p", f"[{host}]:{port}:{PORT}" if ":" in host else f"{host}:{port}:{PORT}"]
     if contained.cards:
-        argv += ["--gpus", f'"device={",".join(map(str, cards))}"']
+        argv += ["--gpus", f'"device={",".join(cards)}"']
     argv += ["--ipc", "host"] if container.ipc_host else ["--shm-size", f"{container.shm_gib}g"]
     argv += ["-v", f"{container.model_cache.expanduser()}:{CACHE}"]
     if contained.model_folder:

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -23,17 +24,23 @@ class Machine:
     system: str
 
 
+@cache
 def this_machine() -> Machine:
-    """The facts of the machine this runs on."""
+    """The facts of the machine this runs on, read once: nvidia-smi takes seconds."""
     fields = _cpuinfo()
     return Machine(
         cpu=fields.get("model name", platform.processor() or platform.machine()),
         cpu_flags=frozenset(fields.get("flags", "").split()),
-        cores=len(psutil.Process().cpu_affinity()),
+        cores=len(usable_cores()),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         gpus=_gpus(),
         system=f"{platform.system()} {platform.release()}",
     )
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use (taskset, a container's cpuset)."""
+    return sorted(psutil.Process().cpu_affinity())
 
 
 def _cpuinfo() -> dict[str, str]:

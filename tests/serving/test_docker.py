@@ -60,7 +60,7 @@ def test_an_image_that_cannot_be_had_is_named(
 def test_keys_are_passed_by_name(name: str) -> None:
     config = ServerConfig(engine=name, model="org/m", gpus=2, api_key_env="MY_KEY")
     contained = contain(config, "aot", engine(name), "org/m")
-    made = docker.plan(contained, ContainerConfig(), ("127.0.0.1", 9000), range(2, 4), "aot-x")
+    made = docker.plan(contained, ContainerConfig(), ("127.0.0.1", 9000), ["2", "3"], "aot-x")
     pairs = list(pairwise(made.argv))
     (variable,) = made.secrets
     assert ("--env-file", SECRETS_FILE) in pairs

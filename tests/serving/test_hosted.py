@@ -57,6 +57,8 @@ class Recorder:
         self.answers = answers
         self.seen: list[tuple[str, dict[str, str], Any]] = []
         self.url = ""
+        self.expired: set[str] = set()
+        self.gone: tuple[int, Any] = (404, {})
 
 
 @contextmanager
@@ -69,6 +71,8 @@ def api(**answers: Any) -> Iterator[Recorder]:
             recorder.seen.append((self.path, dict(self.headers), body))
             path = self.path.partition("?")[0]
             status, answer = next(v for k, v in recorder.answers.items() if path.endswith(k))
+            if body.get("cachedContent") in recorder.expired:
+                status, answer = recorder.gone
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -164,6 +168,31 @@ def test_gemini_stores_once_and_names_it_then() -> None:
     assert "systemInstruction" not in asked
     assert (first.usage.written_tokens, second.usage.written_tokens) == (1408, 0)
     assert (second.usage.prompt_tokens, second.usage.cached_tokens) == (1500, 1408)
+
+
+def test_gemini_stores_anew_what_has_expired() -> None:
+    gone = {
+        "error": {"code": 403, "message": "CachedContent not found", "status": "PERMISSION_DENIED"}
+    }
+    with api(cachedContents=STORED, generateContent=GEMINI) as server:
+        client = apis.client("gemini", Account(server.url, "m", None), "5m")
+        client.ask(STATIC, QUESTION, 16)
+        server.expired = {"cachedContents/abc"}
+        server.gone = (403, gone)
+        server.answers["cachedContents"] = (200, {**STORED, "name": "cachedContents/new"})
+        answers = [client.ask(STATIC, QUESTION, 16) for _ in range(2)]
+    names = [body.get("cachedContent") for _, _, body in server.seen]
+    assert names == [None, *2 * ["cachedContents/abc"], None, *2 * ["cachedContents/new"]]
+    assert [a.usage.written_tokens for a in answers] == [1408, 0]
+
+
+def test_gemini_that_refuses_a_new_content_too_is_told() -> None:
+    with api(cachedContents=STORED, generateContent=(403, ERRORS["gemini"])) as server:
+        client = apis.client("gemini", Account(server.url, "m", None), "5m")
+        for _ in range(2):
+            with pytest.raises(EndpointError, match="403"):
+                client.ask(STATIC, QUESTION, 16)
+        assert len(server.seen) <= 5
 
 
 def test_gemini_goes_whole_where_it_is_too_short_to_store() -> None:

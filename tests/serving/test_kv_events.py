@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 import zmq
+from support import stub
+from support.compiled import prompt
 
 from aot.configs.kernel.errors import EndpointError, UsageError
+from aot.scripts.prompts import warming, watching
 from aot.serving.cache.residency import Residency
 from aot.serving.client import kv_events
+from aot.serving.client.endpoint import connect
 from aot.serving.client.kv_events import Batch, Cleared, Removed, Stored
+from aot.workloads.prompts.compiled import Compiled
 
 
 def stored(*blocks: int, **more: Any) -> dict[str, Any]:
@@ -88,8 +94,30 @@ def test_a_server_without_history_has_nothing_for_certain() -> None:
 
 
 def test_messages_seen_already_do_not_count_again() -> None:
-    residency = take(Residency(), (0, (Stored((1,), 32),)), (1, (Removed((1,)),)))
-    assert take(residency, (0, (Stored((1,), 32),))).blocks == 0
+    residency = Residency()
+    residency.remember([Batch(0, (Stored((1,), 32),)), Batch(1, (Removed((1,)),))])
+    assert take(residency, (0, (Stored((1,), 32),)), (1, (Removed((1,)),))).blocks == 0
+    assert take(residency, (2, (Stored((2,), 32),))).blocks == 1
+    assert (residency.certain, residency.restarts) == (True, 0)
+
+
+@pytest.mark.parametrize("live_before", [0, 3])
+def test_a_server_that_was_restarted_has_an_empty_cache(live_before: int) -> None:
+    residency = Residency()
+    residency.remember([Batch(n, (Stored((n,), 16),)) for n in range(10)])
+    take(residency, *((10 + n, (Stored((10 + n,), 16),)) for n in range(live_before)))
+    take(residency, (0, (Stored((100,), 16),)), (1, (Stored((101,), 16),)))
+    assert residency.of(range(10)).present == 0
+    assert residency.of([100, 101]).complete
+    assert (residency.certain, residency.restarts) == (True, 1)
+
+
+def test_after_a_gap_only_what_is_seen_counts() -> None:
+    residency = take(Residency(), (0, (Stored((1,), 32),)), (5, (Stored((2,), 32),)))
+    assert (residency.of([1]).present, residency.of([2]).present) == (0, 1)
+    assert not residency.certain
+    residency.assume([1])
+    assert residency.of([1]).complete
 
 
 @contextmanager
@@ -139,3 +167,62 @@ def test_an_endpoint_that_is_none_is_named() -> None:
         kv_events.subscribed("nonsense"),
     ):
         pass
+
+
+def _watched(
+    server: stub.Stub, prompts: list[Compiled], endpoint: str, monkeypatch: pytest.MonkeyPatch,
+    ended: threading.Event,
+) -> threading.Thread:  # fmt: skip
+    monkeypatch.setattr(watching, "RETRY_S", 0.1)
+    monkeypatch.setattr(watching, "POLL_S", 0.05)
+    follow = warming.follow
+
+    def until_the_end(*arguments: Any) -> list[Compiled]:
+        if ended.is_set():
+            raise SystemExit
+        return follow(*arguments)
+
+    monkeypatch.setattr(warming, "follow", until_the_end)
+    where = warming.place(connect(server.base_url, None, None))
+
+    def run() -> None:
+        with suppress(SystemExit):
+            watching.by_events(prompts, where, endpoint)
+
+    watch = threading.Thread(target=run, daemon=True)
+    watch.start()
+    return watch
+
+
+def _until(for_what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not for_what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_watch_outlives_a_refusal_and_refills_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = prompt("p", list(range(9)))
+    blocks = warming.chain(compiled)
+    with (
+        publisher(tmp_path, [payload(stored(99))]) as (endpoint, events),
+        stub.serving(faults=("503", "503")) as server,
+    ):
+        ended = threading.Event()
+        watch = _watched(server, [compiled], endpoint, monkeypatch, ended)
+        _until(lambda: len(server.received) == 3)  # refused twice, then filled
+        time.sleep(0.3)
+        assert len(server.received) == 3  # and not again
+        for number in range(1, 5):
+            events.send_multipart([b"", number.to_bytes(8, "big"), payload(stored(*blocks))])
+        time.sleep(0.3)
+        assert len(server.received) == 3
+        # A restart: the sequence begins anew, and other traffic is stored.
+        server.behaviour.faults = ()
+        for number in range(3):
+            events.send_multipart([b"", number.to_bytes(8, "big"), payload(stored(1))])
+        _until(lambda: len(server.received) == 4)
+        ended.set()
+        watch.join()

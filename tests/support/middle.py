@@ -18,7 +18,7 @@ LOGIN = b"Basic bWU6cHc="
 
 
 @contextmanager
-def _listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     """`serve` in a thread for every connection to the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -57,7 +57,7 @@ def proxied(port: int) -> Iterator[tuple[str, list[str]]]:
                     upstream.sendall(b"\r\n" + rest)
                 _both_ways(client, upstream)
 
-    with _listening(serve) as listens:
+    with listening(serve) as listens:
         yield f"http://me:pw@127.0.0.1:{listens}", asked
 
 
@@ -94,7 +94,7 @@ def tls(base_url: str, folder: Path) -> Iterator[int]:
             _copy(client, upstream)
             back.join()
 
-    with _listening(serve) as port:
+    with listening(serve) as port:
         yield port
 
 

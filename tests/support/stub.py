@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         behaviour = self.stub.behaviour
         number = next(self.stub.counter)
         fault = behaviour.fault if number > behaviour.faults_after else None
-        fault = behaviour.faults[number - 1] if behaviour.faults else fault
+        fault = dict(enumerate(behaviour.faults, 1)).get(number, fault)
         self.stub.faulted[body["messages"][-1]["content"]] = fault
         if fault and fault.isdigit():
             self._json(int(fault), {"error": {"message": f"stub says {fault}"}})

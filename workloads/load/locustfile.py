@@ -16,6 +16,7 @@ import signal
 from typing import Any
 
 import gevent
+import psutil
 from locust import User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
@@ -66,8 +67,10 @@ def prepare(environment: Any, **_: Any) -> None:
     missing = [f"--{n}" for n in needed if not getattr(options, n)]
     if missing:
         raise SystemExit(f"aot: {', '.join(missing)} required; see locust -f {__file__} --help")
-    if os.environ.get("AOT_DIE_WITH_PARENT"):
+    if starter := os.environ.get("AOT_DIE_WITH"):
         die_with_parent(signal.SIGTERM)  # workers, too, which Locust forks
+        if not psutil.pid_exists(int(starter)):
+            raise SystemExit("aot: what started this replay is gone")
     try:
         environment.replay = (
             Head(environment)

@@ -92,7 +92,7 @@ def work(replay: Replay, master: tuple[str, int]) -> None:
 
 
 def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int:
-    env = {**os.environ, "AOT_DIE_WITH_PARENT": "1"}
+    env = {**os.environ, "AOT_DIE_WITH": str(os.getpid())}
     if login := network.login(replay.base_url):
         env[network.LOGIN_VARIABLE] = login
     with replay.log.open("w", encoding="utf-8") as log:

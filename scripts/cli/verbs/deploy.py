@@ -145,15 +145,26 @@ def isolation(
     looks for a difference. Exit code 0: isolated, 1: it leaks, 3: not settled, take more trials.
     """
     from aot.analysis.checks.isolation import judge
-    from aot.serving.cache.isolation import Tenant, run
-    from aot.serving.client.endpoint import connect
+    from aot.scripts.connecting import connect
+    from aot.serving.cache.isolation import Tenant, Trial, run
 
     curious = connect(url, model, api_key_env)
     hidden = connect(url, model, victim_key_env or api_key_env)
     salt_of = (lambda: secrets.token_hex(16)) if salts else (lambda: None)
     victim, attacker = Tenant(hidden, salt_of()), Tenant(curious, salt_of())
-    with status(f"auditing {curious.base_url}") as line:
-        trial_records = run(victim, attacker, trials, tokens, line)
+    trial_records: list[Trial] = []
+    stopped: SystemExit | None = None
+    try:
+        with status(f"auditing {curious.base_url}") as line:
+            for trial in run(victim, attacker, trials, tokens, line):
+                trial_records.append(trial)
+                if trial.shows_by_count:
+                    break  # counts are exact: one decides
+    except SystemExit as end:  # Ctrl-C: what was measured is kept
+        if not trial_records:
+            raise
+        stopped = end
+        note(f"stopped after {len(trial_records)} of {trials} trials")
     audit = judge(trial_records)
     _tell(audit, salts)
     if json_file is not None:
@@ -167,6 +178,8 @@ def isolation(
                 partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--json {json_file}: cannot be written: {error.strerror}") from None
+    if stopped:
+        raise stopped
     raise typer.Exit({"leak": LEAK, "not settled": NOT_SETTLED}.get(audit.verdict, 0))
 
 

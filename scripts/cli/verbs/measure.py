@@ -126,10 +126,10 @@ def load(
     """
     from datetime import UTC, datetime
 
+    from aot.scripts.connecting import connect
     from aot.scripts.run import load as load_script
     from aot.scripts.run.concluding import conclude
     from aot.scripts.traffic import plan
-    from aot.serving.client.endpoint import connect
 
     if sum((processes > 1, master > 0, worker is not None)) > 1:
         raise UsageError("--processes, --master and --worker: one of them")

@@ -53,8 +53,8 @@ def compile_command(
     longest common token prefix is what is static. Give --model (no server needed), --server, or
     both. Against an older compiled.json it says what changed and how many blocks that costs.
     """
+    from aot.scripts.connecting import connect
     from aot.scripts.prompts.compiling import compile_prompt
-    from aot.serving.client.endpoint import connect
     from aot.workloads.prompts import changes, compiled
     from aot.workloads.prompts import folder as prompts
 

@@ -57,10 +57,10 @@ def warm(
     without, it touches every prefix well before the traffic seen could have displaced it. On a
     hosted API (--api) it uses every prefix again before its lifetime (--ttl) is over.
     """
+    from aot.scripts.connecting import connect
     from aot.scripts.run import load as load_script
     from aot.scripts.traffic import plan
     from aot.serving.cache import warm as warm_room
-    from aot.serving.client.endpoint import connect
 
     prompts = _compiled(what)
     if api != "openai":
