@@ -81,15 +81,15 @@ def counters(run: ServerRun) -> Iterator[Finding]:
     preempted = {
         p.name: p.counters.preemptions for p in known if p.counters and p.counters.preemptions
     }
-    backwards = [p.name for p in known if p.counters and (p.counters.prompt_tokens or 0) < 0]
-    if backwards:
-        detail = f"counters went backwards in {', '.join(backwards)}: the engine restarted"
+    restarted = [f"{p.name}: {p.restarted}" for p in run.phases if p.restarted]
+    if restarted:
+        detail = f"the engine restarted during the replay ({'; '.join(restarted)})"
         yield Finding("void", check, detail)
     if preempted:
         yield Finding("void", check, f"preempted requests: {preempted}; the KV cache is too small")
     if len(known) < len(run.phases):
         yield Finding("warning", check, "not scraped in every phase")
-    elif not (backwards or preempted):
+    elif not (restarted or preempted):
         yield Finding("ok", check, "no preemption, no restart")
 
 
@@ -134,6 +134,24 @@ def hit_ratios(summary: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("warning", check, detail)
     if not (apart or alone):
         yield Finding("ok", check, "client, server and expectation, where reported")
+
+
+def impossible_hits(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding]:
+    """More found than what this traffic and its warming can have left: there was more in the cache,
+    or the counting is of something else, and either way the arm is not what it is called."""
+    check = "no more hits than possible"
+    beyond = []
+    for arm, numbers in summary["arms"].items():
+        cache = numbers["cache"]
+        possible = cache["expected_hit_ratio"]
+        # The counters of a server that others use, too, are of their traffic as well.
+        for source in ("client",) if run.remote else ("client", "server"):
+            found = cache[f"{source}_hit_ratio"]
+            if None not in (found, possible) and found > possible + RATIO_TOLERANCE:
+                beyond.append(f"{arm}: {source} {found:.4f}, possible {possible:.4f}")
+    if beyond:
+        detail = f"{'; '.join(beyond)}: the cache held what was there before"
+        yield Finding("void", check, detail)
 
 
 def capacity(run: ServerRun) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         cache_checks.counters(run),
         cache_checks.second_count(run),
         cache_checks.hit_ratios(summary),
+        cache_checks.impossible_hits(run, summary),
         cache_checks.capacity(run),
         _as_shipped(run),
         _completeness(run, summary),

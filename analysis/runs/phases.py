@@ -17,7 +17,12 @@ from aot.analysis.runs.records import Keep
 from aot.serving.engines.engine import Engine
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, parse, sum_up
 from aot.serving.metrics.histograms import Histogram, between, together
+from aot.serving.metrics.resets import impossible, reset
 
+SCRAPED_EVERY_S = 1.0
+MEANS = ("kv_usage", "monotonic_s")
+COUNTED = ("preemptions", "evicted_tokens")
+"""Of what is scraped once a second, what counts from the start of the engine on."""
 MIN_LOAD_WALL_S = 2.0
 """Below this, the start of the load generator would be all that its CPU share shows."""
 
@@ -69,6 +74,8 @@ class Phase:
     """Behind a router; empty where there is none."""
     tokens: dict[str, list[int]] | None
     """Of prompts with the server's own answers in them; None where there are none."""
+    restarted: str | None = None
+    """What shows that an engine began anew during the replay: then there are no counters of it."""
 
     @property
     def canary(self) -> list[int] | None:
@@ -91,6 +98,8 @@ def read_phase(
     alive = (_object(folder / "replicas.json") or {}).get("alive")
     numbers = range(len(alive)) if isinstance(alive, list) else (None,)
     pages = [_pages(folder, number, engine) for number in numbers]
+    gauges = _gauges(folder / "server.jsonl", recorded.clock_zero_s)
+    restarted = next((why for _, _, why in pages if why), None)
     return Phase(
         name=folder.name,
         arm=arm,
@@ -101,25 +110,26 @@ def read_phase(
         broken_lines=recorded.broken_lines,
         foreign=recorded.foreign,
         facts=_facts(read_json(folder / "facts.json")),
-        counters=_sum([counters for counters, _ in pages]),
+        counters=_sum([counters for counters, _, _ in pages]),
         proof=_object(folder / "proof.json"),
         warmed=_warmed(read_json(folder / "warm.json")),
         schedule_hashes=recorded.schedule_hashes,
         command=(_object(folder / "command.json") or {}).get("command"),
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
-        stages=together([stages for _, stages in pages]),
+        stages=together([stages for _, stages, _ in pages]),
         replicas=[
             Replica(
                 counters,
                 stages["e2e"].count if "e2e" in stages else None,
                 up if isinstance(up, bool) else None,
             )
-            for (counters, stages), up in zip(pages, alive or (), strict=bool(alive))
+            for (counters, stages, _), up in zip(pages, alive or (), strict=bool(alive))
         ],
-        gauges=_gauges(folder / "server.jsonl", recorded.clock_zero_s),
+        gauges=gauges.drop(columns=list(COUNTED), errors="ignore") if restarted else gauges,
         floor=_floor(folder / "floor" / "records", arm, repeat, server),
         tokens=read_tokens(folder / "tokens.parquet"),
+        restarted=restarted or _fallen(gauges),
     )
 
 
@@ -130,14 +140,17 @@ def metrics_file(stem: str, replica: int | None) -> str:
 
 def _pages(
     folder: Path, replica: int | None, engine: Engine
-) -> tuple[CacheCounters | None, dict[str, Histogram]]:
-    """What changed over the replay, by the snapshots before and after it."""
+) -> tuple[CacheCounters | None, dict[str, Histogram], str | None]:
+    """What changed over the replay, by the snapshots before and after it; nothing where the engine
+    was restarted between them, and what shows that."""
     names = (metrics_file(f"metrics-{when}", replica) for when in ("before", "after"))
     before, after = (_metrics(folder / name) for name in names)
     if not before or not after:
-        return None, {}
+        return None, {}, None
     counters = engine.counters(after) - engine.counters(before)
-    return counters, between(before, after, engine.stages)
+    if why := reset(before, after) or impossible(counters):
+        return None, {}, why if replica is None else f"{why} (replica {replica})"
+    return counters, between(before, after, engine.stages), None
 
 
 def _sum(replicas: list[CacheCounters | None]) -> CacheCounters | None:
@@ -166,10 +179,21 @@ def _gauges(path: Path, clock_zero_s: float | None) -> pd.DataFrame:
 
 def _over_replicas(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each round of scrapes: sums, and of a share the mean."""
-    # Replicas are scraped in their order; one that does not answer is left out of a round.
-    rounds = (frame.pop("replica").diff() <= 0).cumsum()
-    how = {c: "mean" if c in ("kv_usage", "monotonic_s") else "sum" for c in frame}
-    return frame.groupby(rounds).agg(how).reset_index(drop=True)
+    # Each is scraped once a second, in no order; one that does not answer is left out of a round,
+    # but what it had counted stays counted.
+    rounds = (frame["monotonic_s"] - frame["monotonic_s"].min()).floordiv(SCRAPED_EVERY_S)
+    by_replica = frame.groupby([rounds.rename("round"), "replica"]).last().unstack()
+    columns = {}
+    for name in dict.fromkeys(by_replica.columns.get_level_values(0)):
+        each = by_replica[name].ffill() if name in COUNTED else by_replica[name]
+        columns[name] = each.mean(axis=1) if name in MEANS else each.sum(axis=1)
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def _fallen(gauges: pd.DataFrame) -> str | None:
+    """What fell during the replay although it only ever rises."""
+    falls = (name for name in COUNTED if name in gauges and (gauges[name].diff() < 0).any())
+    return next((f"{name} fell during the replay" for name in falls), None)
 
 
 def _floor(folder: Path, arm: str, repeat: int, server: str) -> pd.DataFrame | None:

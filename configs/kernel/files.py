@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import ToolkitError, UsageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Of a disk: full, beyond what its user may have, broken."""
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 yield partial
             return
         target = path.resolve() if path.is_symlink() else path
-        partial = target.with_name(f".{target.name}.partial")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             yield partial
             partial.replace(target)
@@ -36,11 +41,19 @@ def replacing(path: Path) -> Iterator[Path]:
             with suppress(OSError):  # or it would hide what went wrong
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise unwritable(path, error) from None
     except RuntimeError as error:  # a link that leads to itself
         if "Symlink" not in str(error):
             raise
         raise UsageError(f"{path}: cannot be written: it is a link to itself") from None
+
+
+def unwritable(path: Path, error: OSError) -> ToolkitError:
+    """What is said of a file that cannot be written: a full disk is no mistake of the user's."""
+    words = f"{path}: cannot be written: {error.strerror or error}"
+    if error.errno in FULL:
+        return ToolkitError(f"{words}. What was there is kept; free some space and go on from it")
+    return UsageError(words)
 
 
 def _is_stream(path: Path) -> bool:
@@ -69,10 +82,8 @@ def held(folder: Path) -> Iterator[None]:
             f"{folder}: another aot is measuring into it; wait for it, or choose another folder"
         ) from None
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written: {error.strerror}") from None
+        raise unwritable(folder, error) from None
     try:
         yield
     finally:
-        with suppress(OSError):
-            (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
+        lock.release()  # the file stays: another process may be about to lock it

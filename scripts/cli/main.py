@@ -6,10 +6,13 @@ own help (a test holds them equal).
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
@@ -144,11 +147,18 @@ def aot(
 
     Files are given by path, or by the name of a shipped one:  aot run demo
 
-    Exit codes: 0 done, 1 something failed, 2 wrong usage or a wrong file, 3 not settled, 128 +
-    signal when stopped.
+    Exit codes: 0 done, 1 something failed (of gate: a regression, of audit: a leak, and nothing
+    else), 2 wrong usage or a wrong file, 3 not settled, 70 a fault of this tool, 128 + signal when
+    stopped.
     """
 
 
+VERDICTS = ("gate", "audit")
+OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+           errno.EMFILE, errno.ENFILE)  # fmt: skip
+"""What the machine or its rights are short of: nothing that a traceback would help with."""
+FAULT = 70
+"""Exit code of a fault of ours (sysexits.h): a traceback is no verdict and no failed run."""
 _stopped = False
 
 
@@ -163,13 +173,21 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 def call(arguments: list[str]) -> int:
     """Run one command; its exit code. An error a user can act on is one paragraph, no traceback."""
+    # Where an exit code of 1 is a verdict, it is nothing else.
+    failed = 2 if arguments[:1] and arguments[0] in VERDICTS else 1
     try:
         app(arguments, prog_name="aot")
     except ToolkitError as error:
         err().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return error.exit_code
+        return failed if error.exit_code == 1 else error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        err().print(f"error: {where}{error.strerror}", style="red", markup=False, soft_wrap=True)
+        return failed
     return 0
 
 
@@ -178,7 +196,14 @@ def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) != signal.SIG_IGN:  # nohup asked for it to be ignored
             signal.signal(signum, _stop)
-    code = call(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that knows few letters shows others as such
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = call(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAULT)
     if _stopped:
         # All is cleaned up; a thread that still waits for an answer must not hold the end.
         for stream in (sys.stdout, sys.stderr):

@@ -13,12 +13,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import ConfigError, UsageError
-from aot.configs.kernel.files import held
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
@@ -139,18 +139,18 @@ def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
 def new_folder(runs: Path, name: str) -> Path:
     """A folder in `runs` that is called after `name` and the time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    names = (f"{name}-{stamp}", *(f"{name}-{stamp}-{n}" for n in range(2, 100)))
-    free = (runs / each for each in names if not (runs / each).exists())
-    return make_folder(next(free, runs / names[0]))
-
-
-def make_folder(folder: Path) -> Path:
-    """`folder`, made now. UsageError where it cannot be, or is there already."""
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be made: {error.strerror}") from None
-    return folder
+    for number in count(1):
+        folder = runs / (f"{name}-{stamp}" if number == 1 else f"{name}-{stamp}-{number}")
+        try:
+            folder.mkdir(parents=True)  # which one process alone does
+        except FileExistsError:
+            if runs.exists() and not runs.is_dir():
+                raise UsageError(f"{runs}: is no folder; name one with --runs") from None
+            continue
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be made: {error.strerror}") from None
+        return folder
+    raise AssertionError
 
 
 def create(experiment: Experiment, folder: Path) -> None:
@@ -225,9 +225,9 @@ def traffic(experiment: Experiment, folder: Path) -> Traffic:
 
 
 def measure(experiment: Experiment, folder: Path) -> None:
-    """Measure every phase that has no done.json yet. UsageError while another process does."""
+    """Measure every phase that has no done.json yet, in a folder that is held."""
     replayed = traffic(experiment, folder)
-    with held(folder), Session(experiment.config.cache_reset or "restart") as session:
+    with Session(experiment.config.cache_reset or "restart") as session:
         for repeat, target, arm in order(experiment):
             phase = experiment.phase(folder, repeat, target, arm)
             if phase.done:

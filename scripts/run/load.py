@@ -6,21 +6,26 @@ Loading twice into one directory, with different arms, gives a report that compa
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aot.analysis.runs.phases import read_tokens
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import held
+from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
 from aot.scripts.prompts.compiling import compile_schedule
 from aot.scripts.run import manifest
-from aot.scripts.run.phase import Phase
+from aot.scripts.run.phase import Phase, keeps_apart
 from aot.scripts.run.target import Up
 from aot.scripts.terminal import status
 from aot.scripts.traffic import plan
 from aot.serving.cache import warm
+from aot.serving.cache.proof import Wanted
 from aot.serving.client.detect import detect
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
@@ -36,22 +41,24 @@ SERVER = "server"
 """What the one server of such a run is called."""
 
 
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """`folder`, made if need be, for this process alone. UsageError for one that holds other things
+    than a run, and while another process measures into it."""
+    _make(folder)
+    with held(folder):
+        yield
+
+
 def load_into(
     folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm, fleet: Fleet = LOCAL
 ) -> None:
-    """Replay `schedule` as the next repeat of `arm` in `folder`, making it a run if it is none.
+    """Replay `schedule` as the next repeat of `arm` in an opened `folder`, making it a run if it is
+    none.
 
     A repeat that was not finished is measured again. The phase joins the run only when the server
     is ready for it, so that a failed attempt leaves no trace in the comparison.
     """
-    _make(folder)
-    with held(folder):
-        _load_into(folder, schedule, endpoint, arm, fleet)
-
-
-def _load_into(
-    folder: Path, schedule: Schedule, endpoint: Endpoint, arm: Arm, fleet: Fleet
-) -> None:
     engine = detect(endpoint)
     if not (folder / "manifest.json").exists():
         _create(folder, schedule, endpoint, engine)
@@ -60,20 +67,28 @@ def _load_into(
             f"{folder} holds another schedule; arms can be compared on the same traffic only. "
             "Choose another folder with -o"
         )
-    _same_server(folder, engine)
+    _same_server(folder, engine, endpoint)
     tokens = read_tokens(folder / tokens_file(SERVER))
     plan.check_context(schedule, tokens, endpoint.context_tokens(), endpoint.tokenize)
     repeat = 1
     while (phase := Phase(folder, arm, repeat)).done:
         repeat += 1
     phase.begin()
+    salts = None
+    if engine.has_salts:
+        # What earlier loads and others have left in its cache must not be found by this one.
+        salts = Salts(secrets.token_hex(16), "phase") if arm != "jit" else None
+        reset = "fresh cache salts on a running server" if salts else "not emptied"
+        apart = keeps_apart(schedule, endpoint)
+        wanted = Wanted(arm, None, reset, salts is not None, salts, apart)
+        phase.prove(endpoint, engine, wanted, endpoint.tokenize)
     if arm == "aot":
         compiled = _compile(schedule, endpoint, engine)
         plan.write_compiled(compiled, folder, SERVER)
-        phase.warm(endpoint, engine, schedule, compiled)
+        phase.warm(endpoint, engine, schedule, compiled, salts)
     _register(phase, endpoint)
     up = Up(endpoint, None, lambda: True)
-    phase.replay(up, engine, schedule, endpoint.tokenize, fleet=fleet)
+    phase.replay(up, engine, schedule, endpoint.tokenize, salts, fleet)
 
 
 def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
@@ -101,8 +116,9 @@ def _compile(schedule: Schedule, endpoint: Endpoint, engine: Engine) -> dict[str
         return compile_schedule(schedule, endpoint, engine, None)
 
 
-def _same_server(folder: Path, engine: Engine) -> None:
-    """UsageError when the run in `folder` is of another engine, or was made by `aot run`."""
+def _same_server(folder: Path, engine: Engine, endpoint: Endpoint) -> None:
+    """UsageError when the run in `folder` is of another engine, of another version of it or of
+    another model, or was made by `aot run`."""
     facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     held = facts["servers"].get(SERVER)
     if held is None:
@@ -111,6 +127,17 @@ def _same_server(folder: Path, engine: Engine) -> None:
         raise UsageError(
             f"{folder} holds arms of {held['engine']}, and this server is {engine.name}; arms are "
             "compared on one engine (for several, see 'servers' in an experiment file)"
+        )
+    if held["model"] != endpoint.model:
+        raise UsageError(
+            f"{folder} holds arms of the model '{held['model']}', and this server's is "
+            f"'{endpoint.model}'; arms are compared on one model. Choose another folder with -o"
+        )
+    version, then = engine.version(endpoint.page(engine)), held["versions"].get(engine.name)
+    if None not in (version, then) and version != then:
+        raise UsageError(
+            f"{folder} holds arms of {engine.name} {then}, and this server is {version}; arms are "
+            "compared on one version. Choose another folder with -o"
         )
 
 
@@ -145,5 +172,5 @@ def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine
     plan.write_tokens(tokens, folder / tokens_file(SERVER))
     version = engine.version(endpoint.page(engine))
     versions = {engine.name: version} if version else {}
-    server = manifest.server(engine.name, endpoint.model, versions=versions)
+    server = manifest.server(engine.name, endpoint.model, remote=True, versions=versions)
     manifest.write(folder, manifest.new(schedule.name, {SERVER: server}, digest))

@@ -6,6 +6,7 @@ done.json is written last, so what was interrupted is known, kept, and measured 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,14 +15,14 @@ from typing import Any
 
 from aot.analysis.runs.phases import metrics_file
 from aot.analysis.runs.run import phase_name
-from aot.configs.kernel.errors import ToolkitError
+from aot.configs.kernel.errors import CacheStateError, ToolkitError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
 from aot.scripts.run.replay_bar import bar
 from aot.scripts.run.target import Up
-from aot.scripts.terminal import note, status
+from aot.scripts.terminal import status
 from aot.scripts.traffic import plan
-from aot.serving.cache import warm
+from aot.serving.cache import proof, warm
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.client.scraper import Scraper
 from aot.serving.engines.engine import Engine
@@ -34,6 +35,11 @@ from aot.workloads.requests.request import Schedule
 from aot.workloads.wire.record_lines import read_all
 
 LOCAL = replay.Fleet()
+
+
+def keeps_apart(schedule: Schedule, endpoint: Endpoint) -> bool:
+    """Whether tenants are to be kept apart by cache salts of their own."""
+    return endpoint.tenant_salts or any(prefix.salt for prefix in schedule.prefixes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,19 @@ class Phase:
             self.folder.rename(aside)
         self.folder.mkdir(parents=True)
 
+    def prove(
+        self, endpoint: Endpoint, engine: Engine, wanted: proof.Wanted, encode: plan.Encode
+    ) -> None:
+        """Show that the cache is in the state that the arm means, and keep what shows it; raises
+        CacheStateError where it is not."""
+        with status(f"proving the cache state for {self.name}"):
+            nonce = f"{secrets.token_hex(6)} {self.run_folder.name} {self.name}"
+            shown = proof.prove_each(endpoint, engine, wanted, nonce)
+            # The expectation knows what proving left in the cache.
+            left = {"canary_token_ids": None if self.arm == "jit" else encode(shown.canary, ())}
+        self.write("proof.json", {**shown.as_json(), **left})
+        proof.insist(shown)
+
     def warm(
         self,
         endpoint: Endpoint,
@@ -79,7 +98,11 @@ class Phase:
         of them hit."""
         prefixes = plan.static_prefixes(schedule, compiled, salts, endpoint.tenant_salts)
         if not prefixes:
-            note("no static prefix fills a block: the aot arm has nothing to warm")
+            raise CacheStateError(
+                "no static prefix fills a block of the cache, so there is nothing to compile ahead "
+                "of time: the aot arm would be measured on whatever is cached. Measure the arms "
+                "jit and auto, or traffic with a longer static part"
+            )
         with status("compiling static prefixes ahead of time") as line:
             warmed = warm.warm(endpoint, engine, prefixes, line)
         self.write("warm.json", [w.as_json() for w in warmed])

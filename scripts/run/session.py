@@ -13,7 +13,7 @@ from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import CacheReset
 from aot.scripts.prompts.compiling import compile_schedule
-from aot.scripts.run.phase import Phase
+from aot.scripts.run.phase import Phase, keeps_apart
 from aot.scripts.run.target import Target, Up
 from aot.scripts.terminal import status
 from aot.scripts.traffic import plan
@@ -81,19 +81,9 @@ class Session:
                 traffic.tokens[target.name] = plan.count_tokens(traffic.schedule, encode)
             path = traffic.run_folder / tokens_file(target.name)
             plan.write_tokens(traffic.tokens[target.name], path)
-        apart = endpoint.tenant_salts or any(
-            prefix.salt for prefix in traffic.schedule.prefixes.values()
-        )
+        apart = keeps_apart(traffic.schedule, endpoint)
         wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts, apart)
-        with status(f"proving the cache state for {phase.name}"):
-            nonce = f"{secrets.token_hex(6)} {traffic.run_folder.name} {phase.name}"
-            cache_proof = proof.prove_each(endpoint, target.engine, wanted, nonce)
-            # The expectation knows what proving left in the cache.
-            left = {
-                "canary_token_ids": None if phase.arm == "jit" else encode(cache_proof.canary, ())
-            }
-        phase.write("proof.json", {**cache_proof.as_json(), **left})
-        proof.insist(cache_proof)
+        phase.prove(endpoint, target.engine, wanted, encode)
 
     def _compile(self, target: Target, endpoint: Endpoint, traffic: Traffic) -> dict[str, Compiled]:
         """The static prefixes of the schedule as this server will cache them, once a run."""

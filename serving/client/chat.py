@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import openai
 
 from aot.configs.kernel import network
-from aot.serving.client.refusals import refused, unreachable
+from aot.serving.client.refusals import not_as_expected, refused, unreachable
 
 Message = dict[str, str]
 Tools = tuple[dict[str, Any], ...]
@@ -92,7 +93,7 @@ class Chat:
             more |= {"tools": tools, "tool_choice": "none"}
         turns: Any = list(messages)
         try:
-            answer = self._sdk.chat.completions.create(
+            answer = self._sdk.chat.completions.with_raw_response.create(
                 model=self._model,
                 messages=turns,
                 max_tokens=max_tokens,
@@ -106,17 +107,33 @@ class Chat:
             ) from None
         except openai.APIConnectionError as error:
             raise unreachable(self._where, error.__cause__ or error) from None
-        text = answer.choices[0].message.content if answer.choices else None
-        return Completion(text or "", _usage(answer.usage))
+        return _completion(self._where, answer.http_response.text)
 
 
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage(None, None, None)
-    details = usage.prompt_tokens_details
-    return Usage(
-        usage.prompt_tokens,
-        details.cached_tokens if details else None,
-        usage.completion_tokens,
-        getattr(details, "created_cache_tokens", None),
-    )
+def _completion(where: str, body: str) -> Completion:
+    """The body of an answer with status 200. Raises EndpointError for one that is no answer of a
+    chat API, as a login page or a gateway's own words are."""
+    try:
+        answer = json.loads(body)
+        choice = answer["choices"][0]
+        text = (choice.get("message") or {}).get("content")
+        usage = answer.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        return Completion(
+            text if isinstance(text, str) else "",
+            Usage(
+                _count(usage, "prompt_tokens"),
+                _count(details, "cached_tokens"),
+                _count(usage, "completion_tokens"),
+                _count(details, "created_cache_tokens"),
+            ),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise not_as_expected(where, body) from None
+
+
+def _count(row: Mapping[str, Any], name: str) -> int | None:
+    """None where it is not said, or is no count."""
+    value = row.get(name)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None

@@ -76,9 +76,10 @@ class Endpoint:
 
     def context_tokens(self) -> int | None:
         """The longest prompt plus output that the model takes; None where /v1/models is silent."""
-        rows = self.info("/v1/models").get("data") or []
-        lengths = [r.get("max_model_len") for r in rows if r.get("id") == self.model]
-        return int(lengths[0]) if lengths and lengths[0] else None
+        rows = self.info("/v1/models").get("data")
+        known = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+        lengths = [r.get("max_model_len") for r in known if r.get("id") == self.model]
+        return lengths[0] if lengths and isinstance(lengths[0], int) and lengths[0] > 0 else None
 
     def metrics_text(self, timeout_s: float = LOOK_S) -> str | None:
         """The Prometheus page of one engine, or None where it has none."""

@@ -26,6 +26,15 @@ def refused(where: str, status: int, words: str, key_env: str | None, model: str
     return EndpointError(f"{said}: {words}. Its own log says more.")
 
 
+def not_as_expected(where: str, body: str) -> EndpointError:
+    """A success by its status, with something else in it than a chat API answers."""
+    words = " ".join(body.split())[:WORDS] or "nothing"
+    return EndpointError(
+        f"{where} answered 200, but not as a chat API does: {words}. Is this the server's own "
+        "address, or a login page or gateway in front of it?"
+    )
+
+
 def unreachable(where: str, error: BaseException) -> EndpointError:
     """No answer at all."""
     if words := network.untrusted(error):

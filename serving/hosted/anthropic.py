@@ -13,7 +13,7 @@ import anthropic
 
 from aot.configs.kernel import network
 from aot.serving.client.chat import Completion, Message, Usage, way
-from aot.serving.client.refusals import refused, unreachable
+from aot.serving.client.refusals import not_as_expected, refused, unreachable
 from aot.serving.hosted.api import Account, Static, Ttl
 
 ENV = "ANTHROPIC_API_KEY"
@@ -47,17 +47,14 @@ class AnthropicClient:
                 max_tokens=max_tokens,
                 **self.request(static, dynamic),
             )
+            return _completion(answer)
         except anthropic.APIStatusError as error:
             env, model = self._account.api_key_env or ENV, self._account.model
             raise refused(self._where, error.status_code, error.message, env, model) from None
         except anthropic.APIConnectionError as error:
             raise unreachable(self._where, error) from None
-        usage = answer.usage
-        read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
-        known = [n for n in (usage.input_tokens, read, written) if n is not None]
-        text = "".join(block.text for block in answer.content if block.type == "text")
-        # input_tokens is the remainder only: what was neither read nor written.
-        return Completion(text, Usage(sum(known), read, usage.output_tokens, written))
+        except (anthropic.APIError, AttributeError, TypeError, ValueError) as error:
+            raise not_as_expected(self._where, str(error)) from None
 
     def request(self, static: Static, dynamic: Sequence[Message]) -> dict[str, Any]:
         """The body's parts, with breakpoints behind the static segments."""
@@ -75,6 +72,15 @@ class AnthropicClient:
             text = {"type": "text", "text": turns[last]["content"], "cache_control": self._mark}
             turns[last] = {"role": turns[last]["role"], "content": [text]}  # type: ignore[dict-item]
         return body
+
+
+def _completion(answer: Any) -> Completion:
+    usage = answer.usage
+    read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+    known = [n for n in (usage.input_tokens, read, written) if n is not None]
+    text = "".join(block.text for block in answer.content if block.type == "text")
+    # input_tokens is the remainder only: what was neither read nor written.
+    return Completion(text, Usage(sum(known), read, usage.output_tokens, written))
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from typing import Any
 from google import genai
 from google.genai import errors, types
 
-from aot.serving.client.chat import Completion, Message, Usage
-from aot.serving.client.refusals import refused, unreachable
+from aot.configs.kernel import network
+from aot.serving.client.chat import Completion, Message, Usage, way
+from aot.serving.client.refusals import not_as_expected, refused, unreachable
 from aot.serving.hosted.api import Account, Static, Ttl
 
 ENV = "GEMINI_API_KEY"
 GONE = (403, 404)
+VENDOR = "https://generativelanguage.googleapis.com"
 SECONDS = {"5m": "300s", "1h": "3600s"}
 _ROLES = {"assistant": "model"}
 
@@ -30,8 +32,13 @@ class GeminiClient:
         self._ttl = SECONDS[ttl]
         self._stored: dict[str, str | None] = {}
         """Names of cached contents by the key of the static part; None: could not be stored."""
-        options = types.HttpOptions(base_url=account.url)
-        self._sdk = genai.Client(api_key=account.key(ENV) or "none", http_options=options)
+        key, url = account.key(ENV), account.url
+        options = types.HttpOptions(
+            base_url=url,
+            client_args=way(url or VENDOR),
+            headers=network.authorization(url, None, "--url") if url else None,
+        )
+        self._sdk = genai.Client(api_key=key or "none", http_options=options)
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
@@ -45,21 +52,16 @@ class GeminiClient:
                 del self._stored[static.key]
                 name, written = self._store(static)
                 answer = self._generate(static, dynamic, max_tokens, name)
+            return _completion(answer, written)
         except errors.APIError as error:
             env, model = self._account.api_key_env or ENV, self._account.model
             raise refused(self._where, error.code, str(error.message), env, model) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise not_as_expected(self._where, str(error)) from None
         except Exception as error:
             if not _is_transport(error):
                 raise
             raise unreachable(self._where, error) from None
-        usage = answer.usage_metadata
-        counts = Usage(
-            prompt_tokens=usage.prompt_token_count if usage else None,
-            cached_tokens=usage.cached_content_token_count if usage else None,
-            output_tokens=usage.candidates_token_count if usage else None,
-            written_tokens=written,
-        )
-        return Completion(answer.text or "", counts)
 
     def _generate(
         self, static: Static, dynamic: Sequence[Message], max_tokens: int, name: str | None
@@ -99,6 +101,17 @@ class GeminiClient:
         self._stored[static.key] = content.name
         usage = content.usage_metadata
         return content.name, usage.total_token_count if usage else None
+
+
+def _completion(answer: types.GenerateContentResponse, written: int | None) -> Completion:
+    usage = answer.usage_metadata
+    counts = Usage(
+        prompt_tokens=usage.prompt_token_count if usage else None,
+        cached_tokens=usage.cached_content_token_count if usage else None,
+        output_tokens=usage.candidates_token_count if usage else None,
+        written_tokens=written,
+    )
+    return Completion(answer.text or "", counts)
 
 
 def _is_transport(error: Exception) -> bool:

@@ -51,8 +51,9 @@ def inspect(name: str) -> Environment:
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         state: State = "installed" if marker["recipe_sha256"] == digest else "outdated"
-        return Environment(name, state, folder, marker["versions"])
-    except (OSError, ValueError, KeyError):
+        versions = {str(name): str(version) for name, version in marker["versions"].items()}
+        return Environment(name, state, folder, versions)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Environment(name, "incomplete", folder, {})
 
 

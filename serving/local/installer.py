@@ -51,7 +51,10 @@ def install(name: str, report: Report, python: str | None = None) -> Environment
             return environment
         if environment.folder.exists():
             report(f"removing the {environment.state} {environment.folder}")
-            shutil.rmtree(environment.folder)
+            if environment.folder.is_symlink():
+                environment.folder.unlink()  # what it leads to is not ours
+            else:
+                shutil.rmtree(environment.folder)
         _Installer(name, recipe, beside, environment.folder, report, interpreter, installer()).run()
     return inspect(name)
 

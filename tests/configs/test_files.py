@@ -46,4 +46,4 @@ def test_a_folder_is_for_one_process_at_a_time(tmp_path: Path) -> None:
         process.communicate("")
     with held(tmp_path):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.command import Aot, check
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 
 
@@ -32,8 +32,9 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_full_device_is_said() -> None:
-    with pytest.raises(UsageError, match="/dev/full: cannot be written: No space left"):
+    with pytest.raises(ToolkitError, match="/dev/full: cannot be written: No space left") as caught:
         _write(Path("/dev/full"))
+    assert caught.value.exit_code == 1
 
 
 def test_a_pipe_gets_what_is_written(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_a_key_that_is_not_set_is_named_as_the_file_calls_it(
 
 
 def test_load_into_one_folder_is_of_one_engine(aot: Aot, closed: Path, tmp_path: Path) -> None:
-    with serving(gap_s=0.001, pages=SGLANG) as stub:
+    options: dict[str, Any] = {"remembers": True, "cached_tokens": 119, "pages": SGLANG}
+    with serving(gap_s=0.001, **options) as stub:
         check(aot("load", closed, "--url", stub.base_url, "-o", "run"), 0)
     with serving(gap_s=0.001) as stub:
         done = aot("load", closed, "--url", stub.base_url, "-o", "run")

@@ -29,6 +29,9 @@ class Behaviour:
     gap_s: float = 0.04
     prompt_tokens: int = 120
     cached_tokens: int | None = 96
+    remembers: bool = False
+    """Whether answers that are not streamed tell `cached_tokens` only of what was asked before,
+    under the same salt, as an engine would."""
     usage: bool = True
     fault: str | None = None
     """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
@@ -59,6 +62,7 @@ class Stub:
     authorizations: list[str | None] = field(default_factory=list)
     """That header of every request."""
     received_s: list[float] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     release: threading.Event = field(default_factory=threading.Event)
 
@@ -127,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(int(fault), {"error": {"message": f"stub says {fault}"}})
         elif not body.get("stream"):
             usage = self._usage()
+            if behaviour.remembers:
+                asked = json.dumps([body.get("cache_salt"), body["messages"]])
+                if asked not in self.stub.asked:
+                    usage["prompt_tokens_details"] = {"cached_tokens": 0}
+                self.stub.asked.add(asked)
             choice = {"index": 0, "message": {"role": "assistant", "content": "x"}}
             self._json(
                 200,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +126,8 @@ class Master:
     sha256: str
     finish: Callable[[str | None], None]
     """Given what went wrong, if anything."""
+    unwritten: Callable[[OSError], None]
+    """Told when a record cannot be written."""
     files: Sink | None = None
     _ready: dict[int, str] = field(default_factory=dict)
     """Locust's name of each worker."""
@@ -152,6 +155,13 @@ class Master:
                     self._lost(worker)
         self.finish(None)
 
+    def _write(self, worker: int, lines: str) -> None:
+        assert self.files is not None
+        try:
+            self.files.write(worker, lines)
+        except OSError as error:
+            self.unwritten(error)
+
     def _on_ping(self, environment: Any, msg: Any, **_: Any) -> None:
         del environment
         answer = {"number": msg.data["number"], "clock": time.perf_counter()}
@@ -169,7 +179,7 @@ class Master:
             zero = time.perf_counter() + WATCH_S
             self.files = self.sink(zero)
             for number in self._ready:
-                self.files.write(number, "")
+                self._write(number, "")
             for number, worker_ in enumerate(sorted(self._ready)):
                 data = {"zero": zero, "share": number, "workers": self.workers}
                 self.runner.send_message("aot_go", data, client_id=self._ready[worker_])
@@ -183,13 +193,14 @@ class Master:
             id_ = line.split('"', 4)[3]  # the first field of a record
             if id_ not in recorded:  # one that was given up as lost may still come in
                 recorded.add(id_)
-                self.files.write(worker, line)
+                self._write(worker, line)
 
     def _on_done(self, environment: Any, msg: Any, **_: Any) -> None:
         del environment
         assert self.files is not None
         worker = msg.data["worker"]
-        self.files.load(worker, {**msg.data["load"], **self._facts[worker]})
+        with suppress(OSError):
+            self.files.load(worker, {**msg.data["load"], **self._facts[worker]})
         self._done.add(worker)
 
     def _lost(self, worker: int) -> None:
@@ -203,6 +214,6 @@ class Master:
                     request.id, self.files.arm, self.files.repeat, request.tenant, request.prefix,
                     request.at_s, None, error=f"lost: load worker {worker} died",
                 )  # fmt: skip
-                self.files.write(worker, record.to_line())
+                self._write(worker, record.to_line())
                 recorded.add(request.id)
         self._done.add(worker)

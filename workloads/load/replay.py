@@ -23,6 +23,9 @@ from aot.workloads.load.progress import Progress, Watcher
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 POLL_S = 0.2
 STOP_S = 10.0
+CANNOT_WRITE = 74
+"""Exit code, as sysexits.h has it for errors of input and output: what the replay itself says of a
+full disk may not fit on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,13 @@ def run(replay: Replay, progress: Callable[[Progress], None]) -> None:
     watcher = Watcher(replay.records)
     code = _locust(_command(replay), replay, lambda: progress(watcher.look()))
     progress(watcher.look())
+    if code == CANNOT_WRITE:
+        done = watcher.look().finished
+        raise ToolkitError(
+            f"{replay.records}: records could not be written any more (is the disk full?), so the "
+            f"replay was stopped; the {done} that were written are kept. Free some space, and "
+            "measure again"
+        )
     if code != 0:
         raise ToolkitError(
             f"the load generator failed with exit code {code}; the end of {replay.log}:\n"

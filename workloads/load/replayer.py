@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aot.configs.kernel.salts import Salts
 from aot.configs.kernel.secrecy import held_in
 from aot.workloads.load.dispatch import Dispatcher, calm
 from aot.workloads.load.fleet import Master, Worker, share
+from aot.workloads.load.replay import CANNOT_WRITE
 from aot.workloads.load.sink import Sink
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Request, Schedule
@@ -26,6 +28,14 @@ from aot.workloads.wire.record import Record
 LEAD_S = 0.2
 """Head start before the first planned time, so that spawning users does not make it late."""
 SHOWN_EVERY_S = 0.5
+
+
+def unwritten(environment: Any, error: OSError) -> None:
+    """End a replay whose records cannot be written any more; those that are there are kept."""
+    with suppress(OSError):  # our log may be on the same disk
+        sys.stderr.write(f"aot: records cannot be written: {error.strerror}\n")
+    environment.process_exit_code = environment.aot_failed = CANNOT_WRITE
+    gevent.spawn(environment.runner.quit)
 
 
 def sink(options: Any, zero: float) -> Sink:
@@ -47,6 +57,7 @@ class Head:
             options.expect_workers,
             schedule_file.digest(Path(options.schedule)),
             self._finish,
+            lambda error: unwritten(environment, error),
         )
 
     def start(self) -> None:
@@ -54,7 +65,8 @@ class Head:
 
     def close(self) -> None:
         if self.master.files is not None:
-            self.master.files.close()
+            with suppress(OSError):
+                self.master.files.close()
 
     def _finish(self, problem: str | None) -> None:
         if problem:
@@ -116,7 +128,8 @@ class Replay:
     def _show_in_flight(self, path: Path) -> None:
         """For whoever watches the replay from outside."""
         while self.dispatcher.left:
-            path.write_text(str(self.dispatcher.in_flight))
+            with suppress(OSError):
+                path.write_text(str(self.dispatcher.in_flight))
             gevent.sleep(SHOWN_EVERY_S)
         path.unlink(missing_ok=True)
 
@@ -147,8 +160,9 @@ class Replay:
     def close(self) -> None:
         if self.files is None:
             return
-        self.files.close()
-        self.files.load(0, self._load())
+        with suppress(OSError):  # said already
+            self.files.close()
+            self.files.load(0, self._load())
         (self.files.folder / "in-flight").unlink(missing_ok=True)
         self.files, self.finished = None, False
         self.started.clear()
@@ -162,10 +176,14 @@ class Replay:
         }
 
     def _keep(self, record: Record) -> None:
-        if self.worker is not None:
-            self.worker.keep(record)
-        elif self.files is not None:
-            self.files.keep(record)
+        try:
+            if self.worker is not None:
+                self.worker.keep(record)
+            elif self.files is not None:
+                self.files.keep(record)
+        except OSError as error:
+            unwritten(self.environment, error)
+            return
         self._show(record, self.clock())
 
     def _show(self, record: Record, now_s: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
+from aot.configs.kernel.files import held
 from aot.scripts.cli.arguments import (
     YAML,
     ExperimentArgument,
@@ -80,14 +82,16 @@ def run(
         folder = root.new_folder(runs, prepared_experiment.config.name)
         root.create(prepared_experiment, folder)
     note(f"run directory: {folder}")
-    try:
-        root.measure(prepared_experiment, folder)
-    except (ToolkitError, SystemExit):
-        # What was measured is kept and reported, whatever stopped the rest.
-        write_report(folder)
-        note(f"not finished; measure the rest with: aot run --resume {folder}")
-        raise
-    conclude(folder)
+    with held(folder):
+        try:
+            root.measure(prepared_experiment, folder)
+        except (ToolkitError, SystemExit, OSError):
+            # What was measured is kept and reported, whatever stopped the rest.
+            note(f"not finished; measure the rest with: aot run --resume {folder}")
+            with suppress(ToolkitError, OSError):  # the disk may be full
+                write_report(folder)
+            raise
+        conclude(folder)
 
 
 @app.command()
@@ -145,8 +149,9 @@ def load(
     schedule = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{schedule.name}-{stamp}"
-    load_script.load_into(folder, schedule, endpoint, arm, fleet)
-    conclude(folder)
+    with load_script.opened(folder):
+        load_script.load_into(folder, schedule, endpoint, arm, fleet)
+        conclude(folder)
 
 
 def _address(option: str, text: str) -> tuple[str, int]:
