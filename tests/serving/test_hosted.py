@@ -305,3 +305,22 @@ def test_the_verb_names_what_is_wrong(aot: Aot) -> None:
     check(aot("warm", "w.yaml"), 2, "--url is required")
     check(aot("warm", "w.yaml", "--api", "anthropic"), 2, "needs compiled prompts and --model")
     check(aot("warm", "w.yaml", "--api", "x"), 2, "'--api'", "'x' is not one of")
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_a_key_of_the_vendors_goes_to_the_vendor_alone(
+    name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL of one's own gets a key only where its variable is named."""
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.setenv(variable, "of-the-vendor")
+    answers = {"completions": OPENAI, "messages": ANTHROPIC}
+    with api(**answers, cachedContents=STORED, generateContent=GEMINI) as server:
+        ask(name, server)
+        sent = json.dumps([headers for _, headers, _ in server.seen])
+        assert "of-the-vendor" not in sent
+        monkeypatch.setenv("MINE", "of-mine")
+        account = Account(server.url, "m", "MINE")
+        apis.client(name, account, "5m").ask(STATIC, QUESTION, 16)
+    assert "of-mine" in json.dumps([headers for _, headers, _ in server.seen])
+    assert Account(None, "m", None).key("OPENAI_API_KEY") == "of-the-vendor"

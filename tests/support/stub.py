@@ -130,26 +130,29 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.isdigit():
             self._json(int(fault), {"error": {"message": f"stub says {fault}"}})
         elif not body.get("stream"):
-            usage = self._usage()
-            if behaviour.remembers:
-                asked = json.dumps([body.get("cache_salt"), body["messages"]])
-                if asked not in self.stub.asked:
-                    usage["prompt_tokens_details"] = {"cached_tokens": 0}
-                self.stub.asked.add(asked)
-            choice = {"index": 0, "message": {"role": "assistant", "content": "x"}}
-            self._json(
-                200,
-                {
-                    "id": "1",
-                    "object": "chat.completion",
-                    "created": 0,
-                    "model": MODEL,
-                    "choices": [choice | {"finish_reason": "stop"}],
-                    "usage": usage,
-                },
-            )
+            self._answer(body)
         else:
             self._stream(body["messages"][-1]["content"], fault)
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        usage = self._usage()
+        if self.stub.behaviour.remembers:
+            asked = json.dumps([body.get("cache_salt"), body["messages"]])
+            if asked not in self.stub.asked:
+                usage["prompt_tokens_details"] = {"cached_tokens": 0}
+            self.stub.asked.add(asked)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "x"}}
+        self._json(
+            200,
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL,
+                "choices": [choice | {"finish_reason": "stop"}],
+                "usage": usage,
+            },
+        )
 
     def _stream(self, key: str, fault: str | None) -> None:
         self.send_response(200)
