@@ -40,6 +40,8 @@ class Session:
     runs as the next phase needs it, of whatever run that is."""
 
     reset: CacheReset = "restart"
+    has_controls: bool = False
+    """Whether a point without a static part is one of several, on a cache that is proved empty."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _up: Up | None = None
     _is: tuple[str, dict[str, Any], bool] | None = None
@@ -61,7 +63,9 @@ class Session:
         self._prove(phase, target, up.endpoint, reset, salts, traffic)
         if phase.arm == "aot":
             compiled = self._compile(target, up.endpoint, traffic)
-            phase.warm(up.endpoint, target.engine, traffic.schedule, compiled, salts)
+            phase.warm(
+                up.endpoint, target.engine, traffic.schedule, compiled, salts, self.has_controls
+            )
         encode = self._encoder(target, up.endpoint)
         phase.replay(up, target.engine, traffic.schedule, encode, salts)
 

@@ -94,7 +94,7 @@ class Study:
             note(f"{point.label}, {phase.name}: already measured")
             return
         if self._session is None:
-            self._session = Session(sharing(point.experiment))
+            self._session = Session(sharing(point.experiment), has_controls=True)
         self._session.measure(phase, target, point.traffic)
 
 
