@@ -17,6 +17,7 @@ from aot.configs.kernel.errors import LaunchError, NotInstalledError
 from aot.configs.schema.container import ContainerConfig
 from aot.serving.engines.launch_plan import SECRETS_FILE, LaunchPlan
 from aot.serving.topology.container import CACHE, PORT, Contained
+from aot.serving.topology.shares import CARDS_VARIABLE
 
 PROBE_S = 30.0
 
@@ -84,7 +85,8 @@ def plan(
     for inside, path in contained.files.items():
         argv += ["-v", f"{path}:{inside}:ro"]
     for key, value in contained.env.items():
-        argv += ["-e", f"{key}={value}"]
+        # Inside, the cards that it gets have numbers from 0 on.
+        argv += ["-e", f"{key}={value}"] if key != CARDS_VARIABLE else []
     if contained.secrets:
         argv += ["--env-file", SECRETS_FILE]
     program, *rest = contained.command

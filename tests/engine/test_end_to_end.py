@@ -78,7 +78,7 @@ def test_the_aot_arm_warms_exactly_what_compile_finds(files: Path) -> None:
         }
         # Beside the run, the folder itself gives the same tokens under the same key.
         name, one = next(iter(kept.items()))
-        folder, block = CONFIGS / "prompts" / "support-bot", one.block_tokens
+        folder, block = files / "support-bot", one.block_tokens
         done = aot(
             "compile", folder, "--model", MODEL, "--var", f"tenant={name}", "--block-tokens", block,
             "-o", f"{server}.json", cwd=files,

@@ -60,12 +60,13 @@ def test_tenants_see_each_other_without_salts_and_not_with_them(
         for trial in facts["trials"]:  # the whole prompt was found, but for the last block
             assert trial["known"]["cached_tokens"] > PROMPT_TOKENS - 32
             assert trial["unknown"]["cached_tokens"] < OPENING
-        assert "more for the victim's prompt in 12 of 12 trials" in words
-        code, facts, words = audit(url, files, "--salts", "--trials", "40", *key)
+        # Counts are exact, so that the first trial decides.
+        assert "more for the victim's prompt in 1 of 1 trials" in words
+        code, facts, words = audit(url, files, "--salts", "--trials", "20", *key)
         # By time a fair coin is called a leak in 2 of 100 audits: here only what chance cannot do.
         faster = sum(t["known"]["seconds"] < t["unknown"]["seconds"] for t in facts["trials"])
-        assert faster <= 33, words
-        assert "more for the victim's prompt in 0 of 40 trials" in words
+        assert faster <= 17, words
+        assert "more for the victim's prompt in 0 of 20 trials" in words
         assert (code == 0) == (facts["verdict"] == "isolated")
         assert all(t["known"]["cached_tokens"] < OPENING for t in facts["trials"])
         missing = used(files, name) - exported(url)

@@ -58,7 +58,8 @@ def test_an_image_that_cannot_be_had_is_named(
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
 def test_keys_are_passed_by_name(name: str) -> None:
-    config = ServerConfig(engine=name, model="org/m", gpus=2, api_key_env="MY_KEY")
+    env = {"CUDA_VISIBLE_DEVICES": "2,3"}
+    config = ServerConfig(engine=name, model="org/m", gpus=2, api_key_env="MY_KEY", env=env)
     contained = contain(config, "aot", engine(name), "org/m")
     made = docker.plan(contained, ContainerConfig(), ("127.0.0.1", 9000), ["2", "3"], "aot-x")
     pairs = list(pairwise(made.argv))
@@ -70,3 +71,4 @@ def test_keys_are_passed_by_name(name: str) -> None:
     assert not any("MY_KEY" in word for word in made.argv)
     assert made.argv.index("--entrypoint") < made.argv.index(contained.image)
     assert made.container == "aot-x"
+    assert not any("CUDA_VISIBLE" in word for word in made.argv)  # numbers of the host

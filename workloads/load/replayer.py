@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from aot.configs.kernel.network import LOGIN_VARIABLE
+from aot.configs.kernel import network
 from aot.configs.kernel.salts import Salts
 from aot.configs.kernel.secrecy import held_in
 from aot.workloads.load.dispatch import Dispatcher, calm
@@ -83,7 +83,7 @@ class Replay:
         self.environment = environment
         self.options = options
         # Kept here: a worker is told its master's, which may be another way to the same server.
-        self.host = environment.host.rstrip("/")
+        self.host = network.base_url(environment.host, "--host")
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
         self.bodies = Bodies(
@@ -93,7 +93,7 @@ class Replay:
         if options.api_key_env:
             key = held_in(options.api_key_env, "--api-key-env")
             self.headers["Authorization"] = f"Bearer {key}"
-        elif login := os.environ.get(LOGIN_VARIABLE):
+        elif login := network.login(self.host) or os.environ.get(network.LOGIN_VARIABLE):
             self.headers["Authorization"] = login
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
