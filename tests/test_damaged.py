@@ -214,3 +214,8 @@ def test_answers(aot: Aot, tmp_path: Path, number: int) -> None:
             name = draw.choice(hurt)
             current = {name: damaged(answers[name].encode(), draw)}
             ends_well(aot, *_verbs(url)[number])
+        for tokens in ("1e308", '"\\ud800"', "[1, Infinity]", "[true]", '{"0": 1}', "[[]]"):
+            current = {"/tokenize": f'{{"tokens": {tokens}}}'.encode()}
+            ends_well(aot, *_verbs(url)[number])
+        current = {"/v1/models": b'{"data": [{"id": "\\ud800"}]}'}
+        ends_well(aot, *_verbs(url)[number])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from aot.analysis.cache import oracle
 from aot.analysis.checks.finding import Finding
+from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
 from aot.serving.metrics.counters import CacheCounters
 
@@ -87,10 +88,26 @@ def counters(run: ServerRun) -> Iterator[Finding]:
         yield Finding("void", check, detail)
     if preempted:
         yield Finding("void", check, f"preempted requests: {preempted}; the KV cache is too small")
+    short = [text for p in known if (text := _uncounted(p))]
+    if short:
+        yield Finding("warning", check, "; ".join(short))
     if len(known) < len(run.phases):
         yield Finding("warning", check, "not scraped in every phase")
-    elif not (restarted or preempted):
+    elif not (restarted or preempted or short):
         yield Finding("ok", check, "no preemption, no restart")
+
+
+def _uncounted(phase: Phase) -> str | None:
+    """Whether more was answered than the engine says it has processed: then it began anew within
+    the replay, or others answer there, too, and its counters are not of this replay."""
+    answered = phase.records.loc[phase.records["error"].isna(), "prompt_tokens"].sum()
+    counted = phase.counters.prompt_tokens if phase.counters else None
+    if counted is None or answered <= counted * (1 + RATIO_TOLERANCE):
+        return None
+    return (
+        f"{phase.name}: clients were answered {answered:,.0f} prompt tokens, and the engine "
+        f"counted {counted:,.0f}: it was restarted, or is not the only one that answers"
+    )
 
 
 def _apart(counters: CacheCounters | None) -> float | None:

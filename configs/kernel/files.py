@@ -36,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             yield partial
+            if target.exists():
+                shutil.copymode(target, partial)
             partial.replace(target)
         finally:
             with suppress(OSError):  # or it would hide what went wrong
@@ -59,7 +61,11 @@ def unwritable(path: Path, error: OSError) -> ToolkitError:
 def _is_stream(path: Path) -> bool:
     """Whether `path` is to be written into, since a new file in its place would be another thing:
     /dev/stdout may lead to a file, too."""
-    return path.parts[:2] in (("/", "dev"), ("/", "proc")) or (path.exists() and not path.is_file())
+    if str(path.parent) in ("/dev", "/dev/fd", "/proc/self/fd"):
+        if not path.exists():
+            raise UsageError(f"{path}: there is no such device")
+        return True
+    return path.exists() and not path.is_file()
 
 
 @contextmanager

@@ -44,7 +44,8 @@ def base_url(url: str, named_by: str) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"{named_by}: {without_login(url)!r}: {error}") from None
+        why = "it is no URL" if "@" in url else str(error)  # which may show a part of a password
+        raise UsageError(f"{named_by}: {without_login(url)!r}: {why}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
             f"{named_by}: '{without_login(url)}' must start with http:// or https:// and name a "
@@ -69,8 +70,11 @@ def login(url: str) -> str | None:
 
 
 def without_login(text: str) -> str:
-    """`text` with what stands between // and @ in its URLs left out."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    """One word with what stands before the last @ left out, where it may be a URL."""
+    if "@" not in text or not re.search(r":/|:[^/]*@", text):
+        return text
+    scheme = re.match(r"(?:.*=)?[a-z]+://", text)
+    return (scheme[0] if scheme else "") + text.rpartition("@")[2]
 
 
 def authorization(url: str, key: str | None, named_by: str) -> dict[str, str]:
@@ -116,7 +120,14 @@ def proxy(url: str) -> Proxy | None:
         return None
     if request.proxy_bypass_environment(parts.netloc, known):  # type: ignore[attr-defined]
         return None
-    where = urlsplit(found if "://" in found else f"http://{found}")
+    try:
+        where = urlsplit(found if "://" in found else f"http://{found}")
+        port = where.port or 80
+    except ValueError:
+        raise UsageError(
+            f"the proxy '{without_login(found)}' of the environment is no URL of a proxy; name it "
+            "as http://HOST:PORT"
+        ) from None
     if where.scheme != "http" or not where.hostname:
         raise UsageError(
             f"the proxy '{without_login(found)}' of the environment is not of the kind http://; "
@@ -127,7 +138,7 @@ def proxy(url: str) -> Proxy | None:
     if where.username:
         pair = f"{unquote(where.username)}:{unquote(where.password or '')}".encode()
         secret = f"Basic {base64.b64encode(pair).decode()}"
-    return Proxy(where.hostname, where.port or 80, secret, where.geturl())
+    return Proxy(where.hostname, port, secret, where.geturl())
 
 
 def certificates() -> str | None:

@@ -64,6 +64,8 @@ def changed(file: str, config: Model, changes: Mapping[str, Value]) -> Model:
     if not mine:
         return config
     data = config.model_dump(mode="json", exclude_unset=True)
+    if "env" in data:  # which is not shown where it is dumped
+        data["env"] = dict(getattr(config, "env"))  # noqa: B009
     for name, new in mine.items():
         _set(data, config, name.split("."), new, f"{file}.{name}")
     try:

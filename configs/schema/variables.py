@@ -13,6 +13,13 @@ from aot.configs.schema.strict import StrictModel
 HIDDEN = "(hidden)"
 
 
+class Told(StrictModel):
+    """A value with the word of the file's author on whether it is secret."""
+
+    secret: str | None = None
+    plain: str | None = None
+
+
 class FromEnv(StrictModel):
     """A variable whose value stands in one of the environment that aot is started in."""
 
@@ -30,9 +37,15 @@ def _as_text(value: object) -> object:
 
 
 def _hide(env: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: SecretStr(v) if isinstance(v, str) and is_secret(k, v) else v for k, v in env.items()
-    }
+    return {name: _kept(name, value) for name, value in env.items()}
+
+
+def _kept(name: str, value: Any) -> Any:
+    if isinstance(value, Told):
+        if (value.secret is None) == (value.plain is None):
+            raise ValueError(f"{name}: say either 'secret: VALUE' or 'plain: VALUE'")
+        return value.plain if value.secret is None else SecretStr(value.secret)
+    return SecretStr(value) if isinstance(value, str) and is_secret(name, value) else value
 
 
 def _shown(env: dict[str, Any]) -> dict[str, Any]:
@@ -41,20 +54,21 @@ def _shown(env: dict[str, Any]) -> dict[str, Any]:
 
 
 Variables = Annotated[
-    dict[str, str | FromEnv | SecretStr],
+    dict[str, str | FromEnv | Told | SecretStr],
     BeforeValidator(_as_text),
     AfterValidator(_hide),
     PlainSerializer(_shown),
 ]
-"""Variables of an engine. What looks like a secret is one from here on."""
+"""Variables of an engine: VALUE, {from_env: NAME}, {secret: VALUE} or {plain: VALUE}. A plain VALUE
+that looks like a secret is one; what is secret is a `SecretStr`, or a reference, from here on."""
 
 
-def plain(env: Mapping[str, str | FromEnv | SecretStr]) -> dict[str, str]:
+def plain(env: Mapping[str, Any]) -> dict[str, str]:
     """Those that anybody may read."""
     return {k: v for k, v in env.items() if isinstance(v, str)}
 
 
-def sources(env: Mapping[str, str | FromEnv | SecretStr]) -> dict[str, str]:
+def sources(env: Mapping[str, Any]) -> dict[str, str]:
     """The secret ones, by the variable of ours that holds the value; where the file itself holds
     it, the one of the same name."""
     return {
@@ -64,6 +78,6 @@ def sources(env: Mapping[str, str | FromEnv | SecretStr]) -> dict[str, str]:
     }
 
 
-def held(env: Mapping[str, str | FromEnv | SecretStr]) -> dict[str, SecretStr]:
+def held(env: Mapping[str, Any]) -> dict[str, SecretStr]:
     """The secret ones whose value the file itself holds."""
     return {k: v for k, v in env.items() if isinstance(v, SecretStr)}

@@ -7,22 +7,17 @@ own help (a test holds them equal).
 from __future__ import annotations
 
 import errno
-import io
-import os
 import re
-import signal
 import sys
-import traceback
-from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aot.configs.kernel.errors import ToolkitError
+from aot.configs.kernel.files import FULL
 from aot.scripts.terminal import err
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -153,22 +148,12 @@ def aot(
     """
 
 
+READER_GONE = 128 + 13
+"""As for a program that SIGPIPE ends: `aot ... | head` is no verdict and no failure."""
 VERDICTS = ("gate", "audit")
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
            errno.EMFILE, errno.ENFILE)  # fmt: skip
 """What the machine or its rights are short of: nothing that a traceback would help with."""
-FAULT = 70
-"""Exit code of a fault of ours (sysexits.h): a traceback is no verdict and no failed run."""
-_stopped = False
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    global _stopped
-    _stopped = True
-    # Only once: what follows is the clean-up, which a second Ctrl-C must not cut short.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    raise SystemExit(128 + number)
 
 
 def call(arguments: list[str]) -> int:
@@ -181,37 +166,21 @@ def call(arguments: list[str]) -> int:
         err().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return failed if error.exit_code == 1 else error.exit_code
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return READER_GONE
         return end.code if isinstance(end.code, int) else 0
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        err().print(f"error: {where}{error.strerror}", style="red", markup=False, soft_wrap=True)
+        kept = ". What was there is kept; free some space and go on from it"
+        words = f"{where}{error.strerror}{kept if error.errno in FULL else ''}"
+        err().print(f"error: {words}", style="red", markup=False, soft_wrap=True)
         return failed
     return 0
 
 
-def main() -> None:
-    """The entry point: signals end the command through its clean-up."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup asked for it to be ignored
-            signal.signal(signum, _stop)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that knows few letters shows others as such
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = call(sys.argv[1:])
-    except Exception:
-        traceback.print_exc()
-        sys.exit(FAULT)
-    if _stopped:
-        # All is cleaned up; a thread that still waits for an answer must not hold the end.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
+    from aot.scripts.cli.entry import main
+
     main()

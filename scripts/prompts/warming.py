@@ -187,6 +187,9 @@ def follow(
     prompts: Sequence[Compiled], residency: Residency, events: Subscription, timeout_s: float
 ) -> list[Compiled]:
     """Take in what has happened; the prompts that are not complete on the server now."""
-    for batch in events.poll(timeout_s):
+    batches = events.poll(timeout_s)
+    if events.was_lost():
+        residency.forget()
+    for batch in batches:
         residency.take(batch)
     return [c for c in prompts if not residency.of(chain(c)).complete]

@@ -102,12 +102,12 @@ class Launcher:
             own = cards_of(self._given(CARDS_VARIABLE), replica, self.config.cards)
             return {CARDS_VARIABLE: ",".join(own)}
         name, replicas = self.engine.cores_variable, self.config.replicas
-        cores = cores_of(usable_cores(), self._given(name), replica, replicas)
+        cores = cores_of(usable_cores(), self._given(name) or None, replica, replicas)
         return {name: cores} if cores else {}
 
     def _given(self, variable: str) -> str | None:
         """What the user has set: in the server file, else around us."""
-        return plain(self.config.env).get(variable) or os.environ.get(variable) or None
+        return plain(self.config.env).get(variable, os.environ.get(variable))
 
     remote = False
 
@@ -236,8 +236,8 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
 def _check_cards(config: ServerConfig, device: str) -> None:
     needed, gpus = config.replicas * config.cards, len(this_machine().gpus)
     # Those of CUDA_VISIBLE_DEVICES were counted when they were shared out.
-    given = plain(config.env).get(CARDS_VARIABLE) or os.environ.get(CARDS_VARIABLE)
-    if device == "cuda" and not given and needed > max(gpus, 1):
+    given = plain(config.env).get(CARDS_VARIABLE, os.environ.get(CARDS_VARIABLE))
+    if device == "cuda" and given is None and needed > max(gpus, 1):
         raise UsageError(
             f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
             f"this machine has {gpus}"

@@ -48,6 +48,12 @@ class Residency:
             self.take(batch)
         self._history = {batch.sequence: batch for batch in history}
 
+    def forget(self) -> None:
+        """What is there is not known any more: the connection to the server broke."""
+        self._blocks.clear()
+        self._history.clear()
+        self.certain, self._next = False, None
+
     def assume(self, chain: Sequence[int]) -> None:
         """These blocks are there, as the server's answer showed: it tells of no block anew that it
         has already."""

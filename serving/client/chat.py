@@ -10,6 +10,7 @@ from typing import Any
 import openai
 
 from aot.configs.kernel import network
+from aot.configs.kernel.errors import EndpointError
 from aot.serving.client.refusals import not_as_expected, refused, unreachable
 
 Message = dict[str, str]
@@ -65,6 +66,9 @@ class Chat:
             default_headers=who,
         )
 
+        if base_url is not None:  # what the environment has for the vendor is for the vendor alone
+            self._sdk.organization = self._sdk.project = None
+
     def __enter__(self) -> Chat:
         return self
 
@@ -107,6 +111,10 @@ class Chat:
             ) from None
         except openai.APIConnectionError as error:
             raise unreachable(self._where, error.__cause__ or error) from None
+        except UnicodeError:
+            raise EndpointError(
+                f"{self._where}: the prompt has characters that no JSON can carry"
+            ) from None
         return _completion(self._where, answer.http_response.text)
 
 

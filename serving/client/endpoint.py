@@ -68,7 +68,9 @@ class Endpoint:
         """Names under /v1/models."""
         answer = self._get("/v1/models")
         try:
-            return [str(row["id"]) for row in answer.json()["data"]]
+            names = [str(row["id"]) for row in answer.json()["data"]]
+            "".join(names).encode()  # half a surrogate is no name that can be asked for
+            return names
         except (ValueError, KeyError, TypeError):
             raise EndpointError(
                 f"{self.base_url}/v1/models did not answer as an OpenAI-compatible server does"
@@ -122,7 +124,8 @@ class Endpoint:
             tokens = answer.json()["tokens"]
         except (EndpointError, ValueError, KeyError, TypeError):
             return None
-        return [int(t) for t in tokens] if answer.status_code == 200 else None
+        known = isinstance(tokens, list) and all(type(t) is int for t in tokens)
+        return tokens if known and answer.status_code == 200 else None
 
     def post(self, path: str) -> tuple[int, str]:
         """Status and body of an empty POST."""

@@ -95,6 +95,20 @@ class Subscription:
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+
+    def was_lost(self) -> bool:
+        """Whether the connection broke since this was last asked: the server may be another one by
+        now, and what it said meanwhile was not heard."""
+        lost = False
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            lost = True
+        return lost
 
     def poll(self, timeout_s: float) -> list[Batch]:
         """What has arrived, after at most `timeout_s` without anything."""
@@ -120,7 +134,11 @@ def subscribed(endpoint: str) -> Iterator[Subscription]:
             raise UsageError(
                 f"--events {endpoint}: {error}; expected e.g. tcp://HOST:5557 or ipc:///PATH"
             ) from None
-        yield Subscription(socket)
+        subscription = Subscription(socket)
+        try:
+            yield subscription
+        finally:
+            subscription.close()
     finally:
         socket.close(linger=0)
         context.term()

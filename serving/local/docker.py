@@ -8,6 +8,7 @@ that no process list, log or record shows them (`docker inspect` does, to who ma
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -105,5 +106,7 @@ def plan(
 
 
 def container_name(server: str, port: int) -> str:
-    """A name that Docker takes ([a-zA-Z0-9][a-zA-Z0-9_.-]+), for the server file's."""
-    return f"aot-{re.sub(r'[^a-zA-Z0-9_.-]+', '-', server)}-{port}"
+    """A name that Docker takes ([a-zA-Z0-9][a-zA-Z0-9_.-]+), for the server file's; nobody else has
+    it, so that what is ended by it is ours."""
+    readable = re.sub(r"[^a-zA-Z0-9_.-]+", "-", server)
+    return f"aot-{readable}-{port}-{secrets.token_hex(4)}"

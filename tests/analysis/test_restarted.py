@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from support.made_run import make
+
+from aot.analysis import report
 from aot.serving.metrics.counters import CacheCounters, parse
 from aot.serving.metrics.resets import impossible, reset
 
@@ -49,6 +53,21 @@ def test_every_counter_and_every_time_of_a_start_is_looked_at(
 ) -> None:
     assert old in BEFORE
     assert words in (reset(parse(BEFORE), parse(BEFORE.replace(old, new))) or "")
+
+
+def test_counters_that_know_less_than_the_clients_are_not_ok(tmp_path: Path) -> None:
+    run = make(tmp_path / "made")
+    for name in ("before", "after"):
+        page = run / "phases" / "r1-auto" / f"metrics-{name}.txt"
+        page.write_text(
+            page.read_text().replace("prompt_tokens_total 140", "prompt_tokens_total 60")
+        )
+    findings = {f.check: f for f in report.evaluate(run).findings}
+    found = findings["engine counters over the replay"]
+    assert found.level == "warning"
+    assert (
+        "r1-auto: clients were answered 90 prompt tokens, and the engine counted 10" in found.detail
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,27 @@ def test_a_link_to_itself_and_a_socket_are_said(tmp_path: Path) -> None:
         assert stat.S_ISSOCK((tmp_path / "socket").stat().st_mode)
 
 
+def test_a_file_in_memory_is_replaced_and_no_device_is_made() -> None:
+    file = Path("/dev/shm") / f"aot-test-{os.getpid()}"
+    try:
+        for text in ("old and longer", "new"):
+            _write(file, text)
+        assert file.read_text() == "new"
+    finally:
+        file.unlink(missing_ok=True)
+    with pytest.raises(UsageError, match="/dev/no-such: there is no such device"):
+        _write(Path("/dev/no-such"))
+    assert not Path("/dev/no-such").exists()
+
+
+def test_a_file_keeps_its_rights(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("old")
+    file.chmod(0o600)
+    _write(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_failed_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("old")

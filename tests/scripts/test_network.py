@@ -93,10 +93,17 @@ def test_a_login_and_a_key_cannot_both_be_sent(
         ("http://h/?a=b", "must be a base URL"),
         ("127.0.0.1:8000", "must start with http"),
         ("http://[::1", "Invalid IPv6"),
+        ("http://u:PW/secret@h:80", "it is no URL"),
+        ("http://u:secret word@h", "must be a base URL"),
+        ("u:secret@h", "must start with http"),
+        ("http:/u:secret@h", "must start with http"),
+        ("http://u:PW#secret@h", "--url"),
     ],
 )
 def test_what_is_no_base_url(aot: Aot, workload: Path, url: str, words: str) -> None:
-    assert "secret" not in check(aot("load", workload, "--url", url), 2, "--url", words)
+    text = check(aot("load", workload, "--url", url), 2, "--url", words)
+    assert "secret" not in text
+    assert "PW" not in text
 
 
 def test_everything_goes_through_the_proxy(
@@ -130,6 +137,9 @@ def test_a_proxy_of_another_kind_is_named(
     text = check(aot("load", workload, "--url", f"http://{NAME}"), 2, "socks5://127.0.0.1:1")
     assert "secret" not in text
     assert f"NO_PROXY={NAME}" in text
+    monkeypatch.setenv("all_proxy", "http://u:secret@127.0.0.1:99999")
+    text = check(aot("load", workload, "--url", f"http://{NAME}"), 2, "is no URL of a proxy")
+    assert "secret" not in text
 
 
 def test_certificates_are_trusted_by_all_or_by_none(

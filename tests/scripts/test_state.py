@@ -191,6 +191,20 @@ def test_a_terminal_of_few_letters(tmp_path: Path) -> None:
     assert "Traceback" not in error
 
 
+def test_a_reader_that_is_gone_is_no_verdict(tmp_path: Path) -> None:
+    run = made_run.make(tmp_path / "made")
+    command = ("gate", run, "--against", run, "--max-regression", "ttft_p50=50%", "--json")
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, command)],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert process.returncode not in (0, 1, 2, 3)
+    assert "Traceback" not in process.stderr
+
+
 def test_one_is_a_verdict_of_gate_and_audit_only(aot: Aot, tmp_path: Path) -> None:
     """What fails otherwise must not be read as a regression, or as a leak."""
     limit = ("--max-regression", "ttft_p50=5%")

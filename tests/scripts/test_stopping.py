@@ -114,6 +114,24 @@ def test_an_audit_that_is_stopped_keeps_its_trials(tmp_path: Path) -> None:
     assert len(facts["trials"]) < 100000
 
 
+@pytest.mark.parametrize("after_s", [0.05, 0.1, 0.2, 0.4])
+def test_an_early_ctrl_c_is_no_traceback(tmp_path: Path, after_s: float) -> None:
+    """While the verb is still being imported; before that it is Python's own start."""
+    code = "import sys; from aot.scripts.cli.entry import main; print('begun', flush=True); main()"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, "history", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=SOON_S)
+    assert "Traceback" not in error
+    assert process.returncode in (130, 0, 2)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_load_that_is_killed_sends_nothing_more(
     tmp_path: Path, workload: Path, processes: int

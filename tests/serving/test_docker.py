@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def fake_docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> N
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_no_two_containers_have_one_name() -> None:
+    """One that loses a name to another must not end that one by it."""
+    names = {docker.container_name("my server@1", 8000) for _ in range(50)}
+    assert len(names) == 50
+    assert all(re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", name) for name in names)
 
 
 def test_without_docker_the_remedy_is_named(

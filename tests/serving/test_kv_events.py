@@ -161,6 +161,28 @@ def test_history_and_live_messages_arrive(tmp_path: Path) -> None:
     assert residency.certain
 
 
+def test_a_server_that_was_away_is_not_known_any_more(tmp_path: Path) -> None:
+    """It may have been restarted without a message since, or with messages that were missed."""
+    residency = take(Residency(), (0, (Stored((1,), 32),)))
+    endpoint = f"ipc://{tmp_path}/kv.sock"
+    context = zmq.Context()
+    with kv_events.subscribed(endpoint) as events:
+        for again in (False, True):
+            server = context.socket(zmq.PUB)
+            server.bind(endpoint)
+            while not (live := events.poll(0.05)):
+                server.send_multipart([b"", (1).to_bytes(8, "big"), payload(stored(2))])
+            assert live[0].sequence == 1
+            if not again:
+                assert not events.was_lost()
+            server.close(linger=0)
+            _until(events.was_lost)
+            assert not events.was_lost()
+    context.term()
+    residency.forget()
+    assert (residency.blocks, residency.certain) == (0, False)
+
+
 def test_an_endpoint_that_is_none_is_named() -> None:
     with (
         pytest.raises(UsageError, match=r"--events nonsense: .*expected e.g. tcp"),

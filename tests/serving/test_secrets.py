@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from support.command import Aot, check
 
+from aot.configs.kernel.errors import ConfigError
 from aot.configs.kernel.secrecy import held_in, is_secret, is_secret_flag
 from aot.configs.loading.load import load
+from aot.configs.loading.settings import changed
+from aot.configs.schema import variables
 from aot.configs.schema.server import ServerConfig
 from aot.scripts import render
 from aot.scripts.run import launch
@@ -25,6 +28,17 @@ SECRETS = {
     "REDIS": "redis://me:nothing-special-7@cache:6379/0",
     "UPSTREAM": "hf_nothingspecial8",
     "REGISTRY_AUTH": "nothing-special-9",
+    "API_KEY": "27182818",
+    "AWS_SECRETKEY": "nothing-special-10",
+    "MINIO_ACCESSKEY": "nothing-special-11",
+    "openaikey": "nothing-special-12",
+    "OPENAI_API_KEY2": "nothing-special-13",
+    "SSHPASS": "nothing-special-14",
+    "DB_PASSCODE": "nothing-special-15",
+    "SLACK_WEBHOOK": "https://hooks.example/nothing-special-16",
+    "AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=nothingspecial17",
+    "NESTED": '{"api_key": "nothing-special-18"}',
+    "X": "option=1 password: nothing-special-19",
 }
 PLAIN = {
     "MAX_TOKENS": "4096",
@@ -33,6 +47,10 @@ PLAIN = {
     "VLLM_LOGGING_LEVEL": "DEBUG",
     "MY_PATTERN": "a$b${c}",
     "HF_ENDPOINT": "https://mirror.example/hf",
+    "VLLM_ATTENTION_BACKEND": "FLASH_ATTN",
+    "NCCL_SOCKET_IFNAME": "eth0",
+    "CUDA_VISIBLE_DEVICES": "4,5",
+    "KEY_ROTATION": "on",
 }
 
 
@@ -56,7 +74,13 @@ def test_flags_with_secrets() -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
     path = tmp_path / "server.yaml"
-    env = {**SECRETS, **PLAIN, "ALIAS": {"from_env": "MY_ALIAS"}, "OMP_NUM_THREADS": 4}
+    env = {
+        **SECRETS,
+        **PLAIN,
+        "STATED": {"secret": "nothing-special-0"},
+        "ALIAS": {"from_env": "MY_ALIAS"},
+        "OMP_NUM_THREADS": 4,
+    }
     path.write_text(f"engine: vllm\nmodel: org/m\nenv: {json.dumps(env)}\n")
     return path
 
@@ -65,6 +89,7 @@ def server(tmp_path: Path) -> Path:
 def test_rendered_files_have_references_only(server: Path, target: str) -> None:
     text = render.render(server, target, "aot")
     assert [v for v in SECRETS.values() if v in text] == []
+    assert "nothing-special" not in text
     assert "MY_ALIAS" in text or "my-alias" in text
     for name, value in PLAIN.items():
         shown = value.replace("$", "$$") if target == "compose" else value
@@ -77,6 +102,40 @@ def test_a_resolved_file_says_hidden(server: Path) -> None:
     assert {dumped["env"][name] for name in SECRETS} == {"(hidden)"}
     assert {name: dumped["env"][name] for name in PLAIN} == PLAIN
     assert dumped["env"]["ALIAS"] == {"from_env": "MY_ALIAS"}
+
+
+def test_a_word_of_the_author_counts(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    head = "engine: vllm\nmodel: org/m\nenv:\n  A: "
+    path.write_text(head + "{secret: x}\n  KEY_WORD: {plain: y}\n")
+    env = load(path, ServerConfig).model_dump(mode="json")["env"]
+    assert env == {"A": "(hidden)", "KEY_WORD": "y"}
+    path.write_text(head + "{secret: x, plain: y}\n")
+    with pytest.raises(ConfigError, match="either 'secret: VALUE' or 'plain: VALUE'"):
+        load(path, ServerConfig)
+
+
+def test_a_setting_that_is_changed_keeps_the_secrets(server: Path) -> None:
+    """Studies change server files; what they start must get the same values."""
+    config = load(server, ServerConfig)
+    other = changed("server", config, {"server.block_tokens": 32})
+    assert other.block_tokens == 32
+    assert variables.held(other.env)["HF_TOKEN"].get_secret_value() == SECRETS["HF_TOKEN"]
+    assert other.env == config.env
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--otlp-endpoint=http://me:nothing-special@host"],
+        ["--kv-transfer-config", '{"kv_connector": "x", "password": "nothing-special"}'],
+        ["--hf-token", "nothing-special"],
+    ],
+)
+def test_a_secret_as_an_argument_is_refused(tmp_path: Path, aot: Aot, args: list[str]) -> None:
+    (tmp_path / "server.yaml").write_text(f"engine: vllm\nmodel: org/m\nargs: {json.dumps(args)}\n")
+    done = aot("render", "server.yaml", "--target", "compose")
+    assert "nothing-special" not in check(done, 2, "args", "process list") + done.stdout
 
 
 def test_an_engine_gets_them_and_its_log_does_not(
