@@ -48,7 +48,3 @@ def main() -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

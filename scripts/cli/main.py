@@ -178,9 +178,3 @@ def call(arguments: list[str]) -> int:
         err().print(f"error: {words}", style="red", markup=False, soft_wrap=True)
         return failed
     return 0
-
-
-if __name__ == "__main__":
-    from aot.scripts.cli.entry import main
-
-    main()

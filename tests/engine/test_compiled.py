@@ -143,7 +143,7 @@ def watched(files: Path, url: str, events: str, prompt: Compiled) -> None:
         sys.executable,
         "-P",
         "-m",
-        "aot.scripts.cli.main",
+        "aot.scripts.cli",
         "warm",
         str(files / "compiled-0.json"),
     ]

@@ -171,7 +171,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) ->
     run = only_run(files / "restart")
     phase = "r1-aot@sglang"
     (run / "phases" / phase / "done.json").unlink()
-    command = [sys.executable, "-P", "-m", "aot.scripts.cli.main", "run", "--resume", str(run)]
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli", "run", "--resume", str(run)]
     process = subprocess.Popen(
         command,
         cwd=files,

@@ -128,7 +128,7 @@ def test_a_replica_that_dies_loses_only_what_it_had_under_way(
         sys.executable,
         "-P",
         "-m",
-        "aot.scripts.cli.main",
+        "aot.scripts.cli",
         "run",
         str(tmp_path / "death.yaml"),
     ]

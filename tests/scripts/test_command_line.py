@@ -57,7 +57,7 @@ def complete(words: str) -> list[str]:
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split(" ")) - 1),
     }
-    command = [sys.executable, "-P", "-m", "aot.scripts.cli.main"]
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli"]
     return subprocess.run(command, env=env, capture_output=True, text=True).stdout.split()
 
 

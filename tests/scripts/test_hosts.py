@@ -56,7 +56,7 @@ def hosts() -> Iterator[list[str]]:
                 subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
-AOT = [sys.executable, "-P", "-m", "aot.scripts.cli.main", "load", "s.jsonl"]
+AOT = [sys.executable, "-P", "-m", "aot.scripts.cli", "load", "s.jsonl"]
 
 
 def worker(host: str, number: int, stub: Stub, folder: Path) -> subprocess.Popen[bytes]:

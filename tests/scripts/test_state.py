@@ -31,7 +31,7 @@ vllm:prompt_tokens_total {0}
 
 def _process(*arguments: object, cwd: Path, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -197,7 +197,7 @@ def test_a_reader_that_is_gone_is_no_verdict(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, command)],
+        [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, command)],
         stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     os.close(writer)

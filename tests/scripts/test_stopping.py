@@ -26,7 +26,7 @@ SOON_S = 30.0
 
 def _start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

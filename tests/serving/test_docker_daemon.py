@@ -67,7 +67,7 @@ def test_no_container_is_left_and_no_secret_is_shown(
         f"container: {{image: '{image}', model_cache: {tmp_path / 'cache'}}}\n"
     )
     log = tmp_path / "log"
-    command = [sys.executable, "-P", "-m", "aot.scripts.cli.main", "serve", str(file)]
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli", "serve", str(file)]
     process = subprocess.Popen(
         [*command, "--log", str(log)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

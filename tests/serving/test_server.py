@@ -132,7 +132,7 @@ def test_nothing_is_left_when_the_command_is_stopped(
         sys.executable,
         "-P",
         "-m",
-        "aot.scripts.cli.main",
+        "aot.scripts.cli",
         "serve",
         str(fake_engine),
         "--log",

@@ -19,7 +19,7 @@ KEY = "sk-e2e-s3cret"
 
 
 def aot(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "aot.scripts.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1800)
 
 
@@ -53,7 +53,7 @@ def served(files: Path, name: str) -> Iterator[str]:
         sys.executable,
         "-P",
         "-m",
-        "aot.scripts.cli.main",
+        "aot.scripts.cli",
         "serve",
         f"{name}.yaml",
         "--log",

@@ -1,0 +1,5 @@
+"""`python -m aot.scripts.cli` is `aot`."""
+
+from aot.scripts.cli.entry import main
+
+main()
