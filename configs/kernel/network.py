@@ -73,7 +73,7 @@ def without_login(text: str) -> str:
     """One word with what stands before the last @ left out, where it may be a URL."""
     if "@" not in text or not re.search(r":/|:[^/]*@", text):
         return text
-    scheme = re.match(r"(?:.*=)?[a-z]+://", text)
+    scheme = re.match(r"(?:[^/]*=)?[a-z][a-z0-9+.-]*://", text)
     return (scheme[0] if scheme else "") + text.rpartition("@")[2]
 
 

@@ -12,11 +12,17 @@ from types import FrameType
 FAULT = 70
 """Exit code of a fault of ours (sysexits.h): a traceback is no verdict and no failed run."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 0.01
 _stopped = False
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     global _stopped
+    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        # Python drops, with a traceback, what is raised in some callbacks of its own imports.
+        signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        return
     _stopped = True
     # Only once: what follows is the clean-up, which a second Ctrl-C must not cut short.
     for signum in STOPPING:
