@@ -47,7 +47,7 @@ class LaunchPlan:
     container: str | None = None
     """The name of the container that `argv` runs; None for a process of this machine."""
     held: Mapping[str, SecretStr] = field(default_factory=dict)
-    """Values of secrets that the server file itself holds, by our variable."""
+    """Values of secrets that the server file itself holds, by the engine's variable."""
 
     @property
     def base_url(self) -> str:
@@ -71,8 +71,8 @@ class LaunchPlan:
         Raises UsageError for a variable of ours that is not set, or empty.
         """
         return {
-            name: self.held[source].get_secret_value()
-            if source in self.held
+            name: self.held[name].get_secret_value()
+            if name in self.held
             else held_in(source, f"{name} of the server file")
             for name, source in self.secrets.items()
         }

@@ -46,7 +46,7 @@ class Contained:
     model_folder: Path | None
     """A folder of the host with the weights, where they are not from a hub."""
     held: Mapping[str, SecretStr] = field(default_factory=dict)
-    """Values of secrets that the server file itself holds, by our variable."""
+    """Values of secrets that the server file itself holds, by the container's variable."""
     files: Mapping[PurePosixPath, Path] = field(default_factory=dict)
     """Files of the toolkit that must be in the container, by their paths there."""
 
@@ -87,7 +87,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         cards=0 if device == "cpu" else server.cards,
         packaging=packaging,
         model_folder=folder,
-        held=plan.held,
+        held={k: v for k, v in plan.held.items() if secrets[k] == k},
         files=files,
     )
 

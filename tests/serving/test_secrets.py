@@ -16,6 +16,8 @@ from aot.configs.schema import variables
 from aot.configs.schema.server import ServerConfig
 from aot.scripts import render
 from aot.scripts.run import launch
+from aot.serving.engines.launch_plan import Site
+from aot.serving.engines.table import engine
 
 SECRETS = {
     "HF_TOKEN": "nothing-special-1",
@@ -113,6 +115,18 @@ def test_a_word_of_the_author_counts(tmp_path: Path) -> None:
     path.write_text(head + "{secret: x, plain: y}\n")
     with pytest.raises(ConfigError, match="either 'secret: VALUE' or 'plain: VALUE'"):
         load(path, ServerConfig)
+
+
+def test_a_reference_is_not_mistaken_for_a_value_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A: {from_env: HF_TOKEN} is ours, HF_TOKEN: VALUE is the file's; api_key_env is ours, too."""
+    monkeypatch.setenv("HF_TOKEN", "ours")
+    env = {"HF_TOKEN": "hf_of_the_file", "A": {"from_env": "HF_TOKEN"}}
+    config = ServerConfig.model_validate({"model": "m", "api_key_env": "HF_TOKEN", "env": env})
+    site = Site(Path("/bin"), "m", 1, "cuda")
+    values = engine("vllm").plan(config, "aot", site).secret_values()
+    assert values == {"VLLM_API_KEY": "ours", "HF_TOKEN": "hf_of_the_file", "A": "ours"}
 
 
 def test_a_setting_that_is_changed_keeps_the_secrets(server: Path) -> None:
