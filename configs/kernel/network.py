@@ -57,10 +57,21 @@ def base_url(url: str, named_by: str) -> str:
         )
     before, at, host = parts.netloc.rpartition("@")
     if at:
-        user, _, password = before.partition(":")
-        secret = f"{unquote(user)}:{unquote(password)}".encode()
-        _LOGINS[f"{parts.scheme}://{host}"] = f"Basic {base64.b64encode(secret).decode()}"
+        remember(f"{parts.scheme}://{host}", _basic(before))
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def remember(url: str, authorization: str) -> None:
+    """Have this header sent to the server of `url`."""
+    parts = urlsplit(url)
+    _LOGINS[f"{parts.scheme}://{parts.netloc}"] = authorization
+
+
+def _basic(user_and_password: str) -> str:
+    """The value of a header for what stands before the @ of a URL (RFC 7617)."""
+    user, _, password = user_and_password.partition(":")
+    pair = f"{unquote(user)}:{unquote(password)}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 def login(url: str) -> str | None:
@@ -134,11 +145,8 @@ def proxy(url: str) -> Proxy | None:
             f"name another one, or let {parts.hostname} be reached without: "
             f"export NO_PROXY={parts.hostname}"
         )
-    secret = None
-    if where.username:
-        pair = f"{unquote(where.username)}:{unquote(where.password or '')}".encode()
-        secret = f"Basic {base64.b64encode(pair).decode()}"
-    return Proxy(where.hostname, port, secret, where.geturl())
+    before = where.netloc.rpartition("@")[0]
+    return Proxy(where.hostname, port, _basic(before) if before else None, where.geturl())
 
 
 def certificates() -> str | None:

@@ -74,7 +74,7 @@ class Launcher:
         """One engine; `replica`: its number, where there are several."""
         if config.runtime == "docker":
             contained = container.contain(config, arm, self.engine, self.model)
-            cards = cards_of(self._given(CARDS_VARIABLE), replica or 0, contained.cards)
+            cards = cards_of(_given(self.config, CARDS_VARIABLE), replica or 0, contained.cards)
             name = docker.container_name(self.name, port)
             return docker.plan(contained, config.container, (config.host, port), cards, name)
         recipe = self.recipe
@@ -99,15 +99,11 @@ class Launcher:
     def _share(self, replica: int) -> dict[str, str]:
         """What keeps a replica to its own cards, or its own cores where there are enough."""
         if self.device == "cuda":
-            own = cards_of(self._given(CARDS_VARIABLE), replica, self.config.cards)
+            own = cards_of(_given(self.config, CARDS_VARIABLE), replica, self.config.cards)
             return {CARDS_VARIABLE: ",".join(own)}
         name, replicas = self.engine.cores_variable, self.config.replicas
-        cores = cores_of(usable_cores(), self._given(name) or None, replica, replicas)
+        cores = cores_of(usable_cores(), _given(self.config, name) or None, replica, replicas)
         return {name: cores} if cores else {}
-
-    def _given(self, variable: str) -> str | None:
-        """What the user has set: in the server file, else around us."""
-        return plain(self.config.env).get(variable, os.environ.get(variable))
 
     remote = False
 
@@ -233,11 +229,16 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
     return Environment("docker", "installed", Path(), {config.engine: image, "image": image})
 
 
+def _given(config: ServerConfig, variable: str) -> str | None:
+    """What the user has set: in the server file, else around us."""
+    return plain(config.env).get(variable, os.environ.get(variable))
+
+
 def _check_cards(config: ServerConfig, device: str) -> None:
     needed, gpus = config.replicas * config.cards, len(this_machine().gpus)
     # Those of CUDA_VISIBLE_DEVICES were counted when they were shared out.
-    given = plain(config.env).get(CARDS_VARIABLE, os.environ.get(CARDS_VARIABLE))
-    if device == "cuda" and given is None and needed > max(gpus, 1):
+    given = _given(config, CARDS_VARIABLE) is not None
+    if device == "cuda" and not given and needed > max(gpus, 1):
         raise UsageError(
             f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
             f"this machine has {gpus}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import made_run, stub
-from support.command import Aot, Done, check
+from support.command import Aot, Done, check, started
 
 from aot.scripts.run import experiment
 from aot.serving.local import environments, installer
@@ -29,21 +29,10 @@ vllm:prompt_tokens_total {0}
 """
 
 
-def _process(*arguments: object, cwd: Path, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **env},
-    )
-
-
 def test_two_loads_into_one_folder(tmp_path: Path, workload: Path) -> None:
     with stub.serving(gap_s=0.05, tokens=20) as server:
         command = ("load", workload, "--url", server.base_url, "-o", "run")
-        both = [_process(*command, cwd=tmp_path) for _ in range(2)]
+        both = [started(*command, cwd=tmp_path) for _ in range(2)]
         said = [p.communicate(timeout=120)[1] for p in both]
     codes = sorted(p.returncode for p in both)
     assert codes == [0, 2], said
@@ -65,7 +54,7 @@ def test_a_run_that_goes_on_cannot_be_resumed(
         (tmp_path / "remote.yaml").write_text(
             f"engine: openai\nruntime: remote\nurl: {server.base_url}\n"
         )
-        first = _process("run", "e.yaml", cwd=tmp_path)
+        first = started("run", "e.yaml", cwd=tmp_path)
         assert first.stderr is not None
         line = first.stderr.readline()
         while "replaying" not in line:
@@ -115,7 +104,7 @@ def test_a_full_disk_ends_a_replay_and_keeps_what_is_there(
         _small_disk(tmp_path / "disk", "256k") as disk,
     ):
         command = ("load", workload, "--url", server.base_url, "-o", disk / "run")
-        process = _process(*command, "--processes", processes, cwd=tmp_path)
+        process = started(*command, "--processes", processes, cwd=tmp_path)
         done = Done(1, *process.communicate(timeout=120))
         assert process.returncode == 1
         text = check(done, 1, "is the disk full?", "are kept")
@@ -185,7 +174,7 @@ def test_more_hits_than_possible_are_void(aot: Aot, workload: Path, tmp_path: Pa
 def test_a_terminal_of_few_letters(tmp_path: Path) -> None:
     run = made_run.make(tmp_path / "made")
     command = ("gate", run, "--against", run, "--max-regression", "ttft_p50=5%")
-    process = _process(*command, cwd=tmp_path, PYTHONIOENCODING="latin-1", LC_ALL="C")
+    process = started(*command, cwd=tmp_path, PYTHONIOENCODING="latin-1", LC_ALL="C")
     _, error = process.communicate(timeout=120)
     assert process.returncode in (0, 3), error
     assert "Traceback" not in error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import socket
@@ -18,22 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 from support import stub
+from support.command import started
 from support.compiled import prompt
 from support.middle import listening
 
 SOON_S = 30.0
-
-
-def _start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "aot.scripts.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 @contextmanager
@@ -73,7 +61,7 @@ def test_a_silent_server_does_not_hold_the_end(
             "ask": ["ask", compiled, "Why?", "--model", "m", "--url", url],
             "load": ["load", workload, "--url", url, "-o", "run"],
         }
-        process = _start(*arguments[verb], cwd=tmp_path)
+        process = started(*arguments[verb], cwd=tmp_path)
         assert asked.wait(SOON_S), process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
@@ -88,7 +76,7 @@ def test_a_server_that_accepts_and_never_answers_is_waited_for_aloud(
     tmp_path: Path, workload: Path
 ) -> None:
     with _silent(models=False) as (url, _):
-        process = _start("load", workload, "--url", url, cwd=tmp_path)
+        process = started("load", workload, "--url", url, cwd=tmp_path)
         assert process.stderr is not None
         assert select.select([process.stderr], [], [], SOON_S)[0]
         assert process.stderr.readline() == f"asking {url} what it serves\n"
@@ -100,7 +88,7 @@ def test_a_server_that_accepts_and_never_answers_is_waited_for_aloud(
 def test_an_audit_that_is_stopped_keeps_its_trials(tmp_path: Path) -> None:
     with stub.serving(cached_tokens=0) as server:
         command = ("audit", "isolation", server.base_url, "--trials", 100000, "--json", "out.json")
-        process = _start(*command, cwd=tmp_path)
+        process = started(*command, cwd=tmp_path)
         while len(server.received) < 12:
             assert process.poll() is None
             time.sleep(0.05)
@@ -139,7 +127,7 @@ def test_a_load_that_is_killed_sends_nothing_more(
     """Killed while Locust is still being imported."""
     with stub.serving(gap_s=0.001, tokens=2) as server:
         command = ("load", workload, "--url", server.base_url, "-o", "run")
-        process = _start(*command, "--processes", processes, cwd=tmp_path)
+        process = started(*command, "--processes", processes, cwd=tmp_path)
         locust = None
         while locust is None:
             assert process.poll() is None

@@ -90,11 +90,10 @@ class Replay:
             self.schedule, options.model, salts, options.key_header, options.tenant_salts
         )
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if options.api_key_env:
-            key = held_in(options.api_key_env, "--api-key-env")
-            self.headers["Authorization"] = f"Bearer {key}"
-        elif login := network.login(self.host) or os.environ.get(network.LOGIN_VARIABLE):
-            self.headers["Authorization"] = login
+        if login := os.environ.get(network.LOGIN_VARIABLE):
+            network.remember(self.host, login)
+        key = held_in(options.api_key_env, "--api-key-env") if options.api_key_env else None
+        self.headers |= network.authorization(self.host, key, "--api-key-env")
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()

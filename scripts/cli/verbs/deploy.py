@@ -19,7 +19,10 @@ from aot.scripts.cli.choices import ArmName, Chart, TargetName
 from aot.scripts.terminal import note, out, say, status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aot.analysis.checks.isolation import Isolation
+    from aot.serving.cache.isolation import Trial
 
 app = verbs()
 audit_app = verbs()
@@ -146,24 +149,15 @@ def isolation(
     """
     from aot.analysis.checks.isolation import judge
     from aot.scripts.connecting import connect
-    from aot.serving.cache.isolation import Tenant, Trial, run
+    from aot.serving.cache.isolation import Tenant, run
 
     curious = connect(url, model, api_key_env)
     hidden = connect(url, model, victim_key_env or api_key_env)
     salt_of = (lambda: secrets.token_hex(16)) if salts else (lambda: None)
     victim, attacker = Tenant(hidden, salt_of()), Tenant(curious, salt_of())
-    trial_records: list[Trial] = []
-    stopped: SystemExit | None = None
-    try:
-        with status(f"auditing {curious.base_url}") as line:
-            for trial in run(victim, attacker, trials, tokens, line):
-                trial_records.append(trial)
-                if trial.shows_by_count:
-                    break  # counts are exact: one decides
-    except SystemExit as end:  # Ctrl-C: what was measured is kept
-        if not trial_records:
-            raise
-        stopped = end
+    with status(f"auditing {curious.base_url}") as line:
+        trial_records, stopped = _measured(run(victim, attacker, trials, tokens, line))
+    if stopped:
         note(f"stopped after {len(trial_records)} of {trials} trials")
     audit = judge(trial_records)
     _tell(audit, salts)
@@ -173,14 +167,27 @@ def isolation(
             "salts": salts,
             "trials": [t.as_json() for t in trial_records],
         }
-        try:
-            with replacing(json_file) as partial:
-                partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--json {json_file}: cannot be written: {error.strerror}") from None
+        with replacing(json_file) as partial:
+            partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if stopped:
         raise stopped
     raise typer.Exit({"leak": LEAK, "not settled": NOT_SETTLED}.get(audit.verdict, 0))
+
+
+def _measured(trials: Iterator[Trial]) -> tuple[list[Trial], SystemExit | None]:
+    """The trials up to the one that decides, since counts are exact; and what stopped them, if
+    something did, once there was one."""
+    kept: list[Trial] = []
+    try:
+        for trial in trials:
+            kept.append(trial)
+            if trial.shows_by_count:
+                break
+    except SystemExit as end:  # Ctrl-C: what was measured is kept
+        if not kept:
+            raise
+        return kept, end
+    return kept, None
 
 
 def _tell(audit: Isolation, salts: bool) -> None:
