@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.analysis import report
+from aot.analysis.inference import starts
 from aot.analysis.inference.compare import Speedup, pair, speedup
 from aot.analysis.inference.verdict import Verdict, judge
 from aot.analysis.measures.metrics import QUANTILES
@@ -104,7 +105,11 @@ def differences(
             for metric in metrics:
                 pairs = pair(before, after, metric)
                 for quantile, q in QUANTILES.items():
-                    ratio = speedup(pairs, q)
+                    ratio = speedup(
+                        pairs,
+                        q,
+                        starts.wider(starts.of_server(mine.facts), starts.of_server(its.facts)),
+                    )
                     if ratio.ratio is not None:
                         names = (first.run.folder.name, second.run.folder.name)
                         ratios.append(

@@ -1,20 +1,36 @@
-"""Has a run become worse than its baseline by more than is allowed? For CI."""
+"""Has a run become worse than its baseline by more than is allowed? For CI.
+
+pass          the whole interval is within what is allowed
+regression    worse than allowed, and the whole interval is worse than the baseline
+not settled   anything else: more repeats would tell
+
+Intervals are of the next run (analysis/inference/compare.py). A hit ratio is a count over the same
+requests, which starts of a server do not change, and has none.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import pandas as pd
+from scipy import stats
+
 from aot.analysis import across
+from aot.analysis.inference import starts
 from aot.analysis.inference.compare import pair, speedup
+from aot.analysis.inference.starts import Starts
 from aot.analysis.measures.latency import LATENCY_QUANTILES
 from aot.analysis.report import Evaluation
+from aot.analysis.summary import throughput
 from aot.configs.kernel.errors import UsageError
 
 RATES = ("requests_per_s", "output_tokens_per_s", "hit_ratio")
-"""More is better; one number a run, so there is no interval."""
+"""More is better."""
 
 Outcome = Literal["pass", "regression", "not settled"]
 
@@ -53,9 +69,7 @@ def limit(text: str) -> Limit:
 
 
 def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: str) -> list[Judged]:
-    """Every limit, for one arm. Regression: worse than allowed, and the whole 95 % interval is
-    worse than the baseline. Not settled: worse than allowed, but the interval includes no
-    difference, or there are too few pairs for one.
+    """Every limit, for one arm.
 
     Raises UsageError for runs that cannot be compared.
     """
@@ -81,31 +95,61 @@ def judge(run: Evaluation, baseline: Evaluation, limits: Sequence[Limit], arm: s
 def _latency(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
     what = LATENCY_QUANTILES[limit.metric]
     now, then = (m.frame[m.frame["measured"] & (m.frame["arm"] == arm)] for m in (run, baseline))
-    slowdown = speedup(pair(now, then, what.column), what.share)
+    slowdown = speedup(pair(now, then, what.column), what.share, _starts(run, baseline))
     if slowdown.ratio is None:
         return Judged(limit, arm, None, None, None, None, "not settled")
-    worse = slowdown.ratio - 1
-    interval = (slowdown.ci95[0] - 1, slowdown.ci95[1] - 1) if slowdown.ci95 else None
-    outcome: Outcome = "pass"
-    if worse > limit.share:
-        outcome = "regression" if interval and interval[0] > 0 else "not settled"
-    return Judged(limit, arm, slowdown.after, slowdown.before, worse, interval, outcome)
+    interval = slowdown.next_ci95
+    worse_ci95 = (interval[0] - 1, interval[1] - 1) if interval else None
+    return _judged(limit, arm, slowdown.after, slowdown.before, slowdown.ratio - 1, worse_ci95)
+
+
+def _judged(
+    limit: Limit, arm: str, baseline: float | None, now: float | None, worse: float,
+    interval: tuple[float, float] | None,
+) -> Judged:  # fmt: skip
+    outcome: Outcome = "not settled"
+    if interval and interval[1] <= limit.share:
+        outcome = "pass"
+    elif interval and worse > limit.share and interval[0] > 0:
+        outcome = "regression"
+    return Judged(limit, arm, baseline, now, worse, interval, outcome)
+
+
+def _starts(run: Evaluation, baseline: Evaluation) -> Starts:
+    return starts.wider(*(starts.of_server(e.parts[0].server.facts) for e in (run, baseline)))
 
 
 def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
-    now, then = (_rate_of(m, limit.metric, arm) for m in (run, baseline))
-    if now is None or not then:
-        return Judged(limit, arm, then, now, None, None, "not settled")
-    worse = 1 - now / then
-    outcome: Outcome = "regression" if worse > limit.share else "pass"
-    return Judged(limit, arm, then, now, worse, None, outcome)
+    if limit.metric == "hit_ratio":
+        now, then = (_hit_ratio(m, arm) for m in (run, baseline))
+        if now is None or not then:
+            return Judged(limit, arm, then, now, None, None, "not settled")
+        worse = 1 - now / then
+        return _judged(limit, arm, then, now, worse, (worse, worse))
+    pairs = _rates(run, baseline, limit.metric, arm)
+    if pairs.empty:
+        return Judged(limit, arm, None, None, None, None, "not settled")
+    logs = np.log((pairs["now"] / pairs["then"]).to_numpy(dtype=float))
+    half = _starts(run, baseline).half_width(1.0, len(logs))
+    if len(logs) >= starts.ENOUGH:
+        t = float(stats.t.ppf(0.975, len(logs) - 1))
+        half = t * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
+    low, high = (1 - math.exp(logs.mean() + side * half) for side in (1, -1))
+    now, then = (float(np.exp(np.log(pairs[k]).mean())) for k in ("now", "then"))
+    return _judged(limit, arm, then, now, 1 - now / then, (low, high))
 
 
-def _rate_of(evaluation: Evaluation, metric: str, arm: str) -> float | None:
-    numbers = evaluation.parts[0].numbers["arms"][arm]
-    value = (
-        numbers["cache"]["client_hit_ratio"]
-        if metric == "hit_ratio"
-        else numbers["throughput"][metric]
-    )
+def _rates(run: Evaluation, baseline: Evaluation, metric: str, arm: str) -> pd.DataFrame:
+    """`metric` of each repeat that both have: columns now and then."""
+    known = []
+    for evaluation in (run, baseline):
+        frame = evaluation.frame[evaluation.frame["arm"] == arm]
+        rates = {r: throughput(rows)[metric] for r, rows in frame.groupby("repeat")}
+        known.append(pd.Series(rates, dtype=float))
+    both = pd.DataFrame({"now": known[0], "then": known[1]}).dropna()
+    return both[(both > 0).all(axis=1)]
+
+
+def _hit_ratio(evaluation: Evaluation, arm: str) -> float | None:
+    value = evaluation.parts[0].numbers["arms"][arm]["cache"]["client_hit_ratio"]
     return None if value is None else float(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from aot.analysis.checks.finding import LEVELS, Finding
 from aot.analysis.checks.validity import ANSWERED, judge
 from aot.analysis.measures import metrics
 from aot.analysis.measures.latency import metric_text
-from aot.analysis.pages import explorer, figures, headlines, time_axis
+from aot.analysis.pages import advice, explorer, figures, headlines, time_axis
 from aot.analysis.pages.figures import Figure
-from aot.analysis.pages.formats import number, ratio_text, seconds
+from aot.analysis.pages.formats import number, ratio_text, rounded_ratio, seconds
 from aot.analysis.runs import record_store
 from aot.analysis.runs.records import Keep, empty
 from aot.analysis.runs.run import Run, ServerRun, load
@@ -44,7 +44,7 @@ class Part:
     numbers: dict[str, Any]
     """arms and comparison, as in summary.json."""
     findings: list[Finding]
-    headline: str
+    headlines: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,10 @@ def evaluate(folder: Path, keep: Keep | None = None) -> Evaluation:
     parts = [_part(server, frame, summary, alone=len(run.servers) == 1) for server in run.servers]
     evaluation = Evaluation(run, frame, summary, parts)
     summary["findings"] = [asdict(f) for f in evaluation.findings]
-    summary["headline"] = headlines.of_run(
-        [(p.server.name, p.headline) for p in parts], summary["between_servers"]
+    summary["headlines"] = headlines.of_run(
+        [(p.server.name, p.headlines) for p in parts], summary["between_servers"]
     )
+    summary["headline"] = " ".join(summary["headlines"])
     return evaluation
 
 
@@ -143,7 +144,8 @@ LOSS_NAMES = (
 
 
 def _context(evaluation: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
-    run, shown = evaluation.run, explorer.points(evaluation.frame)
+    run, shown, parts = evaluation.run, explorer.points(evaluation.frame), evaluation.parts
+    machine = run.manifest["machine"]
     return {
         "run": run,
         "manifest": run.manifest,
@@ -154,12 +156,22 @@ def _context(evaluation: Evaluation, drawn: list[Figure]) -> dict[str, Any]:
         "warnings": [f for f in evaluation.findings if f.level == "warning"],
         "figures": drawn,
         "images": {f.file: embedded(run.folder / "figures" / f.file) for f in drawn},
-        "headline": evaluation.headline,
+        "headlines": evaluation.summary["headlines"],
+        "next_steps": _each(parts, lambda p: advice.next_steps(p.numbers, p.findings)),
+        "not_to_conclude": _each(
+            parts, lambda p: advice.not_to_conclude(p.numbers, machine, p.server.remote)
+        ),
+        "words": advice.WORDS,
         "explorer": shown,
         "explorer_json": explorer.as_script(shown),
         "slowest": explorer.slowest(evaluation.frame),
         "loss_names": LOSS_NAMES,
     }
+
+
+def _each(parts: list[Part], lines: Callable[[Part], Iterable[str]]) -> list[str]:
+    """What is said of every server, once."""
+    return list(dict.fromkeys(line for part in parts for line in lines(part)))
 
 
 def environment(name: str) -> jinja2.Environment:
@@ -172,7 +184,12 @@ def environment(name: str) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     env.filters.update(
-        seconds=seconds, ratio=ratio_text, number=number, yaml=_yaml, metric=metric_text
+        seconds=seconds,
+        ratio=ratio_text,
+        times=rounded_ratio,
+        number=number,
+        yaml=_yaml,
+        metric=metric_text,
     )
     return env
 

@@ -1,7 +1,8 @@
 """summary.json: every number of the report under stable keys. None where nothing is known.
 
 arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
-arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s}
+arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s,duration_s,
+                     in_flight_mean}
 arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the workload file
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
                 achieved_of_reachable,
@@ -10,11 +11,16 @@ arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
 arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/measures/replicas.py
 arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   …/distance.py; aot only
+arms.ARM.warming.{prefixes,prefill_s}                before the clock, of one repeat; aot only
 arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/measures/server_times.py
 prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/measures/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
-comparison.ratios[]: before, after, metric, quantile, ratio, ci95, pairs, repeats, verdict
-                     (effect, none, inconclusive; None: too few pairs), repeats_needed
+comparison.ratios[]: before, after, metric, quantile, ratio, ci95 (of these repeats), next_ci95
+                     (of the next run), pairs, repeats, verdict (effect, none, inconclusive; None:
+                     too few pairs), repeats_needed
+comparison.starts    how starts of the server were allowed for
+answers.{caching,compiling,floor}                    analysis/inference/answers.py
+headlines[], headline                                the sentences of the page
 
 With one server those are at the top; servers.NAME has the same, with engine and version, for each.
 between_servers: the first server against each other one, per arm, over the same requests.
@@ -28,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from aot.analysis.cache import losses, oracle
-from aot.analysis.inference import comparison, distance
+from aot.analysis.inference import answers, comparison, distance, starts
 from aot.analysis.measures import metrics, prefill, replicas, server_times
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import Run, ServerRun
@@ -53,17 +59,21 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
         "format": FORMAT,
         "name": run.manifest["name"],
         "schedule_sha256": run.schedule_sha256,
-        **{key: only[key] for key in ("arms", "comparison", "prefill") if key in only},
+        **{key: only[key] for key in ("arms", "comparison", "prefill", "answers") if key in only},
         "servers": servers,
         "between_servers": comparison.between_servers([s.name for s in run.servers], frame),
     }
 
 
 def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
-    """arms and comparison of one server; `frame` has its records only."""
-    arms = {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms}
+    """arms, comparison and answers of one server; `frame` has its records only."""
     timed = frame[frame["measured"]]
-    return {"arms": arms, "comparison": comparison.of_arms(timed), "prefill": prefill.fit(timed)}
+    numbers: dict[str, Any] = {
+        "arms": {arm: _arm(server, arm, frame[frame["arm"] == arm]) for arm in server.arms},
+        "comparison": comparison.of_arms(timed, starts.of_server(server.facts)),
+        "prefill": prefill.fit(timed),
+    }
+    return numbers | {"answers": answers.of_server(numbers)}
 
 
 def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
@@ -82,17 +92,29 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "tpot_s": metrics.spread(timed["tpot_s"]),
         "itl_s": metrics.spread(metrics.inter_token_latencies(frame, gaps_s, frame["measured"])),
         "e2e_s": metrics.spread(timed["e2e_s"]),
-        "throughput": _throughput(frame),
+        "throughput": throughput(frame),
         "goodput": _goodput(run, frame, timed),
         "by_hit": prefill.split(timed, static),
         "routing": replicas.of_arm(phases, frame, static),
         "cache": _cache(run, phases, frame),
         "floor": distance.from_floor(phases),
+        "warming": _warming(phases),
         "server": server_times.of_arm(phases, frame),
     }
 
 
-def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
+def _warming(phases: list[Phase]) -> dict[str, Any] | None:
+    """What was prefilled before the clock, and how long that took: of one repeat, on average."""
+    known = [p.warmed for p in phases if p.warmed]
+    if not known or len(known) < len(phases):
+        return None
+    return {
+        "prefixes": len(known[0]),
+        "prefill_s": sum(w["prefill_s"] for warmed in known for w in warmed) / len(known),
+    }
+
+
+def throughput(frame: pd.DataFrame) -> dict[str, float | None]:
     """Answered work per second of replay; with repeats, total work over total duration."""
     durations = [metrics.duration_s(phase) for _, phase in frame.groupby("repeat")]
     total_s = sum(d for d in durations if d)
@@ -109,6 +131,9 @@ def _throughput(frame: pd.DataFrame) -> dict[str, float | None]:
         "output_tokens_per_s": tokens("output_tokens"),
         "prompt_tokens_per_s": tokens("prompt_tokens"),
         "duration_s": total_s or None,
+        # Little's law: what is in flight on average is rate × time. Gauges, scraped once a second,
+        # miss what happens between two scrapes.
+        "in_flight_mean": per_s(good["e2e_s"].sum()),
     }
 
 
@@ -117,7 +142,7 @@ def _goodput(run: ServerRun, frame: pd.DataFrame, timed: pd.DataFrame) -> dict[s
     if not run.slo or timed.empty:
         return None
     share = float(metrics.good(timed, run.slo).mean())
-    all_per_s = _throughput(frame)["requests_per_s"]
+    all_per_s = throughput(frame)["requests_per_s"]
     answered = float(frame["ok"].mean())
     per_s = all_per_s / answered * share if all_per_s is not None and answered else None
     return {"slo": run.slo, "share": share, "requests_per_s": per_s}
@@ -209,8 +234,8 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
         static = {p: len(ids) for p, ids in run.static_prefixes.items()}
         of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
         phase_losses = losses.attribute(
-            [s for s in order if s.id in cached], {k: int(v) for k, v in cached.items()},
-            of_request, run.before(phase), run.engine, phase.facts.block_tokens,
+            order, {k: int(v) for k, v in cached.items()}, of_request, run.before(phase),
+            run.engine, phase.facts.block_tokens,
         )  # fmt: skip
         if phase_losses is None:
             return None

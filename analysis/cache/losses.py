@@ -1,8 +1,9 @@
 """Where the prompt tokens that were not found in the cache went, cause by cause.
 
-Each cause is the difference between two caches that differ in it alone, so that the causes add up
-to the tokens that were computed: found by anybody token by token → the same within one salt → in
-whole blocks → of prompts whose prefill was over → found by the engine.
+Each cause is the difference between two caches that differ in it alone, request by request, so that
+no cause is below 0 and all of them add up to the tokens that were computed: found by anybody token
+by token → the same within one salt → in whole blocks → of prompts whose prefill was over → found by
+the engine.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Losses:
     rounding: int
     """Behind the last full block, or the last token."""
     concurrency: int
-    """Sent while the first request with the same beginning was still being prefilled."""
+    """Sent while the first request with the same beginning had no first token yet, and not found:
+    in the engine's queue, or scheduled in the same step."""
     eviction: int
     """In the cache once, and not found: evicted, or not kept by the engine for another reason."""
 
@@ -53,11 +55,11 @@ def attribute(
 ) -> Losses | None:
     """The losses of one phase; None where that is too much to hold.
 
-    `order` is the order of sending, `cached` what the engine reported, `static_tokens` the length
-    of each request's static part.
+    `order` is every request in the order of sending: what failed may have filled the cache, too.
+    `cached` is what the engine reported for those that were answered, of which the losses are;
+    `static_tokens` the length of each request's static part.
     """
-    total = sum(len(s.prompt) for s in order)
-    if not order or total > MOST_TOKENS:
+    if not cached or sum(len(s.prompt) for s in order) > MOST_TOKENS:
         return None
     anybody, same_salt = PrefixCache(1), PrefixCache(1)
     blocks = PrefixCache(block_tokens)
@@ -67,35 +69,51 @@ def attribute(
         same_salt.add(prompt, salt)
         blocks.add(prompt, salt)
         timed.cache.add(prompt, salt)
-    sums = dict.fromkeys(("known", "salted", "whole", "ready", "cached", "first"), 0)
+    sums = dict.fromkeys(Losses.__dataclass_fields__, 0)
     for sent in order:
         size = len(sent.prompt)
-        known = min(anybody.shared(sent.prompt), size)
-        salted = same_salt.shared(sent.prompt, sent.salt)
-        whole = engine.expected_cached_tokens(
-            blocks.shared(sent.prompt, sent.salt), size, block_tokens
-        )
-        ready = engine.expected_cached_tokens(timed.shared(sent), size, block_tokens)
-        sums["known"] += known
-        sums["salted"] += salted
-        sums["whole"] += min(whole, salted)
-        sums["ready"] += min(ready, whole)
-        sums["cached"] += cached.get(sent.id, 0)
-        sums["first"] += max(0, static_tokens.get(sent.id, 0) - known)
+        shared = blocks.shared(sent.prompt, sent.salt)
+        reach = [
+            anybody.shared(sent.prompt),
+            same_salt.shared(sent.prompt, sent.salt),
+            engine.expected_cached_tokens(shared, size, block_tokens),
+            engine.expected_cached_tokens(timed.shared(sent), size, block_tokens),
+        ]
+        if sent.id in cached:
+            static = static_tokens.get(sent.id, 0)
+            for cause, tokens in _of_request(size, reach, cached[sent.id], static).items():
+                sums[cause] += tokens
         left = sent.leaves or sent.prompt
         anybody.add(left)
         same_salt.add(left, sent.salt)
         blocks.add(left, sent.salt)
-    return Losses(
-        prompt_tokens=total,
-        cached=sums["cached"],
-        first_touch=sums["first"],
-        dynamic=total - sums["known"] - sums["first"],
-        salts=sums["known"] - sums["salted"],
-        rounding=sums["salted"] - sums["whole"],
-        concurrency=sums["whole"] - sums["ready"],
-        eviction=sums["ready"] - sums["cached"],
-    )
+    return Losses(**sums)
+
+
+def _of_request(size: int, reach: Sequence[int], found: int, static: int) -> dict[str, int]:
+    """Where the tokens of one prompt went. `reach`: what each cache of the chain holds of it.
+
+    What the engine found was there to be found, whatever a cache of the chain says: an engine lets
+    blocks be found as soon as it has scheduled them, and a client sees the first token only. So no
+    link is below `found`, and none above the one before it.
+    """
+    found = min(max(found, 0), size)
+    links, most = [], size
+    for tokens in reach:
+        most = max(min(tokens, most), found)
+        links.append(most)
+    known, salted, whole, ready = links
+    first = max(0, min(static, size) - known)
+    return {
+        "prompt_tokens": size,
+        "cached": found,
+        "first_touch": first,
+        "dynamic": size - known - first,
+        "salts": known - salted,
+        "rounding": salted - whole,
+        "concurrency": whole - ready,
+        "eviction": ready - found,
+    }
 
 
 class _Timed:

@@ -1,53 +1,72 @@
-"""Compare two arms over the same requests: a ratio of quantiles with a 95 % confidence interval.
+"""Compare two arms over the same requests: a ratio of quantiles with two 95 % intervals.
 
-Arms replay the same schedule, so request r of one arm pairs with request r of the other. Where the
-interval comes from:
+Arms replay the same schedule, so request r of one arm pairs with request r of the other. Two things
+vary: requests within a repeat, and the starts of the server from repeat to repeat.
 
-one repeat        order statistics (Woodruff 1952; for medians Price & Bonett 2002), with the pairs'
-                  dependence: how often both are below their quantiles. It knows how requests
-                  differ, and nothing of how two repeats of the same arm would.
-several repeats   Student's t over the repeats' own log ratios: a repeat is the unit that varies
-                  independently (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time").
+`ci95`            what these repeats say. One repeat: by the test in `quantile_ratio`, which knows
+                  how requests differ. Several: Student's t over the repeats' own log ratios
+                  (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time").
+`next_ci95`       what the next run may say, which verdicts are about: the same from three repeats
+                  on; with fewer it is widened by how far starts may differ (`starts`).
 
-Both cover a known truth in 93-97 % of 1,000 draws (tests/analysis/test_intervals.py). A percentile
-bootstrap does not: over 40 to 400 pairs it covers it in 97-99 %, over five repeats in 84 %.
+What they hold is simulated in tests/analysis/test_intervals.py: no load to 95 % of capacity, 0 to
+5 % between starts, 20 to 1,000 requests, 1 to 5 repeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from aot.analysis.inference import starts as between
+from aot.analysis.inference.quantile_ratio import PairedLogs, quantile_interval
+from aot.analysis.inference.starts import ASSUMED, ENOUGH, Starts
+
 MIN_PAIRS = 6
 """The smallest and the largest of fewer do not hold the median in 95 %."""
 BEYOND = 20
 """Pairs that a quantile needs beyond it: with fewer its interval is one of the largest values."""
-REACH = 1.2
-"""Deviations of rank on either side in which the neighbourhood of the quantile is looked at: nearer
-is noisier, further meets other parts of the distribution (cold starts). Tried: 1.2 to 1.96."""
-Z = float(stats.norm.ppf(0.975))
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
     """How many times lower a quantile of `after` is than that of `before`, over the same requests.
-    `ci95` is None where there are too few pairs for one."""
+    Intervals are None where there are too few pairs for one."""
 
     before: float | None
     after: float | None
-    ci95: tuple[float, float] | None
+    ci95: Interval | None
+    """Of these requests, or over these repeats."""
     pairs: int
     repeats: int = 1
     log_sd: float | None = None
     """Of the log ratio from repeat to repeat; None for one repeat."""
+    start_half: float = 0.0
+    """Half the width, as a log, of what starts of the server alone make of the ratio in 95 %: the
+    allowance that widens the interval of fewer than three repeats."""
 
     @property
     def ratio(self) -> float | None:
         return self.before / self.after if self.before is not None and self.after else None
+
+    @property
+    def next_ci95(self) -> Interval | None:
+        """Where the ratio of another run of the same lies in 95 %, as far as this one can tell."""
+        if self.ci95 is None or not self.ratio or self.repeats >= ENOUGH:
+            return self.ci95
+        center = float(np.log(self.ratio))
+        halves = [abs(float(np.log(end)) - center) for end in self.ci95]
+        # Repeats differ by their starts already; requests of one repeat know nothing of them.
+        wider = np.hypot if self.repeats == 1 else np.maximum
+        low, high = (float(wider(half, self.start_half)) for half in halves)
+        return float(np.exp(center - low)), float(np.exp(center + high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +74,15 @@ class Level:
     """A quantile of one arm. `ci95` is None where there are too few values for one."""
 
     value: float | None
-    ci95: tuple[float, float] | None
+    ci95: Interval | None
 
 
 def matched(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The requests that both arms answered, by id and repeat: `repeat`, and for each column a
-    `before COLUMN` and an `after COLUMN`."""
+    `before COLUMN` and an `after COLUMN`. In the order in which `before` sent them."""
     keys = ["id", "repeat"]
+    if "sent_s" in before:
+        before = before.sort_values("sent_s", kind="stable")
     left, right = (
         arm.loc[arm["ok"], [*keys, *columns]].rename(columns={c: f"{side} {c}" for c in columns})
         for side, arm in (("before", before), ("after", after))
@@ -80,68 +101,63 @@ def pair(before: pd.DataFrame, after: pd.DataFrame, column: str) -> pd.DataFrame
     return values(matched(before, after, [column]), column)
 
 
-def speedup(pairs: pd.DataFrame, q: float = 0.5) -> Speedup:
-    """The q-quantile of `before` over that of `after`, over all pairs (linear interpolation)."""
+def speedup(pairs: pd.DataFrame, q: float = 0.5, starts: Starts = ASSUMED) -> Speedup:
+    """The q-quantile of `before` over that of `after` (linear interpolation); over several repeats
+    the geometric mean of theirs, so that each start of a server counts as much as another.
+
+    `pairs`: columns before, after and repeat, the rows of a repeat in the order of sending.
+    """
     if pairs.empty:
         return Speedup(None, None, None, 0)
-    both = pairs[["before", "after"]].to_numpy(dtype=float)
-    before, after = (float(v) for v in np.quantile(both, q, axis=0))
-    repeats = pairs["repeat"].nunique()
-    enough = len(pairs) >= MIN_PAIRS and (q == 0.5 or round(len(pairs) * (1 - q)) >= BEYOND)
-    if not enough or both.min() <= 0:
-        return Speedup(before, after, None, len(pairs), repeats)
-    center, log_sd = float(np.log(before / after)), None
+    of_repeats = pairs.groupby("repeat")[["before", "after"]].quantile(q).to_numpy(dtype=float)
+    repeats, count = len(of_repeats), len(pairs)
+    if pairs[["before", "after"]].to_numpy().min() <= 0:  # no logs
+        before, after = (float(v) for v in of_repeats.mean(axis=0))
+        return Speedup(before, after, None, count, repeats)
+    before, after = (float(v) for v in np.exp(np.log(of_repeats).mean(axis=0)))
+    if not _enough(count, q):
+        return Speedup(before, after, None, count, repeats)
+    allowed = starts.half_width(between.amplification(_series(pairs)), repeats)
     if repeats == 1:
-        half = Z * _deviation(np.log(both), q)
-    else:
-        log_sd = _between(pairs, q)
-        half = float(stats.t.ppf(0.975, repeats - 1)) * log_sd / float(np.sqrt(repeats))
-    interval = float(np.exp(center - half)), float(np.exp(center + half))
-    return Speedup(before, after, interval, len(pairs), repeats, log_sd)
+        logs = np.log(pairs[["before", "after"]].to_numpy(dtype=float))
+        return Speedup(before, after, _exp(PairedLogs(logs, q).interval()), count, 1, None, allowed)
+    log_ratios = np.log(of_repeats[:, 0] / of_repeats[:, 1])
+    log_sd = float(np.std(log_ratios, ddof=1))
+    half = float(stats.t.ppf(0.975, repeats - 1)) * log_sd / math.sqrt(repeats)
+    center = float(log_ratios.mean())
+    return Speedup(
+        before, after, _exp((center - half, center + half)), count, repeats, log_sd, allowed
+    )
 
 
-def _between(pairs: pd.DataFrame, q: float) -> float:
-    """Standard deviation of the log ratio from repeat to repeat."""
-    quantiles = pairs.groupby("repeat")[["before", "after"]].quantile(q)
-    return float(np.std(np.log(quantiles["before"] / quantiles["after"]), ddof=1))
+def _exp(logs: Interval) -> Interval | None:
+    """None for logs without an end."""
+    low, high = logs
+    return (math.exp(low), math.exp(high)) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _enough(count: int, q: float) -> bool:
+    return count >= MIN_PAIRS and (q == 0.5 or round(count * (1 - q)) >= BEYOND)
+
+
+def _series(pairs: pd.DataFrame) -> Iterator[np.ndarray]:
+    """The logs of each repeat of each arm."""
+    for _, rows in pairs.groupby("repeat"):
+        for column in ("before", "after"):
+            yield np.log(rows[column].to_numpy(dtype=float))
 
 
 def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
-    """The q-quantile of one arm's `column`, with an interval by the same rules as a ratio's."""
+    """The q-quantile of one arm's `column`, with an interval of these requests, or repeats."""
     known = frame.loc[frame["ok"], ["repeat", column]].dropna()
     if known.empty:
         return Level(None, None)
     values = known[column].to_numpy(dtype=float)
     value, repeats = float(np.quantile(values, q)), known["repeat"].nunique()
-    enough = len(values) >= MIN_PAIRS and (q == 0.5 or round(len(values) * (1 - q)) >= BEYOND)
-    if not enough or values.min() <= 0:
+    if not _enough(len(values), q) or values.min() <= 0:
         return Level(value, None)
     if repeats == 1:
-        half = Z * float(_spread(np.sort(np.log(values))[:, None], q)[0])
-    else:
-        logs = np.log(known.groupby("repeat")[column].quantile(q))
-        t = float(stats.t.ppf(0.975, repeats - 1))
-        half = t * float(np.std(logs, ddof=1)) / float(np.sqrt(repeats))
-    return Level(value, (value * float(np.exp(-half)), value * float(np.exp(half))))
-
-
-def _spread(order: np.ndarray, q: float) -> np.ndarray:
-    """Standard deviation of the q-quantile of each column; every column sorted."""
-    count = len(order)
-    reach = REACH * np.sqrt(count * q * (1 - q))
-    low = max(int(np.floor(count * q - reach)), 0)
-    high = min(int(np.ceil(count * q + reach)), count - 1)
-    # The exact chance that the quantile is outside of these two, as so many deviations.
-    outside = float(stats.binom.cdf(low, count, q) + stats.binom.sf(high, count, q))
-    deviations: np.ndarray = (order[high] - order[low]) / (2 * float(stats.norm.isf(outside / 2)))
-    return deviations
-
-
-def _deviation(logs: np.ndarray, q: float) -> float:
-    """Standard deviation of the difference of two q-quantiles of paired columns."""
-    before, after = _spread(np.sort(logs, axis=0), q)
-    below = logs <= np.quantile(logs, q, axis=0)
-    varies = below.any(axis=0) & ~below.all(axis=0)  # not where all values are equal
-    together = float(np.corrcoef(below.T.astype(float))[0, 1]) if varies.all() else 0.0
-    variance: float = before**2 + after**2 - 2 * together * before * after
-    return float(np.sqrt(max(variance, 0.0)))
+        return Level(value, quantile_interval(values, q))
+    logs = np.log(known.groupby("repeat")[column].quantile(q))
+    half = float(stats.t.ppf(0.975, repeats - 1) * logs.std(ddof=1)) / math.sqrt(repeats)
+    return Level(float(np.exp(logs.mean())), _exp((logs.mean() - half, logs.mean() + half)))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aot.analysis.inference.compare import matched, pair, speedup, values
+from aot.analysis.inference.starts import ASSUMED, Starts
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures import metrics
 from aot.configs.schema.experiment import ARMS
@@ -15,14 +16,15 @@ from aot.configs.schema.experiment import ARMS
 COMPARED = (("jit", "aot"), ("jit", "auto"), ("auto", "aot"))
 
 
-def of_arms(frame: pd.DataFrame) -> dict[str, Any]:
-    """`comparison` of one server; `frame` has its measured records only."""
-    ratios = [ratio for arms in COMPARED for ratio in _ratios(frame, *arms)]
+def of_arms(frame: pd.DataFrame, starts: Starts = ASSUMED) -> dict[str, Any]:
+    """`comparison` of one server; `frame` has its measured records only, and `starts` is how starts
+    of it differ."""
+    ratios = [ratio for arms in COMPARED for ratio in _ratios(frame, *arms, starts)]
     at = {(r["before"], r["after"], r["metric"], r["quantile"]): r for r in ratios}
 
     def short(name: str, arm: str, column: str) -> dict[str, Any]:
         ratio = at.get(("jit", arm, column, "p50"), {})
-        return {name: ratio.get("ratio"), f"{name}_ci95": ratio.get("ci95")}
+        return {name: ratio.get("ratio"), f"{name}_ci95": ratio.get("next_ci95")}
 
     ttft = at.get(("jit", "aot", "ttft_s", "p50"), {})
     return {
@@ -36,11 +38,12 @@ def of_arms(frame: pd.DataFrame) -> dict[str, Any]:
         "pairs": ttft.get("pairs", 0),
         "verdict": ttft.get("verdict"),
         "verdict_words": ttft.get("verdict_words"),
+        "starts": {"log_sd": starts.log_sd, "degrees": starts.degrees, "words": starts.words},
         "ratios": ratios,
     }
 
 
-def _ratios(frame: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]]:
+def _ratios(frame: pd.DataFrame, before: str, after: str, starts: Starts) -> list[dict[str, Any]]:
     columns = ("ttft_s", "tpot_s", "e2e_s")
     match = matched(frame[frame["arm"] == before], frame[frame["arm"] == after], columns)
     pairs_of = {column: values(match, column) for column in columns}
@@ -49,7 +52,7 @@ def _ratios(frame: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]
         if (pairs := pairs_of[column]).empty:
             continue
         q = metrics.QUANTILES[name]
-        faster = speedup(pairs, q)
+        faster = speedup(pairs, q, starts)
         verdict = judge(faster)
         ratios.append(
             {
@@ -61,6 +64,7 @@ def _ratios(frame: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]
                 "after_value": faster.after,
                 "ratio": faster.ratio,
                 "ci95": faster.ci95,
+                "next_ci95": faster.next_ci95,
                 "pairs": faster.pairs,
                 "repeats": faster.repeats,
                 "verdict": verdict.kind if faster.ci95 else None,

@@ -5,41 +5,78 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
 from aot.analysis.measures import metrics
 
 MIN_POINTS = 10
 MIN_SPREAD = 2.0
 """The largest count of uncached tokens over the smallest: with less there is no line to fit."""
-MOST_POINTS = 1_000
+MOST_POINTS = 300
+SAMPLES = 400
+"""Of the bootstrap."""
 SEED = 20240101
 KINDS = ("hit", "partial", "miss")
 
 
 def fit(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """TTFT = fixed_s + s_per_token * uncached tokens, over the answered requests of all arms.
+    """TTFT = fixed_s + s_per_token * uncached tokens, over the answered requests of all arms that
+    met an idle server: what others waited is their queue's, not the tokens'.
 
     Theil-Sen (the median of all slopes between two points), which a few stragglers do not move;
-    over 1,000 requests at most, drawn with a fixed seed. None where there are too few points, or
-    where all have about as many uncached tokens.
+    over 300 requests at most, drawn with a fixed seed. Its interval is a bootstrap over requests:
+    the one by ranks (Sen 1968) takes errors as alike, and long prefills vary more than short ones.
+    None where there are too few points, or where all have about as many uncached tokens.
     """
-    points = pd.DataFrame({"x": metrics.uncached(frame), "y": frame["ttft_s"]})[
-        frame["ok"]
-    ].dropna()
+    good = frame["ok"] & met_idle(frame)
+    points = pd.DataFrame({"x": metrics.uncached(frame), "y": frame["ttft_s"]})[good].dropna()
     if len(points) < MIN_POINTS or points["x"].max() < MIN_SPREAD * max(points["x"].min(), 1):
         return None
-    if len(points) > MOST_POINTS:
-        points = points.sample(MOST_POINTS, random_state=SEED)
-    slope, fixed, low, high = (float(v) for v in stats.theilslopes(points["y"], points["x"]))
+    used = points.sample(MOST_POINTS, random_state=SEED) if len(points) > MOST_POINTS else points
+    x, y = used["x"].to_numpy(dtype=float), used["y"].to_numpy(dtype=float)
+    slope, interval = _slope(x, y)
     return {
-        "fixed_s": fixed,
+        "fixed_s": float(np.median(y - slope * x)),
         "s_per_token": slope,
-        "s_per_token_ci95": (low, high),
+        "s_per_token_ci95": interval,
         "tokens_per_s": 1 / slope if slope > 0 else None,
-        "points": len(points),
+        "points": len(used),
     }
+
+
+def met_idle(frame: pd.DataFrame) -> pd.Series:
+    """Which requests were sent when nothing of their phase was in flight; all of them where the
+    frame has no times."""
+    alone = pd.Series(data=True, index=frame.index)
+    if not {"sent_s", "last_token_s"} <= set(frame.columns):
+        return alone
+    keys = [k for k in ("server", "arm", "repeat") if k in frame]
+    for _, rows in frame.groupby(keys, dropna=False) if keys else [((), frame)]:
+        ordered = rows.sort_values("sent_s", kind="stable")
+        # One without an end may have been in flight for as long as it likes.
+        ends = ordered["last_token_s"].fillna(np.inf)
+        alone[ordered.index] = ends.cummax().shift(fill_value=-np.inf) <= ordered["sent_s"]
+    return alone
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The median slope between two points, and its 95 % interval."""
+    left, right = np.triu_indices(len(x), 1)
+    apart = x[left] != x[right]
+    left, right = left[apart], right[apart]
+    slopes = (y[right] - y[left]) / (x[right] - x[left])
+    order = np.argsort(slopes)
+    slopes, left, right = slopes[order], left[order], right[order]
+    rng = np.random.default_rng(SEED)
+    drawn = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=SAMPLES)
+    # A point drawn n times and one drawn m times make n * m pairs: a weighted median.
+    medians = []
+    for counts in drawn:
+        weights = np.cumsum(counts[left] * counts[right])
+        medians.append(slopes[min(np.searchsorted(weights, weights[-1] / 2), len(slopes) - 1)])
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return float(np.median(slopes)), (float(low), float(high))
 
 
 def kinds(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> pd.Series:

@@ -1,58 +1,115 @@
-"""The sentence at the top of a report: the measured ratio, or why there is none."""
+"""The sentences at the top of a report: what was measured, or why nothing can be said."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aot.analysis.checks.finding import Finding
-from aot.analysis.pages.formats import seconds
+from aot.analysis.pages.formats import digits, rounded_ratio, seconds
 
 NO_COMPARISON = "No comparison"
+VOID = "This run is void: what is said below in red means that its numbers must not be used."
+MEDIAN = "the median time to first token"
 
 
-def of_server(numbers: dict[str, Any], findings: list[Finding]) -> str:
-    """One sentence for one server; `numbers` are its arms and comparison."""
-    compared, arms = numbers["comparison"], numbers["arms"]
-    ratio, interval = compared["ttft_p50_speedup"], compared["ttft_p50_speedup_ci95"]
+def of_server(numbers: dict[str, Any], findings: list[Finding]) -> list[str]:
+    """One sentence for each question that one server's run answers; `numbers` are its summary."""
     if any(f.level == "void" for f in findings):
-        return "This run is void: at least one check below says that its numbers must not be used."
-    if ratio is None:
-        have = ", ".join(arms) or "none"
-        return (
-            f"{NO_COMPARISON}: it needs answered requests in jit and aot (arms with data: {have})."
-        )
-    # The medians of the paired requests, so that the sentence agrees with itself.
-    before, after = (compared["paired_ttft_p50_s"][a] for a in ("jit", "aot"))
-    sure = _interval(interval)
-    values = f"{seconds(before)} in jit, {seconds(after)} in aot"
-    start = "With the static prompts compiled ahead of time, the median time to first token is "
-    if compared["verdict"] is None:
-        return (
-            f"Too few answered requests to tell: over {compared['pairs']} of them the median time "
-            f"to first token of jit ÷ aot is {ratio:.1f}, {values}."
-        )
-    if compared["verdict"] == "none":
-        return f"{start}the same: jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}."
-    if compared["verdict"] == "inconclusive":
-        words = compared["verdict_words"].removeprefix("inconclusive: ")
-        return (
-            "Whether compiling ahead of time lowers the median time to first token is not settled: "
-            f"jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}; {words}."
-        )
-    if ratio >= 1:
-        return f"{start}{ratio:.1f} times lower{sure}: {values}."
-    return f"{start}not lower: jit ÷ aot is {ratio:.2f}{_interval(interval, 2)}, {values}."
+        return [VOID]
+    answers = numbers["answers"]
+    caching, both, compiling = answers["caching"], answers["both"], answers["compiling"]
+    lines = []
+    shown = caching and caching["verdict"] in ("effect", "none")
+    if both and not shown:
+        lines.append(_caching(both, "aot", alone=caching is None))
+    if caching:
+        lines.append(_caching(caching, "auto"))
+    if compiling:
+        lines.append(_compiling(compiling))
+    if not lines:
+        have = ", ".join(numbers["arms"]) or "none"
+        need = "it needs answered requests in jit and aot, or in another two arms"
+        return [f"{NO_COMPARISON}: {need} (arms with data: {have})."]
+    if answers["floor"]:
+        lines.append(_floor(answers["floor"]))
+    return lines
 
 
-def of_run(parts: list[tuple[str, str]], between: list[dict[str, Any]]) -> str:
-    """The sentences of all servers, and how they compare in the aot arm; `parts`: (name, one)."""
+def _caching(ratio: Mapping[str, Any], arm: str, alone: bool = False) -> str:
+    """`alone`: nothing tells what the cache alone would have given."""
+    values = f"{seconds(ratio['before_value'])} in jit, {seconds(ratio['after_value'])} in {arm}"
+    subject = (
+        "With prefix caching"
+        if arm == "auto"
+        else "With the static prompts in the cache before traffic"
+    )
+    line = _told(ratio, subject, values)
+    if alone and ratio["verdict"] == "effect":
+        line += " How much of that is caching and how much compiling, only an auto arm would tell."
+    return line
+
+
+def _told(ratio: Mapping[str, Any], subject: str, values: str) -> str:
+    """One comparison in words, as sure as its verdict."""
+    name = f"{ratio['before']} ÷ {ratio['after']}"
+    times = rounded_ratio(ratio["ratio"])
+    if ratio["verdict"] is None:
+        return (
+            f"Too few answered requests to tell: over {ratio['pairs']} of them {MEDIAN} of {name} "
+            f"is {times}, {values}."
+        )
+    between = interval(ratio["next_ci95"])
+    if ratio["verdict"] == "none":
+        return f"{subject} {MEDIAN} is the same: {name} is {times}{between}, {values}."
+    if ratio["verdict"] == "inconclusive":
+        words = ratio["verdict_words"].removeprefix("inconclusive: ")
+        return (
+            f"{subject} {MEDIAN} may or may not differ: {name} is {times}{between}, {values}; "
+            f"{words}."
+        )
+    if ratio["ratio"] >= 1:
+        return f"{subject} {MEDIAN} is {times} times lower{between}: {values}."
+    return f"{subject} {MEDIAN} is not lower: {name} is {times}{between}, {values}."
+
+
+def _compiling(compiling: Mapping[str, Any]) -> str:
+    ratio = compiling["ratio"]
+    values = f"{seconds(ratio['before_value'])} in auto, {seconds(ratio['after_value'])} in aot"
+    line = _told(ratio, "Compiled ahead of time as well,", values)
+    cold, extra_s, warming = (compiling[k] for k in ("cold_requests", "cold_extra_s", "warming"))
+    if cold and extra_s is not None:
+        line += (
+            f" What compiling adds is the cold ones: {cold} of {compiling['requests']} requests in "
+            f"auto met a prefix that was not there yet, and waited {seconds(extra_s)} longer."
+        )
+    elif cold == 0:
+        line += " No request in auto met a cold prefix, so there was nothing for compiling to add."
+    if warming:
+        line += (
+            f" Warming took {seconds(warming['prefill_s'])} for {warming['prefixes']} "
+            f"prefix{'' if warming['prefixes'] == 1 else 'es'}, before the clock."
+        )
+    return line
+
+
+def _floor(floor: Mapping[str, Any]) -> str:
+    return (
+        f"What is left is {rounded_ratio(floor['ratio'])} times the floor: one request at a time "
+        f"takes {seconds(floor['with_prefix_s'])}, its dynamic part alone "
+        f"{seconds(floor['suffix_alone_s'])}."
+    )
+
+
+def of_run(parts: list[tuple[str, list[str]]], between: list[dict[str, Any]]) -> list[str]:
+    """The sentences of all servers, and how they compare in the aot arm; `parts`: (name, lines)."""
     if len(parts) == 1:
         return parts[0][1]
     arm = "aot" if any(b["arm"] == "aot" for b in between) else "auto"
     against = [_against(b) for b in between if b["arm"] == arm]
     # Where only servers are compared, that an arm is missing is no news.
-    told = [p for p in parts if not (against and p[1].startswith(NO_COMPARISON))]
-    return " ".join([*(f"{name}: {sentence}" for name, sentence in told), *against])
+    told = [p for p in parts if not (against and p[1][0].startswith(NO_COMPARISON))]
+    return [*(f"{name}: {line}" for name, lines in told for line in lines), *against]
 
 
 def _against(pair: dict[str, Any]) -> str:
@@ -61,13 +118,13 @@ def _against(pair: dict[str, Any]) -> str:
     ratios = pair["client_hit_ratios"]
     hits = f"; hit ratios {ratios[0]:.1%} and {ratios[1]:.1%}" if None not in ratios else ""
     return (
-        f"Median TTFT in {pair['arm']}, {first} ÷ {second}, is {pair['ttft_p50_ratio']:.2f}"
-        f"{_interval(pair['ttft_p50_ratio_ci95'], 2)}: "
+        f"Median TTFT in {pair['arm']}, {first} ÷ {second}, is "
+        f"{digits(pair['ttft_p50_ratio'])}{interval(pair['ttft_p50_ratio_ci95'])}: "
         f"{seconds(before)} and {seconds(after)}{hits}."
     )
 
 
-def _interval(interval: tuple[float, float] | None, digits: int = 1) -> str:
-    if not interval:
+def interval(ends: tuple[float, float] | None) -> str:
+    if not ends:
         return " (too few pairs for an interval)"
-    return f" (95 % interval {interval[0]:.{digits}f}–{interval[1]:.{digits}f})"
+    return f" (95 % interval {rounded_ratio(ends[0])}–{rounded_ratio(ends[1])})"

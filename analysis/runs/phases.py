@@ -51,6 +51,8 @@ class Phase:
     broken_lines: int
     foreign: list[str]
     """Record files of another format."""
+    headless: list[str]
+    """Record files without a header."""
     facts: CacheFacts | None
     counters: CacheCounters | None
     proof: dict[str, Any] | None
@@ -109,6 +111,7 @@ def read_phase(
         gaps_s=recorded.gaps_s,
         broken_lines=recorded.broken_lines,
         foreign=recorded.foreign,
+        headless=recorded.headless,
         facts=_facts(read_json(folder / "facts.json")),
         counters=_sum([counters for counters, _, _ in pages]),
         proof=_object(folder / "proof.json"),

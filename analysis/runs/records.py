@@ -36,7 +36,10 @@ SCHEMA = pa.schema(
     ]
 )
 """records.parquet: every fact of every record."""
-FRAME_COLUMNS = [name for name in SCHEMA.names if name != "chunk_s"] + ["gaps"]
+OF_CHUNKS = {"gaps": np.int64, "first_chunk_s": float, "last_chunk_s": float, "least_gap_s": float}
+"""What is kept of the times of a record's chunks: how many lie between two of them, the first, the
+last, and the shortest time between two; NaN where there is none."""
+FRAME_COLUMNS = [*(name for name in SCHEMA.names if name != "chunk_s"), *OF_CHUNKS]
 
 Keep = Callable[[pa.Table], None]
 """Is given all records, batch by batch, in SCHEMA."""
@@ -54,6 +57,8 @@ class Records:
     """What the record files say they replayed."""
     foreign: list[str]
     """Files of another format, of which nothing was read, in words."""
+    headless: list[str]
+    """Files whose records no header ties to a replay."""
     clock_zero_s: float | None = None
     """When the replay's clock started, on CLOCK_MONOTONIC of its machine."""
 
@@ -105,28 +110,34 @@ def read(folder: Path, arm: str, repeat: int, server: str, keep: Keep | None = N
     files = sorted(folder.glob("requests-*.jsonl"))
     frames, gaps = [], bytearray()  # which grows without a copy
     for batch in chain.from_iterable(reader.batches(path) for path in files):
-        table, between, counts = _table(*reader.chunks(batch), server)
+        whole, times, counts = reader.chunks(batch)
+        table, between = _table(whole, times, counts, server)
         if keep is not None:
             keep(table)
-        frames.append(table.drop_columns(["chunk_s"]).to_pandas().assign(gaps=counts))
+        facts = table.drop_columns(["chunk_s"]).to_pandas()
+        frames.append(facts.assign(**_of_chunks(times, counts)))
         gaps += between.tobytes()
     frame = pd.concat(frames, ignore_index=True) if frames else empty()
     pa.default_memory_pool().release_unused()  # or what every batch took is kept for later ones
     gaps_s, seen = np.frombuffer(gaps, np.float32), reader.lines
-    return Records(frame, gaps_s, seen.broken, seen.hashes, seen.foreign, seen.clock_zero_s)
+    foreign = {words.partition(" ")[0] for words in seen.foreign}
+    headless = [p.name for p in files if p.name not in seen.headed | foreign]
+    return Records(
+        frame, gaps_s, seen.broken, seen.hashes, seen.foreign, headless, seen.clock_zero_s
+    )
 
 
 def empty() -> pd.DataFrame:
     """No records, with the columns and types that some have."""
     schema = SCHEMA.remove(SCHEMA.get_field_index("chunk_s"))
     frame: pd.DataFrame = schema.empty_table().to_pandas()
-    return frame.assign(gaps=np.array([], dtype=np.int64))
+    return frame.assign(**{name: np.array([], dtype=kind) for name, kind in OF_CHUNKS.items()})
 
 
 def _table(
     lines: list[Any], times: np.ndarray, counts: np.ndarray, server: str
-) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """The records in SCHEMA; the gaps between chunks, in seconds; how many each record has."""
+) -> tuple[pa.Table, np.ndarray]:
+    """The records in SCHEMA; the gaps between chunks, in seconds."""
     ends = np.cumsum(counts)
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     columns = {
@@ -141,4 +152,22 @@ def _table(
     between = ends[(ends > 0) & (ends < len(times))] - 1  # from one request to the next
     within[between] = False
     table = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
-    return table, np.diff(times)[within].astype(np.float32), np.maximum(counts - 1, 0)
+    return table, np.diff(times)[within].astype(np.float32)
+
+
+def _of_chunks(times: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """OF_CHUNKS of records that have as many of `times`, one after the other, as `counts` says."""
+    ends = np.cumsum(counts)
+    some, several = counts > 0, counts > 1
+    first, last, least = (np.full(len(counts), np.nan) for _ in range(3))
+    first[some], last[some] = times[(ends - counts)[some]], times[ends[some] - 1]
+    if several.any():
+        gaps = np.append(np.diff(times), np.inf)
+        gaps[ends[some] - 1] = np.inf  # to another record
+        least[several] = np.minimum.reduceat(gaps, (ends - counts)[several])
+    return {
+        "gaps": np.maximum(counts - 1, 0),
+        "first_chunk_s": first,
+        "last_chunk_s": last,
+        "least_gap_s": least,
+    }

@@ -51,8 +51,11 @@ class BreakEven:
 
 
 def find(rows: Sequence[Row]) -> list[BreakEven]:
-    """One for each server and caching arm of a sweep over static lengths that has jit, too."""
-    known = [r for r in rows if r.arm != "jit" and isinstance(r.value, int) and r.speedup]
+    """One for each server and caching arm of a sweep over static lengths that has jit, too. Void
+    points decide nothing."""
+    known = [
+        r for r in rows if r.arm != "jit" and isinstance(r.value, int) and r.speedup and not r.void
+    ]
     return [
         _of([r for r in known if (r.server, r.arm) == key], *key)
         for key in dict.fromkeys((r.server, r.arm) for r in known)

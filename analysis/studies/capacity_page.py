@@ -1,17 +1,20 @@
-"""A capacity search as a page: the highest rate of each arm that kept the limits."""
+"""A capacity search as a page: the rate up to which each arm keeps the limits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 from matplotlib import pyplot as plt
 
+from aot.analysis.inference.starts import Starts
 from aot.analysis.pages.figures import COLOR, MARKER, SIZE, Figure, dress, save
-from aot.analysis.pages.formats import number, seconds
-from aot.analysis.studies import slo, study, study_page
-from aot.analysis.studies.rate_search import Bracket, Tried, bracket
+from aot.analysis.pages.formats import number, rounded_ratio, seconds
+from aot.analysis.studies import rate_search, slo, study, study_page
+from aot.analysis.studies.rate_search import Fitted
 from aot.analysis.studies.slo import Limit, Outcome
 from aot.analysis.studies.study import StudyRun
 from aot.analysis.studies.study_page import Page, Table
@@ -19,39 +22,50 @@ from aot.configs.loading.settings import SHORT
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """One rate of one arm. `decided` is None where more repeats were needed and are not there."""
+class Replay:
+    """One replay of one arm."""
 
     arm: str
     rate_per_s: float
-    outcomes: list[Outcome]
-    decided: Outcome | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What an arm can take, with all that was tried."""
+    """What an arm can take, with all that was tried. `found` is None where the replays are not on
+    both sides of it."""
 
     arm: str
-    bracket: Bracket
-    rates: list[Rate]
+    found: Fitted | None
+    replays: list[Replay]
+
+    @property
+    def usable(self) -> list[Replay]:
+        """Without those that are void: they decide nothing."""
+        return [r for r in self.replays if r.outcome.trial is not None]
 
 
 def capacities(read: StudyRun, limits: list[Limit]) -> list[Capacity]:
     """Of every arm of which a rate was measured, in the order of the experiment."""
-    by_rate: dict[tuple[str, float], list[Outcome]] = {}
+    replays = []
     for point in read.points:
         if point.evaluation and point.label not in read.missing:
             [arm] = point.changes["experiment.arms"]
-            outcome = slo.check(point.evaluation, arm, limits)
-            by_rate.setdefault((arm, point.changes[SHORT["rate"]]), []).append(outcome)
-    rates = [Rate(arm, r, got, slo.decided(got)) for (arm, r), got in by_rate.items()]
-    per_arm = []
-    for arm in dict.fromkeys(r.arm for r in rates):
-        own = sorted((r for r in rates if r.arm == arm), key=lambda r: r.rate_per_s)
-        tried = [Tried(r.rate_per_s, r.decided.kept) for r in own if r.decided]
-        per_arm.append(Capacity(arm, bracket(tried), own))
-    return per_arm
+            rate = point.changes[SHORT["rate"]]
+            replays.append(Replay(arm, rate, slo.check(point.evaluation, arm, limits, rate)))
+    return [
+        _capacity(arm, [r for r in replays if r.arm == arm], limits, read.starts)
+        for arm in dict.fromkeys(r.arm for r in replays)
+    ]
+
+
+def _capacity(arm: str, replays: list[Replay], limits: list[Limit], starts: Starts) -> Capacity:
+    trials = [r.outcome.trial for r in replays if r.outcome.trial]
+    found = rate_search.fit(trials, [x.allowed for x in limits])
+    # One start of the server served all replays of an arm, and half of the variance of a ratio
+    # of two arms is one arm's.
+    half = starts.half_width(1.0) / np.sqrt(2)
+    return Capacity(arm, found.widened(half) if found else None, replays)
 
 
 def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
@@ -70,122 +84,125 @@ def page(read: StudyRun, limits: list[Limit], per_arm: list[Capacity]) -> Page:
     return Page(
         title=f"requests a second within {words}",
         headlines=[*_headlines(per_arm, words), *map(_of_arm, per_arm)],
-        warnings=_warnings(limits, requests),
+        warnings=_warnings(limits, requests, per_arm),
         tables=[_table(per_arm, limits), study_page.numbers(read.rows)],
-        figures=_draw(per_arm, limits, read.folder / "figures"),
+        figures=[_draw(per_arm, n, x, read.folder / "figures") for n, x in enumerate(limits)]
+        if per_arm
+        else [],
         method=[
-            f"Each rate is a replay of {requests} requests in an open loop on an empty cache. It "
-            "keeps the limits when every request was answered, every quantile is at most its "
-            "limit, and the requests in flight do not grow from the first to the last third.",
-            "The search doubles or halves the rate until it has one that keeps the limits and one "
-            "that does not, then halves the gap between them on a log scale. A rate whose worst "
-            f"quantile is within a factor of {slo.EDGE:g} of its limit is measured "
-            f"{slo.REPEATS} times at most, and the majority decides.",
-            "A capacity is the highest rate that kept the limits; the true one lies between it "
-            "and the lowest that did not. Ratios are given with the bounds that follow from both.",
-            "The schedule of a rate has the same requests in every arm. Another draw of arrivals "
-            "would move a capacity somewhat: repeat the search with another seed to see how far.",
+            f"Each replay sends {requests} requests in an open loop on an empty cache, with "
+            "arrivals and questions drawn anew; the same ones for the same replay of each arm. The "
+            f"first {slo.WARM_UP:.0%} of its requests meet a server that is still empty and are "
+            "not counted. A request that was not answered is beyond every limit.",
+            "Rates are doubled or halved until one keeps the limits and one does not; then replays "
+            "go on around the estimate.",
+            "The share of requests beyond a limit is fitted against the rate (logistic; the "
+            "scatter of the replays widens the interval), and the capacity is where the curve "
+            "crosses the share that the limit allows. In simulated searches such intervals hold "
+            "the true capacity, and the true ratio, in 9 of 10 or more.",
+            f"All replays of an arm ran on one start of its server; {read.starts.words}, and the "
+            "intervals allow for it.",
         ],
     )
 
 
 def _headlines(per_arm: list[Capacity], words: str) -> list[str]:
-    at = {c.arm: c.bracket for c in per_arm}
     lines = []
-    for arm in ("aot", "auto"):
-        if "jit" not in at or arm not in at:
-            continue
-        jit, own = at["jit"], at[arm]
-        if jit.kept_per_s and own.kept_per_s:
-            bounds = _bounds(jit, own)
+    for first, second in combinations([c for c in per_arm if c.found], 2):
+        assert first.found
+        assert second.found
+        times, low, high = rate_search.ratio(first.found, second.found)
+        between = f"(95 % interval {rounded_ratio(low)}-{rounded_ratio(high)})"
+        if low <= 1 <= high:
             lines.append(
-                f"The same machine serves {own.kept_per_s / jit.kept_per_s:.1f}× the requests with "
-                f"{arm}: {number(own.kept_per_s)} instead of {number(jit.kept_per_s)} requests/s "
-                f"within {words}{bounds}"
+                f"Whether {second.arm} serves more than {first.arm} within {words} is not settled: "
+                f"{second.arm} ÷ {first.arm} is {rounded_ratio(times)} {between}"
             )
-        elif own.kept_per_s and jit.missed_per_s:
+        else:
             lines.append(
-                f"{arm} serves {number(own.kept_per_s)} requests/s within {words}; jit kept it at "
-                f"no rate tried, down to {number(jit.missed_per_s)} requests/s"
+                f"Within {words}, {second.arm} serves {rounded_ratio(times)} times the requests "
+                f"of {first.arm} {between}"
             )
     return lines
 
 
-def _bounds(jit: Bracket, own: Bracket) -> str:
-    assert jit.kept_per_s
-    assert own.kept_per_s
-    if jit.missed_per_s is None or own.missed_per_s is None:
-        return ""
-    low, high = own.kept_per_s / jit.missed_per_s, own.missed_per_s / jit.kept_per_s
-    return f" (the ratio is between {low:.1f} and {high:.1f})"
-
-
 def _of_arm(capacity: Capacity) -> str:
-    kept, missed = capacity.bracket.kept_per_s, capacity.bracket.missed_per_s
-    if kept is None:
+    found, arm = capacity.found, capacity.arm
+    if found:
         return (
-            f"{capacity.arm}: no rate tried keeps the limits, down to {number(missed)} requests/s"
+            f"{arm}: keeps the limits up to {number(found.rate_per_s)} requests/s (95 % interval "
+            f"{number(found.low_per_s)}-{number(found.high_per_s)}, over {len(capacity.usable)} "
+            "replays)"
         )
-    if missed is None:
+    kept = [r.rate_per_s for r in capacity.usable if r.outcome.kept]
+    missed = [r.rate_per_s for r in capacity.usable if not r.outcome.kept]
+    if kept and not missed:
         return (
-            f"{capacity.arm}: keeps the limits up to {number(kept)} requests/s, the highest tried"
+            f"{arm}: keeps the limits at {number(max(kept))} requests/s, the highest that was "
+            "offered; its capacity is above that"
         )
-    return f"{capacity.arm}: keeps the limits at {number(kept)} requests/s, not at {number(missed)}"
+    if missed and not kept:
+        return f"{arm}: no rate tried keeps the limits, down to {number(min(missed))} requests/s"
+    return f"{arm}: too few replays that count to tell"
 
 
-def _warnings(limits: list[Limit], requests: int) -> list[str]:
-    tail = [x for x in limits if x.what.quantile == "p99"]
-    if tail and requests < 100:
-        return [
-            f"{requests} requests a rate: their {tail[0].what.quantile} is the slowest of them; "
-            "100 or more make it a quantile"
-        ]
-    return []
+def _warnings(limits: list[Limit], requests: int, per_arm: list[Capacity]) -> list[str]:
+    warnings = []
+    counted = int(requests * (1 - slo.WARM_UP))
+    few = [x for x in limits if counted * x.allowed < 3]
+    if few:
+        warnings.append(
+            f"{counted} requests of a replay count, of which {few[0].words} lets "
+            f"{counted * few[0].allowed:.1f} be beyond it: more requests make the interval narrower"
+        )
+    for capacity in per_arm:
+        void = [r for r in capacity.replays if r.outcome.trial is None]
+        if void:
+            rates = ", ".join(number(r.rate_per_s) for r in void)
+            why = void[0].outcome.why
+            warnings.append(f"{capacity.arm} at {rates} requests/s: void, not counted ({why})")
+    return warnings
 
 
 def _table(per_arm: list[Capacity], limits: list[Limit]) -> Table:
     rows = []
     for capacity in per_arm:
-        for rate in capacity.rates:
-            values = [
-                ", ".join(seconds(o.values[n]) for o in rate.outcomes) for n in range(len(limits))
-            ]
-            verdict = "open" if rate.decided is None else "kept" if rate.decided.kept else "missed"
-            why = rate.decided.why if rate.decided else "more repeats are needed"
-            rows.append([capacity.arm, number(rate.rate_per_s), *values, verdict, why or "–"])
-    columns = ["arm", "requests/s", *(x.what.words for x in limits)]
-    caption = "Every rate that was tried; several values are repeats of a rate near the edge."
-    return Table("Rates", [*columns, "limits", "why"], rows, caption)
+        for replay in sorted(capacity.replays, key=lambda r: r.rate_per_s):
+            outcome = replay.outcome
+            beyond = ["–"] * len(limits)
+            if outcome.trial:
+                beyond = [f"{n / outcome.trial.counted:.1%}" for n in outcome.trial.beyond]
+            state = {None: "void", True: "kept", False: "missed"}[outcome.kept]
+            cells = [x for pair in zip(map(seconds, outcome.values), beyond, strict=True)
+                     for x in pair]  # fmt: skip
+            rows.append([capacity.arm, number(replay.rate_per_s), *cells, state])
+    columns = [text for x in limits for text in (x.what.words, f"beyond {seconds(x.most_s)}")]
+    caption = "Every replay, without its warm-up. Void ones are shown and not counted."
+    return Table("Replays", ["arm", "requests/s", *columns, "limits"], rows, caption)
 
 
-def _draw(per_arm: list[Capacity], limits: list[Limit], folder: Path) -> list[Figure]:
-    return [_draw_limit(per_arm, n, x, folder) for n, x in enumerate(limits)] if per_arm else []
-
-
-def _draw_limit(per_arm: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
+def _draw(per_arm: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
+    """The share of requests beyond one limit, against the rate."""
     what = x.what.words
     figure, ax = plt.subplots(figsize=SIZE, layout="constrained")
     for capacity in per_arm:
-        points = [
-            (r.rate_per_s, o.values[n])
-            for r in capacity.rates
-            for o in r.outcomes
-            if o.values[n] is not None
-        ]
-        if points:
-            xs, ys = zip(*points, strict=True)
-            ax.plot(xs, ys, "-", color=COLOR[capacity.arm], marker=MARKER[capacity.arm],
-                    label=capacity.arm, markersize=5)  # fmt: skip
-        if capacity.bracket.kept_per_s:
-            ax.axvline(capacity.bracket.kept_per_s, color=COLOR[capacity.arm], linestyle=":")
-    ax.axhline(x.most_s, color="black", linewidth=0.8)
-    dress(ax, f"{what} against the rate", "planned requests / s (log scale)",
-          f"{what}, s (log scale)", log_x=True, log_y=True)  # fmt: skip
+        color = COLOR[capacity.arm]
+        trials = [r.outcome.trial for r in capacity.usable if r.outcome.trial]
+        rates = np.array([t.rate_per_s for t in trials])
+        shares = [t.beyond[n] / t.counted for t in trials]
+        ax.plot(rates, shares, MARKER[capacity.arm], color=color, label=capacity.arm, markersize=5)
+        found = capacity.found
+        if found and found.limit == n:
+            along = np.geomspace(rates.min(), rates.max(), 200)
+            ax.plot(along, found.share_beyond(along, x.allowed), "-", color=color, linewidth=1.5)
+            ax.axvspan(found.low_per_s, found.high_per_s, color=color, alpha=0.15, linewidth=0)
+    ax.axhline(x.allowed, color="black", linewidth=0.8)
+    title = f"Requests beyond {what} ≤ {seconds(x.most_s)}"
+    dress(ax, title, "planned requests / s (log scale)", "share of requests", log_x=True)
     name = f"{x.what.column.removesuffix('_s')}_{x.what.quantile}_by_rate.svg"
     about = Figure(
-        name,
-        f"{what} against the rate",
-        f"Every replay. The black line is the limit; a dotted line is the highest rate at which "
-        f"that arm kept all limits, at most {seconds(x.most_s)} of {what} among them.",
-    )
+        name, title,
+        "Each point is one replay. The black line is the share that the limit allows; where an "
+        "arm's curve crosses it is its capacity, the band its 95 % interval.",
+    )  # fmt: skip
     return save(figure, about, folder)

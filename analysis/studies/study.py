@@ -7,7 +7,8 @@ requests, failed, void          answered, not answered, whether its report says 
 ttft_p50_s, _low, _high         median and its 95 % interval (analysis/inference/compare.py)
 ttft_p90_s, ttft_p99_s, tpot_p50_s, e2e_p50_s, requests_per_s, output_tokens_per_s
 hit_ratio, reachable, reachable_here      client; oracle without a limit, and at the capacity here
-speedup, speedup_low, speedup_high, verdict     jit over this arm, median TTFT, paired
+speedup, speedup_low, speedup_high, verdict     jit over this arm, median TTFT, paired; the interval
+                                of the next run, which the verdict is of (None: no verdict, or void)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pandas as pd
 
 from aot.analysis import report
 from aot.analysis.inference.compare import level
+from aot.analysis.inference.starts import ASSUMED, Starts, of_server
 from aot.analysis.report import Evaluation
 from aot.analysis.studies import limited
 from aot.configs.kernel.errors import UsageError
@@ -82,6 +84,12 @@ class StudyRun:
         """The rows as a data frame."""
         names = list(Row.__dataclass_fields__)
         return pd.DataFrame([asdict(r) for r in self.rows], columns=names)
+
+    @property
+    def starts(self) -> Starts:
+        """How starts of the server differ, as the first point knows it."""
+        evaluation = next((p.evaluation for p in self.points if p.evaluation), None)
+        return of_server(evaluation.parts[0].server.facts) if evaluation else ASSUMED
 
     @property
     def missing(self) -> list[str]:
@@ -147,7 +155,7 @@ def rows(point: Point, setting: str) -> Iterator[Row]:
             ratio = faster.get(arm, {})
             cache, throughput = numbers["cache"], numbers["throughput"]
             low, high = median.ci95 or (None, None)
-            sure = ratio.get("ci95") or (None, None)
+            sure = ratio.get("next_ci95") or (None, None)
             yield Row(
                 label=point.label,
                 value=point.changes.get(setting),

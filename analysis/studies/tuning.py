@@ -10,6 +10,7 @@ import yaml
 
 from aot.analysis import report
 from aot.analysis.inference.compare import Speedup, pair, speedup
+from aot.analysis.inference.starts import of_server
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures.latency import LATENCY_QUANTILES, LatencyQuantile
 from aot.analysis.pages.formats import seconds
@@ -32,12 +33,14 @@ def objective(text: str) -> LatencyQuantile:
 def gain(before: Evaluation, after: Evaluation, what: LatencyQuantile) -> Speedup:
     """The objective in one run over that in another, the same requests of the aot arm paired."""
     then, now = (e.frame[e.frame["measured"] & (e.frame["arm"] == "aot")] for e in (before, after))
-    return speedup(pair(then, now, what.column), what.share)
+    return speedup(
+        pair(then, now, what.column), what.share, of_server(before.parts[0].server.facts)
+    )
 
 
 def is_better(gained: Speedup) -> bool:
-    """Shown to be better: the whole interval is above 1."""
-    return bool(gained.ci95 and judge(gained).kind == "effect" and (gained.ratio or 0) > 1)
+    """Shown to be better, for the next start of the server as well."""
+    return judge(gained).kind == "effect" and (gained.ratio or 0) > 1
 
 
 def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
@@ -62,9 +65,9 @@ def page(read: StudyRun) -> Page:
         figures=[],
         method=[
             "The aot arm only, one setting after the other, each value measured on the same "
-            f"requests as the file as it is and compared by {what.words} (paired, 95 % interval). "
-            "A value is kept where its whole interval is on the better side of what was best "
-            "before; the next setting starts from there.",
+            f"requests as the file as it is and compared by {what.words} (paired, 95 % interval "
+            f"of the next run; {read.starts.words}). A value is kept where its whole interval is "
+            "on the better side of what was best before; the next setting starts from there.",
             "In the end the best settings and the file as it is are measured once more. A "
             "recommendation is made only where this second comparison shows an effect as well.",
             "The floor is the dynamic suffix alone, one request at a time (every report has it).",
@@ -80,6 +83,9 @@ def _recommended(
 ) -> tuple[str, str]:
     """The sentence at the top, and the keys to change; empty where there is nothing to change."""
     best, again = evaluations.get(BEST_AGAIN), evaluations.get(BASELINE_AGAIN)
+    void = [label for label, e in evaluations.items() if e and e.void]
+    if {BASELINE, BEST_AGAIN, BASELINE_AGAIN} & set(void):
+        return f"Nothing can be recommended: void are {', '.join(void)}; see their reports.", ""
     if not best or not again:
         if read.missing or BASELINE not in evaluations:
             return "Not finished: nothing can be recommended yet.", ""
@@ -138,7 +144,9 @@ def _table(
         gained, arm = gain(first, point.evaluation, what), point.evaluation.summary["arms"]["aot"]
         floor = _distance(point.evaluation)
         hits = arm["cache"]["client_hit_ratio"]
-        verdict = "–" if point.label == BASELINE else judge(gained).kind
+        verdict: str = "–" if point.label == BASELINE else judge(gained).kind
+        if point.evaluation.void:
+            verdict = "void: not counted"
         rows.append([
             point.label, ", ".join(f"{k}={v}" for k, v in keys(point.changes).items()) or "–",
             seconds(gained.after), _ratio(gained), verdict,
@@ -153,5 +161,6 @@ def _table(
 def _ratio(gained: Speedup) -> str:
     if gained.ratio is None:
         return "unknown"
-    sure = f" (95 % interval {gained.ci95[0]:.2f}–{gained.ci95[1]:.2f})" if gained.ci95 else ""
+    interval = gained.next_ci95
+    sure = f" (95 % interval {interval[0]:.2f}–{interval[1]:.2f})" if interval else ""
     return f"{gained.ratio:.2f}×{sure}"

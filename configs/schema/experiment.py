@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,8 @@ from aot.configs.schema.strict import PathText, StrictModel
 
 Arm = Literal["jit", "auto", "aot"]
 ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
+DECIDING_REPEATS = 3
+"""From three on repeats themselves say how they differ (analysis/inference/starts.py)."""
 CacheReset = Literal["restart", "endpoint", "salts"]
 
 
@@ -25,7 +27,13 @@ class ExperimentConfig(StrictModel):
     )
     workload: PathText = Field(description="workload file, relative to this file")
     arms: list[Arm] = Field(list(ARMS), min_length=1)
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(
+        1,
+        ge=1,
+        description=f"of every arm; {DECIDING_REPEATS} unless named where several arms or servers "
+        "are compared. Fewer cannot tell an arm from a start of its server: then only large "
+        "effects are called",
+    )
     skip_first: int = Field(
         0,
         ge=0,
@@ -54,6 +62,16 @@ class ExperimentConfig(StrictModel):
         if len(set(value)) != len(value):
             raise ValueError("an arm is listed twice; use repeats to measure it again")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_compares_repeats(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "repeats" in data:
+            return data
+        compared = [data.get("arms", ARMS), data.get("servers") or ()]
+        if any(isinstance(names, list | tuple) and len(names) > 1 for names in compared):
+            return {**data, "repeats": DECIDING_REPEATS}
+        return data
 
     @model_validator(mode="after")
     def _one_way_to_name_servers(self) -> Self:

@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sweep": ("studies", "Measure an experiment at several values of one setting."),
         "capacity": ("studies", "Find the highest rate at which each arm keeps an SLO."),
         "tune": ("studies", "Try a server's cache settings; recommend what is shown to help."),
+        "calibrate": ("studies", "Measure how starts of a server differ; verdicts allow for it."),
     },
     "Prompts": {
         "lint": ("lint", "Find what breaks prefix reuse: where, what it costs, the remedy."),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aot.configs.kernel.errors import ToolkitError
-from aot.scripts.terminal import say, status
+from aot.scripts.terminal import say, status, table
 
 if TYPE_CHECKING:
     from aot.analysis.report import Evaluation
@@ -25,9 +25,36 @@ def write_report(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
     with status("writing the report"):
         evaluation = write(folder, exports)
     style = "bold red" if evaluation.void else "bold"
-    say(evaluation.headline, style)
+    for line in evaluation.summary["headlines"]:
+        say(line, style)
     for finding in evaluation.findings:
         if finding.level != "ok":
-            say(f"{finding.level}: {finding.check}: {finding.detail}")
+            say(f"{finding.level}: {finding.detail} ({finding.check})")
+    for part in evaluation.parts:
+        _arms(part.server.name if len(evaluation.parts) > 1 else "", part.numbers["arms"])
     say(f"report: {folder / 'report.html'}")
     return evaluation
+
+
+def _arms(server: str, arms: dict[str, Any]) -> None:
+    """The arms of one server side by side."""
+    from aot.analysis.pages.formats import number, seconds
+
+    def share(value: float | None) -> str:
+        return "not reported" if value is None else f"{value:.1%}"
+
+    if not arms:
+        return
+    say("")
+    right = ("answered", "TTFT p50", "TPOT p50", "E2E p50", "req/s", "hit ratio")
+    rows = [
+        (
+            arm,
+            str(its["requests"]["ok"]),
+            *(seconds(its[metric]["p50"]) for metric in ("ttft_s", "tpot_s", "e2e_s")),
+            number(its["throughput"]["requests_per_s"]),
+            share(its["cache"]["client_hit_ratio"]),
+        )
+        for arm, its in arms.items()
+    ]
+    table((server or "arm", *right), rows, right=right)

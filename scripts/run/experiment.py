@@ -26,7 +26,7 @@ from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import WorkloadConfig
 from aot.scripts import server_files
-from aot.scripts.run import launch, manifest, remote
+from aot.scripts.run import calibration, launch, manifest, remote
 from aot.scripts.run.phase import Phase
 from aot.scripts.run.session import Session, Traffic
 from aot.scripts.run.target import Target
@@ -165,6 +165,7 @@ def create(experiment: Experiment, folder: Path) -> None:
             remote=target.remote,
             versions=target.versions,
             config=target.resolved(),
+            starts=None if target.remote else calibration.of(target),
         )
     facts = manifest.new(experiment.config.name, servers, digest)
     facts["experiment_file"] = str(experiment.path.resolve())

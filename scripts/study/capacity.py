@@ -1,4 +1,7 @@
-"""`aot capacity`: the highest rate at which an arm keeps the limits, arm by arm."""
+"""`aot capacity`: the highest rate at which an arm keeps the limits, arm by arm.
+
+Replay n of every arm draws its arrivals with the same seed, and another than replay n + 1.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from pathlib import Path
 
 from aot.analysis import report
 from aot.analysis.studies import rate_search, slo
-from aot.analysis.studies.rate_search import Tried
-from aot.analysis.studies.slo import Limit, Outcome
-from aot.configs.kernel.errors import UsageError
+from aot.analysis.studies.rate_search import Trial
+from aot.analysis.studies.slo import Limit
+from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Changes
 from aot.configs.schema.experiment import Arm, ExperimentConfig
-from aot.scripts.study.study import Study, create
+from aot.scripts.study.study import Point, Study, create
 from aot.scripts.terminal import note
 
 
@@ -22,7 +25,7 @@ def begin(
     limits: list[str],
     start_per_s: float | None,
     precision: float,
-    most_rates: int,
+    most_replays: int,
     runs: Path,
 ) -> Study:
     """A new search, checked. Raises UsageError before anything starts."""
@@ -47,14 +50,15 @@ def begin(
     if start_per_s is not None and start_per_s <= 0:
         raise UsageError(f"--start {start_per_s:g}: a rate above 0, in requests/s")
     if precision <= 1:
-        raise UsageError(f"--precision {precision:g}: a factor above 1, as in 1.1")
+        raise UsageError(f"--precision {precision:g}: a factor above 1, as in 1.2")
     options = {
         "slo": limits,
         "arms": list(config.arms),
         "start_per_s": start_per_s if start_per_s is not None else own,
         "precision": precision,
-        "most_rates": most_rates,
+        "most_replays": most_replays,
         "requests": workload.requests,
+        "seed": workload.seed,
     }
     return create("capacity", experiment_file, runs, options)
 
@@ -64,37 +68,51 @@ def limits_of(study: Study) -> list[Limit]:
 
 
 def search(study: Study) -> None:
-    """Every arm, one after the other: all its rates on one server."""
+    """Every arm, one after the other: all its replays on one server."""
     for arm in study.options["arms"]:
         _search(study, arm)
 
 
 def _search(study: Study, arm: Arm) -> None:
     options, limits = study.options, limits_of(study)
-    tried: list[Tried] = []
-    start: float = options["start_per_s"]
-    while len(tried) < options["most_rates"]:
-        rate = rate_search.next_rate(tried, start, options["precision"])
+    shares = [x.allowed for x in limits]
+    trials: list[Trial] = []
+    ceiling = float("inf")
+    for number in range(1, options["most_replays"] + 1):
+        rate = rate_search.next_rate(
+            trials, shares, options["start_per_s"], options["precision"], ceiling
+        )
         if rate is None:
             return
         note(f"{arm}: {rate:g} requests/s, about {options['requests'] / rate:.0f} s")
-        outcome = _try(study, arm, rate, limits)
-        note(f"{arm}: {rate:g} requests/s {'kept' if outcome.kept else f'missed ({outcome.why})'}")
-        tried.append(Tried(rate, outcome.kept))
-    note(f"{arm}: stopped after {len(tried)} rates; --most-rates allows more")
+        point = _measured(study, arm, rate, number)
+        outcome = slo.check(report.evaluate(point.folder), arm, limits, rate)
+        note(f"{arm}: {rate:g} requests/s {_words(outcome)}")
+        if outcome.trial is not None:
+            trials.append(outcome.trial)
+        elif ceiling < float("inf") or not trials:
+            raise ToolkitError(
+                f"{arm}: the replay at {rate:g} requests/s is void ({outcome.why}), "
+                "so nothing can be searched from it; see its report"
+            )
+        else:
+            ceiling = rate
+    note(f"{arm}: stopped after {options['most_replays']} replays; --most-replays allows more")
 
 
-def _try(study: Study, arm: Arm, rate: float, limits: list[Limit]) -> Outcome:
-    """As many repeats as it takes to decide."""
-    outcomes: list[Outcome] = []
-    while (decided := slo.decided(outcomes)) is None:
-        outcomes.append(_once(study, arm, rate, len(outcomes) + 1, limits))
-    return decided
+def _words(outcome: slo.Outcome) -> str:
+    if outcome.kept is None:
+        return f"void, so it decides nothing ({outcome.why})"
+    return "kept" if outcome.kept else f"missed ({outcome.why})"
 
 
-def _once(study: Study, arm: Arm, rate: float, repeat: int, limits: list[Limit]) -> Outcome:
-    changes: Changes = {"experiment.arms": [arm], "experiment.repeats": 1, SHORT["rate"]: rate}
-    again = f", again ({repeat})" if repeat > 1 else ""
-    point = study.point(f"{arm} at {rate:g}/s{again}", changes)
+def _measured(study: Study, arm: Arm, rate: float, number: int) -> Point:
+    changes: Changes = {
+        "experiment.arms": [arm],
+        "experiment.repeats": 1,
+        "workload.seed": study.options["seed"] + number - 1,
+        SHORT["rate"]: rate,
+    }
+    point = study.point(f"{arm}, replay {number} at {rate:g}/s", changes)
     study.measure(point, 1, point.experiment.targets[0], arm)
-    return slo.check(report.evaluate(point.folder), arm, limits)
+    return point

@@ -30,7 +30,7 @@ from aot.scripts.run.session import Session, Traffic
 from aot.scripts.run.target import Target
 from aot.scripts.terminal import note
 
-Kind = Literal["sweep", "capacity", "tune"]
+Kind = Literal["sweep", "capacity", "tune", "calibrate"]
 
 
 @dataclass(slots=True)

@@ -47,9 +47,14 @@ class Histogram:
 
     def quantile_s(self, q: float) -> float | None:
         """Linear within the bucket, as Prometheus' histogram_quantile; the lowest bound of the
-        last bucket where it is in that one. None without observations."""
+        last bucket where it is in that one. None without observations, and where the buckets are
+        too wide to tell: a quantile above mean / (1 - q) cannot be (Markov's inequality)."""
         if self.count <= 0 or not self.buckets:
             return None
+        value = self._interpolated(q)
+        return value if value * (1 - q) <= self.sum_s / self.count else None
+
+    def _interpolated(self, q: float) -> float:
         rank, low, below = q * self.buckets[-1][1], 0.0, 0.0
         for bound, n in self.buckets:
             if n >= rank:

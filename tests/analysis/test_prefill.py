@@ -30,7 +30,7 @@ def test_the_line_is_the_one_that_was_drawn_whatever_stragglers_there_are() -> N
     assert found["s_per_token"] == pytest.approx(0.0005, rel=0.1)
     assert found["s_per_token_ci95"][0] <= 0.0005 <= found["s_per_token_ci95"][1]
     assert found["tokens_per_s"] == pytest.approx(2000, rel=0.1)
-    assert found["points"] == 1000
+    assert found["points"] == 300
 
 
 @pytest.mark.parametrize(

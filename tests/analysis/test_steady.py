@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.made_run import make, phase, record
+from support.queue import queue
 
 from aot.analysis import report
 from aot.analysis.checks import steady
@@ -83,7 +85,33 @@ def test_a_queue_that_grows_is_pointed_out() -> None:
     assert "r1-jit from" in found.detail
     [calm] = steady.saturation(rows([0.45] * 60))
     assert calm.level == "ok"
+    assert "stay as many" in calm.detail
     assert list(steady.saturation(rows([0.1 * n for n in range(20)]))) == []
+
+
+def courses(load: float, count: int) -> dict[str, float]:
+    """How often each course is told of a queue that is offered `load` times what it can serve."""
+    rng = np.random.default_rng(5)
+    told = {"grows": 0, "stays": 0, "open": 0}
+    for _ in range(200):
+        sent = np.cumsum(rng.exponential(1 / load, count))
+        times = queue(sent, rng.lognormal(-0.125, 0.5, count))
+        frame = pd.DataFrame({"sent_s": sent, "last_token_s": sent + times})
+        told[steady.course(steady.in_flight(frame))] += 1
+    return {course: number / 200 for course, number in told.items()}
+
+
+@pytest.mark.parametrize("count", [100, 300, 1000])
+def test_near_its_capacity_a_queue_is_not_said_to_grow(count: int) -> None:
+    assert courses(0.95, count)["grows"] <= 0.1
+    assert courses(0.7, count)["stays"] >= 0.92
+
+
+@pytest.mark.parametrize(("load", "count"), [(1.4, 100), (1.2, 300), (1.1, 1000)])
+def test_above_it_a_queue_is_never_said_to_stay(load: float, count: int) -> None:
+    found = courses(load, count)
+    assert found["grows"] >= 0.85
+    assert found["stays"] <= 0.08
 
 
 @pytest.mark.parametrize(("factor", "level"), [(1.0, "ok"), (3.0, "warning")])

@@ -38,14 +38,16 @@ Line: Any = _shape()
 
 
 class RecordLines:
-    """Reads record files piece by piece. `hashes`, `broken`, `foreign`, `clock_zero_s`: what was
-    seen so far of headers, of lines that are no records, and of files of another format."""
+    """Reads record files piece by piece. `hashes`, `broken`, `foreign`, `clock_zero_s`, `headed`:
+    what was seen so far of headers and their files, of lines that are no records, and of files of
+    another format."""
 
     def __init__(self) -> None:
         self.hashes: set[str] = set()
         self.broken = 0
         self.foreign: list[str] = []
         self.clock_zero_s: float | None = None
+        self.headed: set[str] = set()
 
     def read(self, piece: bytes, name: str) -> list[Any]:
         """The records in a piece of the file `name` that ends where a line ends; none of a file of
@@ -81,6 +83,7 @@ class RecordLines:
             return False
         named = row.get("format") if isinstance(row, dict) else None
         if named == FORMAT:
+            self.headed.add(name)
             self.hashes.add(str(row.get("schedule_sha256")))
             zero = row.get("clock_zero_monotonic_s")
             self.clock_zero_s = zero if isinstance(zero, float) else None

@@ -112,9 +112,10 @@ def gate(
 
     Exit code 0: no, 1: yes, 3: not settled.
 
-    Latencies are compared over the same requests. A regression is worse than allowed with its whole
-    95 % interval above the baseline; worse than allowed without that is not settled: measure more
-    repeats.
+    Latencies are compared over the same requests. It passes where the whole 95 % interval of the
+    next run is within what is allowed; a regression is worse than allowed with the whole interval
+    above the baseline. Anything else is not settled: measure more repeats of both (three or more),
+    or 'aot calibrate' how starts of the server differ.
     """
     from aot.analysis import across
     from aot.analysis import gate as gates

@@ -1,7 +1,8 @@
-"""The verbs that measure one experiment under several settings: sweep, capacity, tune."""
+"""The verbs that measure one experiment several times: sweep, capacity, tune, calibrate."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from aot.scripts.cli.arguments import (
     RunsOption,
     verbs,
 )
+from aot.scripts.cli.choices import ArmName
 from aot.scripts.terminal import say, status, table
 
 if TYPE_CHECKING:
@@ -75,24 +77,25 @@ def capacity(
     slo: Annotated[
         list[str] | None,
         typer.Option(
-            help="METRIC_QUANTILE=SECONDS, as in ttft_p99=0.5; metrics ttft, tpot, e2e; quantiles "
-            "p50, p90, p99; can be given again, then all must be kept"
+            help="METRIC_QUANTILE=SECONDS, as in ttft_p99=0.5 or ttft_p99=500ms; metrics ttft, "
+            "tpot, e2e; quantiles p50, p90, p99; can be given again, then all must be kept"
         ),
     ] = None,
     start: Annotated[
         float | None, typer.Option(help="requests/s to try first; default: the workload's rate")
     ] = None,
     precision: Annotated[
-        float, typer.Option(help="stop when kept and missed rates are this factor apart")
-    ] = 1.1,
-    most_rates: Annotated[int, typer.Option(help="rates to try for each arm at most", min=1)] = 12,
+        float, typer.Option(help="stop when the interval of a capacity is this factor wide")
+    ] = 1.2,
+    most_replays: Annotated[int, typer.Option(help="replays of each arm at most", min=3)] = 16,
     runs: RunsOption = Path("runs"),
     resume: ResumeOption = None,
 ) -> None:
     """Find the highest rate at which each arm keeps an SLO.
 
     For every arm one server is started; on it rates are doubled or halved until one keeps the
-    limits and one does not, then the gap is halved. Near the edge a rate is measured three times.
+    limits and one does not, then replays go on around the capacity, each with arrivals of its own.
+    A curve through all of them gives the capacity of each arm, and their ratio, with intervals.
 
     aot capacity EXPERIMENT --slo ttft_p99=0.5 --slo tpot_p90=0.05
     """
@@ -107,7 +110,7 @@ def capacity(
         path = _given(experiment)
         if not slo:
             raise UsageError("--slo is missing, as in --slo ttft_p99=0.5")
-        capacity_study = work.begin(path, slo, start, precision, most_rates, runs)
+        capacity_study = work.begin(path, slo, start, precision, most_replays, runs)
     study.kept(
         capacity_study,
         lambda: work.search(capacity_study),
@@ -165,6 +168,39 @@ def _given(experiment: Path | None) -> Path:
 def _only_resume(experiment: Path | None, settings: object) -> None:
     if experiment is not None or settings:
         raise UsageError("--resume goes on as it was started: give the folder and nothing else")
+
+
+@app.command()
+def calibrate(
+    experiment: ExperimentArgument = None,
+    starts: Annotated[int, typer.Option(help="of the server, each with the same requests")] = 5,
+    arm: Annotated[ArmName, typer.Option(help="which one")] = "auto",
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+) -> None:
+    """Measure how starts of a server differ; verdicts allow for it.
+
+    One arm, the same requests, a fresh process each time: whatever differs is the start's. The
+    result is kept by machine and server file; runs that are made afterwards take it instead of the
+    5 % that is assumed, where they have fewer than three repeats. Use a workload with a low rate.
+    """
+    from aot.scripts.study import calibrate as work
+    from aot.scripts.study import study
+
+    if resume is not None:
+        _only_resume(experiment, None)
+        calibration = study.reopen(resume, "calibrate")
+    else:
+        calibration = work.begin(_given(experiment), starts, arm, runs)
+    study.kept(calibration, lambda: work.measure(calibration), lambda: None)
+    found, path = work.keep(calibration)
+    say(found.words)
+    half = found.half_width(1.0)
+    say(
+        f"one repeat calls an effect from a ratio of {math.exp(half):.2f} on, where requests "
+        "themselves tell no more"
+    )
+    say(f"kept in {path}: runs of this server file on this machine take it from now on")
 
 
 def _show(
