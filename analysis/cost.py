@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,12 +14,21 @@ from aot.configs.loading.pricing import ModelPrice, PriceTable
 
 @dataclass(frozen=True, slots=True)
 class OwnCost:
-    """US dollars of machine time in one arm; None where the rate is unknown."""
+    """US dollars of machine time in one arm; None where the rate is unknown.
+
+    `once` is what a start of the server costs besides, however many requests follow: warming in
+    aot, the wait of the cold requests in auto. It is not in the cost of a million requests where
+    requests came one at a time, so that it can be told apart (`once_is_apart`).
+    """
 
     arm: str
     requests_per_s: float | None
     per_million_requests: float | None
     per_million_prompt_tokens: float | None
+    once: float | None
+    once_is_apart: bool
+    of_default: float | None
+    """A million requests over those of auto, what an engine does unless told; None without auto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +45,49 @@ class HostedCost:
     requests: int
 
 
-def own(numbers: dict[str, Any], usd_per_hour: float) -> list[OwnCost]:
-    """Every arm of one server, at the throughput it had in the run."""
-    costs = []
-    for arm, its in numbers["arms"].items():
-        rates = its["throughput"]
-        requests, prompts = (
-            usd_per_hour / 3600 / rates[k] * 1e6 if rates[k] else None
-            for k in ("requests_per_s", "prompt_tokens_per_s")
-        )
-        costs.append(OwnCost(arm, rates["requests_per_s"], requests, prompts))
-    return costs
+def own(numbers: dict[str, Any], usd_per_hour: float, one_at_a_time: bool = False) -> list[OwnCost]:
+    """Every arm of one server, at the throughput it had in the run; `one_at_a_time`: a closed loop
+    of one user, where a second that one request waits is a second of the machine."""
+    costs = [_own(numbers, arm, usd_per_hour / 3600, one_at_a_time) for arm in numbers["arms"]]
+    default = next((c.per_million_requests for c in costs if c.arm == "auto"), None)
+    return [
+        replace(c, of_default=c.per_million_requests / default)
+        if default and c.per_million_requests
+        else c
+        for c in costs
+    ]
+
+
+def _own(numbers: dict[str, Any], arm: str, usd_per_s: float, one_at_a_time: bool) -> OwnCost:
+    rates = numbers["arms"][arm]["throughput"]
+    once_s = _once_s(numbers, arm)
+    share = 1.0
+    # Warming comes before the clock; cold requests are within it.
+    if arm == "auto" and one_at_a_time and once_s and rates["duration_s"]:
+        share = 1 - once_s / rates["duration_s"]
+    requests, prompts = (
+        usd_per_s / rates[k] * 1e6 * share if rates[k] and share > 0 else None
+        for k in ("requests_per_s", "prompt_tokens_per_s")
+    )
+    once = None if once_s is None else once_s * usd_per_s
+    apart = arm != "auto" or one_at_a_time or once_s == 0
+    return OwnCost(arm, rates["requests_per_s"], requests, prompts, once, apart, None)
+
+
+def _once_s(numbers: dict[str, Any], arm: str) -> float | None:
+    if arm == "jit":
+        return 0.0
+    if arm == "aot":
+        warming = numbers["arms"]["aot"]["warming"]
+        return float(warming["prefill_s"]) if warming else None
+    by_hit = numbers["arms"]["auto"]["by_hit"]
+    if not by_hit:
+        return None
+    warm_s = by_hit["hit"]["ttft_s"]["p50"]
+    cold = [k for name, k in by_hit.items() if name != "hit" and k["requests"]]
+    if warm_s is None:
+        return None
+    return float(sum(k["requests"] * (k["ttft_s"]["mean"] - warm_s) for k in cold))
 
 
 def hosted(

@@ -99,8 +99,8 @@ def break_even(price: ModelPrice, ttl_s: float) -> int | None:
 
 
 def seconds_per_token(run: Path) -> float:
-    """Seconds of prefill that one cached token saved in a measured run: the difference of the
-    median TTFTs of jit and aot over the cached tokens of a request.
+    """Seconds of prefill that one cached token saved in a measured run, against no caching at all:
+    the difference of the median TTFTs of jit and aot over the cached tokens of a request.
 
     Raises UsageError when the run has not both arms, or several servers.
     """
@@ -115,6 +115,18 @@ def seconds_per_token(run: Path) -> float:
         raise UsageError(
             f"{run}: no measured run of one server with answered requests in jit and aot"
         ) from None
+
+
+def against_default(run: Path) -> tuple[int, int, float] | None:
+    """What compiling saves where caching is on already, as it is by default: cold requests of auto,
+    of how many, and the seconds that one of them waits longer; None where it was not measured."""
+    try:
+        text = (run / "summary.json").read_text(encoding="utf-8")
+        compiling = json.loads(text)["answers"]["compiling"]
+        cold, requests = int(compiling["cold_requests"]), int(compiling["requests"])
+        return cold, requests, float(compiling["cold_extra_s"] or 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def advice(

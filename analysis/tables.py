@@ -45,7 +45,7 @@ def of(evaluation: Evaluation) -> Tables:
         for arm, numbers in part["arms"].items()
     ]
     ratios = [
-        {"server": server, **{k: v for k, v in row.items() if k != "ci95"}, **_ends(row["ci95"])}
+        {"server": server, **_flat_ends(row)}
         for server, part in servers
         for row in part["comparison"]["ratios"]
     ]
@@ -57,9 +57,12 @@ def of(evaluation: Evaluation) -> Tables:
     )
 
 
-def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
-    low, high = interval or (None, None)
-    return {"ci95_low": low, "ci95_high": high}
+def _flat_ends(row: dict[str, Any]) -> dict[str, Any]:
+    """A ratio with the ends of its intervals as columns: ci95_low, next_ci95_high, ..."""
+    flat = {k: v for k, v in row.items() if not k.endswith("ci95")}
+    for name in ("ci95", "next_ci95"):
+        flat[f"{name}_low"], flat[f"{name}_high"] = row[name] or (None, None)
+    return flat
 
 
 def _flat(value: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -61,7 +61,7 @@ def show_differences(differences: Sequence[Difference]) -> None:
             d.arm,
             f"{metric_text(d.metric)} {d.quantile}",
             f"{d.found.ratio:.2f}",
-            "–".join(f"{x:.2f}" for x in d.found.ci95) if d.found.ci95 else UNKNOWN,
+            "–".join(f"{x:.2f}" for x in d.found.next_ci95) if d.found.next_ci95 else UNKNOWN,
             str(d.found.pairs),
             _said(d),
         )

@@ -60,7 +60,7 @@ def files(installed: Path) -> Path:
         output: {{max_tokens: 4}}
         """)
     )
-    common = "name: e2e\nworkload: traffic.yaml\n"
+    common = "name: e2e\nworkload: traffic.yaml\nrepeats: 1\n"
     (installed / "restart.yaml").write_text(common + "servers: [vllm.yaml, sglang.yaml]\n")
     (installed / "endpoint.yaml").write_text(
         common + "servers: [dev.yaml, hooked.yaml]\narms: [auto, aot]\ncache_reset: endpoint\n"

@@ -59,7 +59,9 @@ def far_pair(folder: Path, url: str) -> Path:
         "tenants: {count: 4, zipf: 0}\nload: {mode: closed, users: 2}\noutput: {max_tokens: 2}\n"
     )
     path = folder / "far.yaml"
-    path.write_text("name: far\nserver: far-pair.yaml\nworkload: few.yaml\narms: [jit, aot]\n")
+    path.write_text(
+        "name: far\nserver: far-pair.yaml\nworkload: few.yaml\narms: [jit, aot]\nrepeats: 1\n"
+    )
     return path
 
 

@@ -31,6 +31,7 @@ def far(files: Path, name: str, url: str, key: str, arms: str) -> Path:
         server: far-{name}.yaml
         workload: traffic.yaml
         arms: {arms}
+        repeats: 1
         """)
     )
     done = aot("run", path, "--runs", f"far-{name}", cwd=files)
@@ -86,7 +87,8 @@ def check_apart(files: Path, url: str) -> None:
         """)
     )
     (files / "tenants.yaml").write_text(
-        "name: tenants\nservers: [together.yaml, apart.yaml]\nworkload: common.yaml\narms: [auto]\n"
+        "name: tenants\nservers: [together.yaml, apart.yaml]\nworkload: common.yaml\n"
+        "arms: [auto]\nrepeats: 1\n"
     )
     done = aot("run", "tenants.yaml", "--runs", "tenants", cwd=files)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -121,6 +121,8 @@ def test_a_point_whose_file_changed_is_not_resumed(
         (("capacity", "E", "--slo", "ttft=1"), "expected METRIC_QUANTILE=SECONDS"),
         (("capacity", "E", "--slo", "ttft_p99=-1"), "expected METRIC_QUANTILE=SECONDS"),
         (("capacity", "E", "--slo", "ttft_p99=1", "--precision", "1"), "a factor above 1"),
+        (("capacity", "E", "--slo", "ttft_p99=500"), "write ttft_p99=500ms"),
+        (("calibrate", "E", "--starts", "2"), "3 or more tell how they differ"),
         (("capacity", "E", "--slo", "ttft_p99=1", "--start", "0"), "a rate above 0"),
         (("tune", "theirs.yaml"), "give a server file and an experiment file"),
         (("tune", "theirs.yaml", "E"), "this server runs already; there is nothing to tune"),
@@ -146,16 +148,21 @@ def test_a_rate_means_nothing_in_a_closed_loop(
     check(aot("capacity", experiment, "--slo", "ttft_p99=1"), 2, "a capacity needs")
 
 
-def test_capacity_brackets_and_bisects(aot: Aot, experiment: Path, tmp_path: Path) -> None:
+def test_capacity_goes_on_while_every_rate_is_kept(
+    aot: Aot, experiment: Path, tmp_path: Path
+) -> None:
     """A stub that answers at once at any rate keeps the limit up to where the search stops."""
     with serving(gap_s=0.001, cached_tokens=0, pages=SGLANG) as stub:
         server(tmp_path, stub.base_url)
         done = aot(
-            "capacity", experiment, "--slo", "ttft_p50=5", "--start", "20", "--most-rates", "2"
+            "capacity", experiment, "--slo", "ttft_p50=5", "--start", "20", "--most-replays", "3"
         )
-        check(done, 0, "stopped after 2 rates")
-    assert "jit: keeps the limits up to 40 requests/s, the highest tried" in done.stdout
-    assert [p["label"] for p in study(tmp_path)["points"]] == ["jit at 20/s", "jit at 40/s"]
+        check(done, 0, "stopped after 3 replays")
+    assert "jit: keeps the limits at 80 requests/s, the highest that was offered" in done.stdout
+    labels = ["jit, replay 1 at 20/s", "jit, replay 2 at 40/s", "jit, replay 3 at 80/s"]
+    assert [p["label"] for p in study(tmp_path)["points"]] == labels
+    seeds = [p["changes"]["workload.seed"] for p in study(tmp_path)["points"]]
+    assert len(set(seeds)) == 3
 
 
 def test_a_folder_of_another_kind_is_named(aot: Aot, experiment: Path, tmp_path: Path) -> None:

@@ -96,7 +96,16 @@ def savings(
     paid, least = _hosted(tokens, *priced) if priced else (None, prompt.block_tokens)
     if per_token is not None:
         saved = per_token * (tokens.static - tokens.rounding) * requests_per_day
-        say(f"own hardware as in {run}: {per_token * 1e6:.1f} µs a token = {saved:,.0f} s a day")
+        say(
+            f"own hardware as in {run}, against no caching: {per_token * 1e6:.1f} µs a token = "
+            f"{saved:,.0f} s a day"
+        )
+        if run and (default := sums.against_default(run)):
+            cold, requests, extra_s = default
+            say(
+                f"against caching as it is by default: {cold} of {requests} requests were cold "
+                f"after a start, and waited {extra_s:.2f} s longer; compiling spares those"
+            )
     worth, reasons = sums.advice(tokens, least, paid, hosted=priced is not None)
     say("advice: compile ahead of time" if worth else "advice: skip it", "bold")
     for reason in reasons:
