@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aot.analysis.checks import cache_checks, record_checks, replicas, steady
-from aot.analysis.checks.finding import LEVELS, Finding, Level
+from aot.analysis.checks.finding import LEVELS, Finding
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
 
@@ -19,7 +19,11 @@ LATENESS_FLOOR_S = 0.005
 LATENESS_SHARE = 0.10
 GENERATOR_CPU = 0.80
 FEW_LAGS = 100
-"""Fewer samples of the event loop's lag have no 99th percentile: the longest stands for it."""
+"""Fewer samples of the event loop's lag have no 99th percentile."""
+STILL_S = 0.1
+"""A lag from here on is a standstill,"""
+STILL_SHARE = 0.10
+"""and with more of a closed loop's replay in them, its times are those of the standstill."""
 FEW_REQUESTS = 100
 
 
@@ -166,15 +170,27 @@ def _loop_lag(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     limit_s = _late_limit_s(frame)
     worst = max(_tail(values) for values in lags)
     detail = f"p99 lag {worst * 1000:.1f} ms in the worst phase, limit {limit_s * 1000:.1f} ms"
+    stood = max(map(_stood_still, run.phases))
+    if stood > 0:
+        detail += f"; it stood still for {stood:.0%} of a replay"
     # In an open loop lateness tells whether it mattered. In a closed loop nothing is planned, and
     # a loop that stands still stamps what has arrived, and sends what is next, when it goes on.
-    matters: Level = "warning" if frame["planned_s"].notna().any() else "void"
-    yield Finding(matters if worst > limit_s else "ok", check, detail)
+    if stood > STILL_SHARE and frame["planned_s"].isna().all():
+        yield Finding("void", check, detail)
+    else:
+        yield Finding("warning" if worst > limit_s or stood > STILL_SHARE else "ok", check, detail)
 
 
 def _tail(lags_s: list[float]) -> float:
-    """The 99th percentile; of few samples the longest."""
-    return float(np.quantile(lags_s, 0.99)) if len(lags_s) >= FEW_LAGS else max(lags_s)
+    """The 99th percentile; 0 for samples too few to have one."""
+    return float(np.quantile(lags_s, 0.99)) if len(lags_s) >= FEW_LAGS else 0.0
+
+
+def _stood_still(phase: Phase) -> float:
+    """The share of a replay in which the event loop did nothing."""
+    sent, ended = phase.records["sent_s"].min(), phase.records["last_token_s"].max()
+    stood_s = sum(lag for lag in phase.lags_s if lag >= STILL_S)
+    return stood_s / (ended - sent) if ended > sent else 0.0
 
 
 def _lateness(frame: pd.DataFrame) -> Iterator[Finding]:

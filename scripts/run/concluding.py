@@ -29,7 +29,7 @@ def write_report(folder: Path, exports: Sequence[str] = ()) -> Evaluation:
         say(line, style)
     for finding in evaluation.findings:
         if finding.level != "ok":
-            say(f"{finding.level}: {finding.detail} ({finding.check})")
+            say(f"{finding.level}: {finding.check}: {finding.detail}")
     for part in evaluation.parts:
         _arms(part.server.name if len(evaluation.parts) > 1 else "", part.numbers["arms"])
     say(f"report: {folder / 'report.html'}")

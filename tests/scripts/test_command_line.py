@@ -62,7 +62,7 @@ def complete(words: str) -> list[str]:
 
 
 def test_verbs_choices_and_names_are_completed() -> None:
-    assert complete("aot ca") == ["capacity"]
+    assert complete("aot cap") == ["capacity"]
     assert complete("aot serve --arm ") == ["jit", "auto", "aot"]
     assert "qwen3-8b-l4" in complete("aot serve qwen3-8b")
     assert complete("aot run demo-b") == ["demo-both"]
