@@ -60,11 +60,12 @@ def own(numbers: dict[str, Any], usd_per_hour: float, one_at_a_time: bool = Fals
 
 def _own(numbers: dict[str, Any], arm: str, usd_per_s: float, one_at_a_time: bool) -> OwnCost:
     rates = numbers["arms"][arm]["throughput"]
-    once_s = _once_s(numbers, arm)
+    waited_s, repeats = _once_s(numbers, arm)
+    once_s = None if waited_s is None else waited_s / repeats
     share = 1.0
     # Warming comes before the clock; cold requests are within it.
     if arm == "auto" and one_at_a_time and once_s and rates["duration_s"]:
-        share = 1 - once_s / rates["duration_s"]
+        share = 1 - once_s * repeats / rates["duration_s"]
     requests, prompts = (
         usd_per_s / rates[k] * 1e6 * share if rates[k] and share > 0 else None
         for k in ("requests_per_s", "prompt_tokens_per_s")
@@ -74,20 +75,17 @@ def _own(numbers: dict[str, Any], arm: str, usd_per_s: float, one_at_a_time: boo
     return OwnCost(arm, rates["requests_per_s"], requests, prompts, once, apart, None)
 
 
-def _once_s(numbers: dict[str, Any], arm: str) -> float | None:
+def _once_s(numbers: dict[str, Any], arm: str) -> tuple[float | None, int]:
+    """Seconds that starts of the server cost besides, and of how many starts."""
     if arm == "jit":
-        return 0.0
+        return 0.0, 1
     if arm == "aot":
         warming = numbers["arms"]["aot"]["warming"]
-        return float(warming["prefill_s"]) if warming else None
-    by_hit = numbers["arms"]["auto"]["by_hit"]
-    if not by_hit:
-        return None
-    warm_s = by_hit["hit"]["ttft_s"]["p50"]
-    cold = [k for name, k in by_hit.items() if name != "hit" and k["requests"]]
-    if warm_s is None:
-        return None
-    return float(sum(k["requests"] * (k["ttft_s"]["mean"] - warm_s) for k in cold))
+        return (float(warming["prefill_s"]) if warming else None), 1
+    cold = numbers["arms"]["auto"]["cold"]
+    if cold is None or cold["extra_s"] is None:
+        return (0.0 if cold and not cold["requests"] else None), 1
+    return cold["requests"] * cold["extra_s"], cold["repeats"]
 
 
 def hosted(

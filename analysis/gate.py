@@ -122,9 +122,9 @@ def _starts(run: Evaluation, baseline: Evaluation) -> Starts:
 def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
     if limit.metric == "hit_ratio":
         now, then = (_hit_ratio(m, arm) for m in (run, baseline))
-        if now is None or not then:
+        if now is None or then is None:
             return Judged(limit, arm, then, now, None, None, "not settled")
-        worse = 1 - now / then
+        worse = 1 - now / then if then else 0.0  # nothing to lose
         return _judged(limit, arm, then, now, worse, (worse, worse))
     pairs = _rates(run, baseline, limit.metric, arm)
     if pairs.empty:

@@ -122,9 +122,8 @@ def against_default(run: Path) -> tuple[int, int, float] | None:
     of how many, and the seconds that one of them waits longer; None where it was not measured."""
     try:
         text = (run / "summary.json").read_text(encoding="utf-8")
-        compiling = json.loads(text)["answers"]["compiling"]
-        cold, requests = int(compiling["cold_requests"]), int(compiling["requests"])
-        return cold, requests, float(compiling["cold_extra_s"] or 0.0)
+        cold = json.loads(text)["answers"]["compiling"]["cold"]
+        return int(cold["requests"]), int(cold["of"]), float(cold["extra_s"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

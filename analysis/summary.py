@@ -9,6 +9,7 @@ arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_h
                 cached_tokens,prompt_tokens,losses}        losses: analysis/cache/losses.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
+arms.auto.cold.{requests,of,repeats,extra_s}   first requests of a prefix: …/measures/prefill.py
 arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/measures/replicas.py
 arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   …/distance.py; aot only
 arms.ARM.warming.{prefixes,prefill_s}                before the clock, of one repeat; aot only
@@ -61,7 +62,9 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
         "schedule_sha256": run.schedule_sha256,
         **{key: only[key] for key in ("arms", "comparison", "prefill", "answers") if key in only},
         "servers": servers,
-        "between_servers": comparison.between_servers([s.name for s in run.servers], frame),
+        "between_servers": comparison.between_servers(
+            {s.name: starts.of_server(s.facts) for s in run.servers}, frame
+        ),
     }
 
 
@@ -95,6 +98,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "throughput": throughput(frame),
         "goodput": _goodput(run, frame, timed),
         "by_hit": prefill.split(timed, static),
+        "cold": prefill.cold(frame, static) if arm == "auto" else None,
         "routing": replicas.of_arm(phases, frame, static),
         "cache": _cache(run, phases, frame),
         "floor": distance.from_floor(phases),

@@ -14,6 +14,8 @@ from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
 
 ANSWERED = "every request answered"
+OFFERED = "requests sent on time"
+"""Where that fails, a rate was planned and not offered."""
 
 LATENESS_FLOOR_S = 0.005
 LATENESS_SHARE = 0.10
@@ -194,7 +196,7 @@ def _stood_still(phase: Phase) -> float:
 
 
 def _lateness(frame: pd.DataFrame) -> Iterator[Finding]:
-    check = "requests sent on time"
+    check = OFFERED
     late = frame.dropna(subset=["lateness_s"])
     if late.empty:  # a closed loop has no planned times
         return

@@ -34,23 +34,13 @@ def _ratio(numbers: Mapping[str, Any], before: str, after: str) -> dict[str, Any
 
 
 def _compiling(numbers: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`cold_requests` of `requests` in auto found less than their static prefix, and took
-    `cold_extra_s` longer at the median than those that found it; `warming` is aot's."""
+    """`cold`: the first requests of each static prefix in auto; `warming`: what spared them in
+    aot."""
     ratio = _ratio(numbers, "auto", "aot")
     if ratio is None:
         return None
-    by_hit = numbers["arms"]["auto"]["by_hit"]
-    cold = extra_s = requests = None
-    if by_hit:
-        requests = sum(kind["requests"] for kind in by_hit.values())
-        cold = requests - by_hit["hit"]["requests"]
-        warm_s, cold_s = by_hit["hit"]["ttft_s"]["p50"], by_hit["miss"]["ttft_s"]["p50"]
-        if None not in (warm_s, cold_s):
-            extra_s = cold_s - warm_s
     return {
         "ratio": ratio,
-        "requests": requests,
-        "cold_requests": cold,
-        "cold_extra_s": extra_s,
-        "warming": numbers["arms"]["aot"].get("warming"),
+        "cold": numbers["arms"]["auto"]["cold"],
+        "warming": numbers["arms"]["aot"]["warming"],
     }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from aot.analysis.inference.compare import matched, pair, speedup, values
-from aot.analysis.inference.starts import ASSUMED, Starts
+from aot.analysis.inference.starts import ASSUMED, Starts, wider
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures import metrics
 from aot.configs.schema.experiment import ARMS
 
+TOO_FEW = "too few pairs to tell"
 COMPARED = (("jit", "aot"), ("jit", "auto"), ("auto", "aot"))
 
 
@@ -68,24 +70,26 @@ def _ratios(frame: pd.DataFrame, before: str, after: str, starts: Starts) -> lis
                 "pairs": faster.pairs,
                 "repeats": faster.repeats,
                 "verdict": verdict.kind if faster.ci95 else None,
-                "verdict_words": verdict.words if faster.ci95 else "too few pairs to tell",
+                "verdict_words": verdict.words if faster.ci95 else TOO_FEW,
                 "repeats_needed": verdict.repeats_needed,
             }
         )
     return ratios
 
 
-def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The median TTFT of the first server over that of each other one, per arm, paired by request.
+def between_servers(servers: Mapping[str, Starts], frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The median TTFT of the first server over that of each other one, per arm, paired by request;
+    `servers`: how starts of each differ, by name.
 
     Empty for a run of one server.
     """
-    ratios = []
+    ratios, names = [], list(servers)
     for name in names[1:]:
+        allowed = wider(servers[names[0]], servers[name])
         for arm in ARMS:
             rows = frame[frame["measured"] & (frame["arm"] == arm)]
             first, second = (rows[rows["server"] == n] for n in (names[0], name))
-            faster = speedup(pair(first, second, "ttft_s"))
+            faster = speedup(pair(first, second, "ttft_s"), starts=allowed)
             if faster.pairs:
                 ratios.append(
                     {
@@ -93,7 +97,8 @@ def between_servers(names: list[str], frame: pd.DataFrame) -> list[dict[str, Any
                         "servers": [names[0], name],
                         "paired_ttft_p50_s": [faster.before, faster.after],
                         "ttft_p50_ratio": faster.ratio,
-                        "ttft_p50_ratio_ci95": faster.ci95,
+                        "ttft_p50_ratio_ci95": faster.next_ci95,
+                        "verdict_words": judge(faster).words if faster.ci95 else TOO_FEW,
                         "client_hit_ratios": [
                             metrics.ratio(r["cached_tokens"], r["prompt_tokens"])
                             for r in (first[first["ok"]], second[second["ok"]])

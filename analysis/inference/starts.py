@@ -63,14 +63,14 @@ def wider(one: Starts, other: Starts) -> Starts:
 
 def measured(frame: pd.DataFrame) -> Starts | None:
     """From the repeats of one arm, each on a start of its own: how the medians of the same requests
-    differ, without what a queue makes of it. None for fewer than `ENOUGH` repeats."""
-    good = frame[frame["ok"] & frame["measured"]].sort_values("sent_s", kind="stable")
-    table = good.pivot_table(index="id", columns="repeat", values="ttft_s", sort=False).dropna()
+    differ. Where they queued that is more than their starts, which errs on the safe side. None for
+    fewer than `ENOUGH` repeats."""
+    good = frame[frame["ok"] & frame["measured"]]
+    table = good.pivot_table(index="id", columns="repeat", values="ttft_s").dropna()
     if table.shape[1] < ENOUGH or table.empty:
         return None
     logs = np.log(table.to_numpy(dtype=float))
-    log_sd = float(np.std(np.median(logs, axis=0), ddof=1))
-    return Starts(log_sd / amplification(logs.T), logs.shape[1] - 1)
+    return Starts(float(np.std(np.median(logs, axis=0), ddof=1)), logs.shape[1] - 1)
 
 
 def of_server(facts: Mapping[str, Any]) -> Starts:

@@ -19,6 +19,7 @@ MARGIN = 0.05
 MOST_REPEATS = 20
 """More than that nobody measures: then the answer is that it is too close to call."""
 
+Z = float(stats.norm.ppf(0.975))
 Kind = Literal["effect", "none", "inconclusive"]
 
 
@@ -71,9 +72,11 @@ def _repeats_needed(speedup: Speedup) -> int | None:
     # What the interval's half-width must come below.
     wanted = max(center, float(np.log1p(MARGIN)) - center)
     log_sd = speedup.log_sd
-    if log_sd is None or speedup.repeats < ENOUGH:
+    if log_sd is None:
         half = float(np.log(speedup.next_ci95[1] / speedup.next_ci95[0])) / 2
-        log_sd = half / float(stats.norm.ppf(0.975)) * float(np.sqrt(speedup.repeats))
+        log_sd = half / Z
+    elif speedup.repeats < ENOUGH:
+        log_sd = max(log_sd, speedup.start_half / Z * float(np.sqrt(speedup.repeats)))
     for repeats in range(max(speedup.repeats + 1, ENOUGH), MOST_REPEATS + 1):
         if float(stats.t.ppf(0.975, repeats - 1)) * log_sd / float(np.sqrt(repeats)) < wanted:
             return repeats

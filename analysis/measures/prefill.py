@@ -92,6 +92,28 @@ def kinds(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> pd.Series:
     return kind
 
 
+def cold(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, Any] | None:
+    """The first request of each static prefix and repeat, where it did not find that: how many, of
+    how many that were answered, and how much longer than those that found theirs such a one took at
+    the median (None: there is none to tell, or it took no longer). None where cached tokens or
+    static prefixes of a block or more are not known."""
+    good = frame[frame["ok"]].sort_values("sent_s", kind="stable")
+    wanted = good["prefix"].map(dict(static_blocks)).astype("float64")
+    known = good[(wanted > 0) & good["cached_tokens"].notna()]
+    if known.empty:
+        return None
+    found = known["cached_tokens"] >= wanted[known.index]
+    is_first = ~known.duplicated(["repeat", "prefix"])
+    cold_s = known.loc[is_first & ~found, "ttft_s"].median()
+    extra_s = cold_s - known.loc[found, "ttft_s"].median()
+    return {
+        "requests": int((is_first & ~found).sum()),
+        "of": len(good),
+        "repeats": int(known["repeat"].nunique()),
+        "extra_s": float(extra_s) if extra_s > 0 else None,
+    }
+
+
 def split(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, Any] | None:
     """Requests and TTFT of one arm by how much of the static prefix was found."""
     good = frame[frame["ok"]]

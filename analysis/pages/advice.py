@@ -24,7 +24,25 @@ def next_steps(numbers: Mapping[str, Any], findings: list[Finding]) -> list[str]
     """In the order of their weight."""
     if any(f.level == "void" for f in findings):
         return ["Mend what is said in red, and measure again: nothing else here counts."]
-    return list(_steps(numbers, findings)) or ["Nothing: this run answers what it asked."]
+    return [*_steps(numbers, findings), *_open(numbers)] or [
+        "Nothing: this run answers what it asked."
+    ]
+
+
+def _open(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """What this run leaves unanswered."""
+    ratios = [
+        r
+        for r in numbers["comparison"]["ratios"]
+        if (r["metric"], r["quantile"]) == ("ttft_s", "p50")
+    ]
+    if not ratios:
+        yield "Measure a second arm: one alone is compared with nothing."
+    if any(r["verdict"] is None for r in ratios):
+        yield "Send more requests: there are too few to compare arms by."
+    close = [r for r in ratios if r["verdict"] == "inconclusive" and not r["repeats_needed"]]
+    for ratio in close:
+        yield f"Leave {ratio['before']} ÷ {ratio['after']} open: it is too close to call."
 
 
 def _steps(numbers: Mapping[str, Any], findings: list[Finding]) -> Iterator[str]:
@@ -38,7 +56,8 @@ def _steps(numbers: Mapping[str, Any], findings: list[Finding]) -> Iterator[str]
             "and what breaks its reuse, with 'aot lint' on the prompts or a log."
         )
     compiling = answers["compiling"]
-    if compiling and compiling["cold_requests"]:
+    cold = compiling["cold"] if compiling else None
+    if cold and cold["requests"] and cold["extra_s"] is not None:
         yield (
             "Where a cold start hurts (a deploy, a restart, a new tenant), run 'aot warm' before "
             "traffic; where a few slow first requests do not matter, auto is enough."

@@ -29,10 +29,9 @@ def seconds(value: float | None) -> str:
     return f"{digits(value / 1e-6)} µs"
 
 
-def rounded_ratio(value: float) -> str:
-    """A ratio of times: three digits, so that 1.012 is not 1.0, and no more than two decimals from
-    10 on."""
-    return digits(value)
+def rounded_ratio(value: float | None) -> str:
+    """A ratio of times: three digits, so that 1.2 % are not "1.0 times"."""
+    return "not available" if value is None else digits(value)
 
 
 def ratio_text(value: float | None) -> str:
@@ -42,6 +41,6 @@ def ratio_text(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     """A count or a rate: whole from 100 on."""
-    if value is None:
+    if value is None or pd.isna(value):
         return "not reported"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else digits(value)

@@ -31,7 +31,7 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> list[str]:
         have = ", ".join(numbers["arms"]) or "none"
         need = "it needs answered requests in jit and aot, or in another two arms"
         return [f"{NO_COMPARISON}: {need} (arms with data: {have})."]
-    if answers["floor"]:
+    if answers["floor"] and answers["floor"]["ratio"] is not None:
         lines.append(_floor(answers["floor"]))
     return lines
 
@@ -53,6 +53,8 @@ def _caching(ratio: Mapping[str, Any], arm: str, alone: bool = False) -> str:
 def _told(ratio: Mapping[str, Any], subject: str, values: str) -> str:
     """One comparison in words, as sure as its verdict."""
     name = f"{ratio['before']} ÷ {ratio['after']}"
+    if ratio["ratio"] is None:
+        return f"{subject} nothing can be said of {MEDIAN}: {name} has no ratio, {values}."
     times = rounded_ratio(ratio["ratio"])
     if ratio["verdict"] is None:
         return (
@@ -77,14 +79,12 @@ def _compiling(compiling: Mapping[str, Any]) -> str:
     ratio = compiling["ratio"]
     values = f"{seconds(ratio['before_value'])} in auto, {seconds(ratio['after_value'])} in aot"
     line = _told(ratio, "Compiled ahead of time as well,", values)
-    cold, extra_s, warming = (compiling[k] for k in ("cold_requests", "cold_extra_s", "warming"))
-    if cold and extra_s is not None:
+    cold, warming = compiling["cold"], compiling["warming"]
+    if cold and cold["requests"] and cold["extra_s"] is not None:
         line += (
-            f" What compiling adds is the cold ones: {cold} of {compiling['requests']} requests in "
-            f"auto met a prefix that was not there yet, and waited {seconds(extra_s)} longer."
+            f" It spares cold starts: {cold['requests']} of {cold['of']} requests in auto were the "
+            f"first of their static prefix, and waited {seconds(cold['extra_s'])} longer."
         )
-    elif cold == 0:
-        line += " No request in auto met a cold prefix, so there was nothing for compiling to add."
     if warming:
         line += (
             f" Warming took {seconds(warming['prefill_s'])} for {warming['prefixes']} "
@@ -106,7 +106,12 @@ def of_run(parts: list[tuple[str, list[str]]], between: list[dict[str, Any]]) ->
     if len(parts) == 1:
         return parts[0][1]
     arm = "aot" if any(b["arm"] == "aot" for b in between) else "auto"
-    against = [_against(b) for b in between if b["arm"] == arm]
+    void = {name for name, lines in parts if lines == [VOID]}
+    against = [
+        _against(b)
+        for b in between
+        if b["arm"] == arm and b["ttft_p50_ratio"] is not None and not void & set(b["servers"])
+    ]
     # Where only servers are compared, that an arm is missing is no news.
     told = [p for p in parts if not (against and p[1][0].startswith(NO_COMPARISON))]
     return [*(f"{name}: {line}" for name, lines in told for line in lines), *against]

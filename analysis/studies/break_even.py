@@ -30,8 +30,8 @@ class BreakEven:
         unclear = f" (at {self.not_at} it is inconclusive: more repeats would tell)"
         unclear = unclear if self.open else ""
         if self.pays_from is None:
-            lengths = f"the static lengths measured, up to {self.not_at}"
-            return f"{self.arm} is not shown to pay at any of {lengths}{unclear}"
+            longest = f"up to the longest measured, {self.not_at}"
+            return f"{self.arm} is not shown to pay from any static length on, {longest}{unclear}"
         if self.not_at is None:
             return f"{self.arm} pays at {self.pays_from} static tokens, the shortest measured"
         if self.open:

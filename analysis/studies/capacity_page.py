@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -64,8 +65,10 @@ def _capacity(arm: str, replays: list[Replay], limits: list[Limit], starts: Star
     found = rate_search.fit(trials, [x.allowed for x in limits])
     # One start of the server served all replays of an arm, and half of the variance of a ratio
     # of two arms is one arm's.
-    half = starts.half_width(1.0) / np.sqrt(2)
-    return Capacity(arm, found.widened(half) if found else None, replays)
+    half = starts.half_width(1.0) / math.sqrt(2)
+    if found:
+        found = found.widened(half, limits[found.limit].allowed)
+    return Capacity(arm, found, replays)
 
 
 def of_folder(folder: Path, tell: Callable[[str], None] = lambda _: None) -> tuple[StudyRun, Page]:
@@ -108,7 +111,8 @@ def page(read: StudyRun, limits: list[Limit], per_arm: list[Capacity]) -> Page:
 
 def _headlines(per_arm: list[Capacity], words: str) -> list[str]:
     lines = []
-    for first, second in combinations([c for c in per_arm if c.found], 2):
+    bounded = [c for c in per_arm if c.found and not c.found.is_open]
+    for first, second in combinations(bounded, 2):
         assert first.found
         assert second.found
         times, low, high = rate_search.ratio(first.found, second.found)
@@ -128,6 +132,11 @@ def _headlines(per_arm: list[Capacity], words: str) -> list[str]:
 
 def _of_arm(capacity: Capacity) -> str:
     found, arm = capacity.found, capacity.arm
+    if found and found.is_open:
+        return (
+            f"{arm}: keeps the limits up to about {number(found.rate_per_s)} requests/s; "
+            f"{len(capacity.usable)} replays that count are too few to say how sure that is"
+        )
     if found:
         return (
             f"{arm}: keeps the limits up to {number(found.rate_per_s)} requests/s (95 % interval "
@@ -192,7 +201,7 @@ def _draw(per_arm: list[Capacity], n: int, x: Limit, folder: Path) -> Figure:
         shares = [t.beyond[n] / t.counted for t in trials]
         ax.plot(rates, shares, MARKER[capacity.arm], color=color, label=capacity.arm, markersize=5)
         found = capacity.found
-        if found and found.limit == n:
+        if found and found.limit == n and not found.is_open:
             along = np.geomspace(rates.min(), rates.max(), 200)
             ax.plot(along, found.share_beyond(along, x.allowed), "-", color=color, linewidth=1.5)
             ax.axvspan(found.low_per_s, found.high_per_s, color=color, alpha=0.15, linewidth=0)

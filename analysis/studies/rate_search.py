@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -61,15 +61,24 @@ class Fitted:
     slope: float
     limit: int
     """Which limit binds."""
+    is_open: bool = False
+    """Whether the replays do not bound it on some side: then an end is none, only how far was
+    looked."""
 
-    def widened(self, start_half: float) -> Fitted:
-        """With what another start of the server may make of it; `start_half` is in logs."""
+    def widened(self, start_half: float, allowed: float) -> Fitted:
+        """With what another start of the server may make of it, whose speed is off by `start_half`
+        (in logs).
+
+        For M/M/1 the share beyond x at rate λ is exp(-(μ - λ) x), so that d ln λ / d ln μ is
+        μ / λ = 1 + ln(1 / allowed) / (λ x), and the slope of the log odds gives λ x. A capacity
+        far below what the server can do moves more than its speed.
+        """
+        steepness = self.slope * (1 - allowed)
+        half = start_half * (1 + math.log(1 / allowed) / steepness)
         center = math.log(self.rate_per_s)
-        low = math.hypot(center - math.log(self.low_per_s), start_half)
-        high = math.hypot(math.log(self.high_per_s) - center, start_half)
-        return Fitted(
-            self.rate_per_s, math.exp(center - low), math.exp(center + high), self.slope, self.limit
-        )
+        low = math.hypot(center - math.log(self.low_per_s), half)
+        high = math.hypot(math.log(self.high_per_s) - center, half)
+        return replace(self, low_per_s=math.exp(center - low), high_per_s=math.exp(center + high))
 
     def share_beyond(self, rates_per_s: np.ndarray, allowed: float) -> np.ndarray:
         """The curve."""
@@ -79,6 +88,8 @@ class Fitted:
 def fit(trials: Sequence[Trial], shares: Sequence[float]) -> Fitted | None:
     """The lowest capacity of all limits; None where the replays are not on both sides of it, or
     fewer than three. `shares`: what each limit allows beyond it."""
+    if all(not t.kept(shares) for t in trials):  # whatever each limit alone would say
+        return None
     fits = [_fit(trials, n, share) for n, share in enumerate(shares)]
     known = [f for f in fits if f is not None]
     return min(known, key=lambda f: f.rate_per_s, default=None)
@@ -102,7 +113,9 @@ def _fit(trials: Sequence[Trial], limit: int, allowed: float) -> Fitted | None:
     scatter = ((beyond - counted * expected) ** 2 / (counted * expected * (1 - expected))).sum()
     within = max(float(scatter) / degrees, 1.0) * float(stats.f.ppf(LEVEL, 1, degrees)) / 2
     held = capacities[profile >= profile[best] - within]
-    return Fitted(float(capacities[best]), float(held.min()), float(held.max()), slope, limit)
+    low, high = float(held.min()), float(held.max())
+    is_open = low <= capacities[0] or high >= capacities[-1]
+    return Fitted(float(capacities[best]), low, high, slope, limit, bool(is_open))
 
 
 def _curve(rates: np.ndarray, capacity: np.ndarray | float, slope: np.ndarray | float,
@@ -133,7 +146,8 @@ def next_rate(
         rate = min(missed) / GROWTH
     else:
         found = fit(trials, shares)
-        if found and len(trials) >= LEAST and found.high_per_s <= precision * found.low_per_s:
+        narrow = found and not found.is_open and found.high_per_s <= precision * found.low_per_s
+        if narrow and len(trials) >= LEAST:
             return None
         center = found.rate_per_s if found else math.sqrt(max(kept) * min(missed))
         rate = center * AROUND[len(trials) % len(AROUND)]

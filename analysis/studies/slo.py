@@ -39,7 +39,7 @@ class Limit:
     @property
     def allowed(self) -> float:
         """The share of requests that may be beyond it."""
-        return 1 - self.what.share
+        return round(1 - self.what.share, 6)  # 0.1, and not 0.0999…
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ def rows(point: Point, setting: str) -> Iterator[Row]:
             for r in part.numbers["comparison"]["ratios"]
             if (r["before"], r["metric"], r["quantile"]) == ("jit", "ttft_s", "p50")
         }
+        void = any(f.level == "void" for f in part.findings)
         for arm, numbers in part.numbers["arms"].items():
             median = level(frame[frame["arm"] == arm], "ttft_s")
             ratio = faster.get(arm, {})
@@ -163,7 +164,7 @@ def rows(point: Point, setting: str) -> Iterator[Row]:
                 arm=arm,
                 requests=numbers["requests"]["ok"],
                 failed=numbers["requests"]["failed"],
-                void=any(f.level == "void" for f in part.findings),
+                void=void,
                 ttft_p50_s=median.value,
                 ttft_p50_low_s=low,
                 ttft_p50_high_s=high,
@@ -179,5 +180,5 @@ def rows(point: Point, setting: str) -> Iterator[Row]:
                 speedup=ratio.get("ratio"),
                 speedup_low=sure[0],
                 speedup_high=sure[1],
-                verdict=ratio.get("verdict"),
+                verdict=None if void else ratio.get("verdict"),
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aot.analysis.pages.advice import FEW_FOR_TAILS
 from aot.analysis.pages.figures import Figure
 from aot.analysis.pages.formats import number, seconds
 from aot.analysis.report import embedded, environment, replaced
@@ -103,7 +104,8 @@ def _cells(row: Row) -> list[str]:
     return [
         row.label, row.server, row.arm, f"{row.requests}", f"{row.failed}",
         seconds(row.ttft_p50_s), _range(row.ttft_p50_low_s, row.ttft_p50_high_s, seconds),
-        seconds(row.ttft_p99_s), seconds(row.tpot_p50_s), number(row.requests_per_s),
+        seconds(row.ttft_p99_s) if row.requests >= FEW_FOR_TAILS else "too few",
+        seconds(row.tpot_p50_s), number(row.requests_per_s),
         "–" if row.hit_ratio is None else f"{row.hit_ratio:.3f}",
         "–" if row.speedup is None else f"{row.speedup:.2f}×",
         _range(row.speedup_low, row.speedup_high, lambda v: f"{v:.2f}"), row.verdict or "–",

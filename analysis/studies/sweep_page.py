@@ -57,7 +57,7 @@ def page(study_run: StudyRun, short: str, drawn: list[Figure]) -> Page:
 
 def _span(rows: list[Row], arm: str) -> str | None:
     """Over which settings the arm has an effect, in one sentence."""
-    known = [r for r in rows if r.arm == arm and r.speedup is not None]
+    known = [r for r in rows if r.arm == arm and r.speedup is not None and not r.void]
     if not known:
         return None
     least, most = (f(known, key=lambda r: r.speedup or 0) for f in (min, max))

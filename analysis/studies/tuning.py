@@ -10,7 +10,7 @@ import yaml
 
 from aot.analysis import report
 from aot.analysis.inference.compare import Speedup, pair, speedup
-from aot.analysis.inference.starts import of_server
+from aot.analysis.inference.starts import of_server, wider
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures.latency import LATENCY_QUANTILES, LatencyQuantile
 from aot.analysis.pages.formats import seconds
@@ -33,9 +33,8 @@ def objective(text: str) -> LatencyQuantile:
 def gain(before: Evaluation, after: Evaluation, what: LatencyQuantile) -> Speedup:
     """The objective in one run over that in another, the same requests of the aot arm paired."""
     then, now = (e.frame[e.frame["measured"] & (e.frame["arm"] == "aot")] for e in (before, after))
-    return speedup(
-        pair(then, now, what.column), what.share, of_server(before.parts[0].server.facts)
-    )
+    known = wider(*(of_server(e.parts[0].server.facts) for e in (before, after)))
+    return speedup(pair(then, now, what.column), what.share, known)
 
 
 def is_better(gained: Speedup) -> bool:
@@ -113,7 +112,8 @@ def keys(changes: dict[str, Any]) -> dict[str, Any]:
 def _floor(evaluations: Mapping[str, Evaluation | None]) -> list[str]:
     lines = []
     for label in (BASELINE, BEST_AGAIN):
-        floor = _distance(evaluations.get(label))
+        evaluation = evaluations.get(label)
+        floor = _distance(None if evaluation and evaluation.void else evaluation)
         if floor and floor["ratio"]:
             lines.append(
                 f"{label}: {floor['ratio']:.2f} times the floor, {seconds(floor['with_prefix_s'])} "
@@ -145,7 +145,7 @@ def _table(
         floor = _distance(point.evaluation)
         hits = arm["cache"]["client_hit_ratio"]
         verdict: str = "–" if point.label == BASELINE else judge(gained).kind
-        if point.evaluation.void:
+        if point.evaluation.void or first.void:
             verdict = "void: not counted"
         rows.append([
             point.label, ", ".join(f"{k}={v}" for k, v in keys(point.changes).items()) or "–",

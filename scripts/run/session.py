@@ -37,15 +37,16 @@ class Traffic:
 @dataclass(slots=True)
 class Session:
     """`reset`: how the cache is emptied between two phases; all but a restart keep a server that
-    runs as the next phase needs it, of whatever run that is."""
+    runs as the next phase needs it, of whatever run that is, within one repeat: a repeat is a start
+    of its own, or its interval would know nothing of starts."""
 
     reset: CacheReset = "restart"
     has_controls: bool = False
     """Whether a point without a static part is one of several, on a cache that is proved empty."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _up: Up | None = None
-    _is: tuple[str, dict[str, Any], bool] | None = None
-    """Which server is up, with which settings, and whether it caches."""
+    _is: tuple[str, dict[str, Any], bool, int] | None = None
+    """Which server is up, with which settings, whether it caches, and for which repeat."""
 
     def __enter__(self) -> Session:
         return self
@@ -118,7 +119,7 @@ class Session:
 
     def _empty_server(self, phase: Phase, target: Target) -> tuple[Up, str]:
         """A server whose cache is empty, and how it came to be."""
-        wanted = (target.name, target.resolved(), phase.arm != "jit")
+        wanted = (target.name, target.resolved(), phase.arm != "jit", phase.repeat)
         if self.reset != "restart" and self._up and self._up.alive() and self._is == wanted:
             return self._up, self._emptied(self._up, target, phase)
         self._stack.close()

@@ -8,16 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from aot.analysis import report
+from aot.analysis.checks.validity import OFFERED
 from aot.analysis.studies import rate_search, slo
 from aot.analysis.studies.rate_search import Trial
 from aot.analysis.studies.slo import Limit
-from aot.configs.kernel.errors import ToolkitError, UsageError
+from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Changes
 from aot.configs.schema.experiment import Arm, ExperimentConfig
 from aot.scripts.study.study import Point, Study, create
 from aot.scripts.terminal import note
+
+MOST_VOID = 3
+"""Void replays of an arm before it is given up: what voids so many is not chance."""
 
 
 def begin(
@@ -75,14 +79,21 @@ def search(study: Study) -> None:
 
 def _search(study: Study, arm: Arm) -> None:
     options, limits = study.options, limits_of(study)
+    if "most_replays" not in options:
+        raise UsageError(
+            f"{study.folder}: begun by an earlier version, which searched in another way; start "
+            f"anew with: aot capacity {study.experiment_file}"
+        )
     shares = [x.allowed for x in limits]
     trials: list[Trial] = []
-    ceiling = float("inf")
+    ceiling, void = float("inf"), 0
     for number in range(1, options["most_replays"] + 1):
         rate = rate_search.next_rate(
             trials, shares, options["start_per_s"], options["precision"], ceiling
         )
         if rate is None:
+            if ceiling < float("inf"):
+                note(f"{arm}: {ceiling:g} requests/s could not be offered, so it ends below that")
             return
         note(f"{arm}: {rate:g} requests/s, about {options['requests'] / rate:.0f} s")
         point = _measured(study, arm, rate, number)
@@ -90,13 +101,13 @@ def _search(study: Study, arm: Arm) -> None:
         note(f"{arm}: {rate:g} requests/s {_words(outcome)}")
         if outcome.trial is not None:
             trials.append(outcome.trial)
-        elif ceiling < float("inf") or not trials:
-            raise ToolkitError(
-                f"{arm}: the replay at {rate:g} requests/s is void ({outcome.why}), "
-                "so nothing can be searched from it; see its report"
-            )
-        else:
-            ceiling = rate
+            continue
+        void += 1
+        if outcome.why.startswith(OFFERED):
+            ceiling = min(ceiling, rate)
+        if void > MOST_VOID or (rate >= ceiling and not trials):
+            note(f"{arm}: given up; its replays are void, see their reports")
+            return
     note(f"{arm}: stopped after {options['most_replays']} replays; --most-replays allows more")
 
 

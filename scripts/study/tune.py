@@ -12,7 +12,7 @@ from pathlib import Path
 from aot.analysis import report
 from aot.analysis.report import Evaluation
 from aot.analysis.studies import tuning
-from aot.configs.kernel.errors import LaunchError, UsageError
+from aot.configs.kernel.errors import LaunchError, ToolkitError, UsageError
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, Value, full_name
@@ -80,6 +80,11 @@ def search(study: Study) -> None:
     first = _measured(study, tuning.BASELINE, {})
     if first is None:
         raise LaunchError(f"{options['server']} does not start as it is; nothing to tune")
+    if first.void:
+        raise ToolkitError(
+            f"{options['server']} as it is gives a void run, so nothing can be held against it; "
+            f"see {first.run.folder}/report.md"
+        )
     best = first
     for name, tried in options["settings"]:
         trials: list[tuple[Changes, Evaluation]] = []

