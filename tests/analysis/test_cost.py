@@ -95,3 +95,30 @@ def test_what_cannot_be_priced_is_said(aot: Aot, tmp_path: Path) -> None:
     check(aot("cost", "run", "--provider", "openai"), 2, "static prefixes are not known")
     (run / "phases" / "r1-aot" / "warm.json").unlink()
     check(aot("cost", "run", "--gpu-hour", "2"), 2, "the run is void")
+
+
+def closed(run: Path) -> Path:
+    """The run made by hand, as a closed loop of one user: nothing is planned."""
+    make(run, mode="closed")
+    for path in run.glob("phases/*/records/requests-0.jsonl"):
+        header, *lines = path.read_text().splitlines()
+        rows = [json.loads(line) | {"planned_s": None} for line in lines]
+        path.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
+    return run
+
+
+def test_what_a_start_costs_once_is_told_apart(aot: Aot, tmp_path: Path) -> None:
+    closed(tmp_path / "run")
+    found = json.loads(aot("cost", "run", "--gpu-hour", "3.6", "--json").stdout)["own"]
+    jit, auto, aot_ = (next(r for r in found if r["arm"] == a) for a in ("jit", "auto", "aot"))
+    # One cold request took 0.8 s longer than the others; warming took 1 s. 0.001 USD a second.
+    assert auto["once"] == pytest.approx(0.0008)
+    assert aot_["once"] == pytest.approx(0.001)
+    assert jit["once"] == 0
+    # auto: 6 requests in 2.9 s, of which 0.8 s are the cold start's.
+    assert auto["per_million_requests"] == pytest.approx(0.001 * (2.9 - 0.8) / 6 * 1e6)
+    assert auto["of_default"] == 1
+    assert aot_["of_default"] == pytest.approx(
+        aot_["per_million_requests"] / auto["per_million_requests"]
+    )
+    assert jit["of_default"] > 1
