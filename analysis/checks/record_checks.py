@@ -85,10 +85,11 @@ def _named(frame: pd.DataFrame, wrong: pd.Series) -> str:
 def _buffered(good: pd.DataFrame) -> Iterator[Finding]:
     """Answers that came in one piece: there was a last token, and nothing says when the first."""
     several = good[good["output_tokens"] > 1]
-    # In one chunk, or in chunks that follow each other faster than any engine generates: bytes that
-    # were held back and let go together.
+    # In one chunk, or in three and more that follow each other faster than any engine generates:
+    # bytes that were held back and let go together.
     spread_s = several["last_token_s"] - several["first_token_s"]
-    at_once = (spread_s < INSTANT_S * several["gaps"]) & (several["ttft_s"] > HELD_S)
+    held = (several["gaps"] >= 2) & (several["ttft_s"] > HELD_S)
+    at_once = held & (spread_s < INSTANT_S * several["gaps"])
     whole = (several["gaps"] == 0) | at_once
     if len(several) and whole.mean() > BUFFERED:
         detail = (
