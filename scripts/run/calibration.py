@@ -46,7 +46,7 @@ def keep(target: Target, starts: Starts, run: Path) -> Path:
         **asdict(starts),
         "measured_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "machine": this_machine().cpu,
-        "server": str(target.path),
+        "server": str(target.path.resolve()),
         "run": str(run.resolve()),
     }
     with replacing(path) as partial:
