@@ -20,6 +20,7 @@ from aot.analysis.inference.starts import ASSUMED
 from aot.analysis.studies import rate_search
 from aot.analysis.studies.rate_search import Fitted, Trial
 from aot.analysis.studies.slo import WARM_UP
+from aot.scripts.bench.simulated import NOISE, queue
 
 LIMITS = ((0.01, 5.0), (0.1, 3.0), (0.5, 1.5))
 """The share that may be beyond, and the seconds."""
@@ -67,11 +68,8 @@ def _tell(
 
 def _times(rng: np.random.Generator, rate: float, count: int, mean_s: float) -> np.ndarray:
     arrivals = np.cumsum(rng.exponential(1 / rate, count))
-    done = np.cumsum(mean_s * rng.lognormal(-0.125, 0.5, count) * rng.lognormal(0, 0.05, count))
-    times: np.ndarray = (
-        done + np.maximum.accumulate(arrivals - np.append(0.0, done[:-1])) - arrivals
-    )
-    return times
+    service = mean_s * rng.lognormal(-0.125, 0.5, count) * rng.lognormal(0, NOISE, count)
+    return queue(arrivals, service)
 
 
 def _truth(rng: np.random.Generator, mean_s: float, share: float, limit_s: float) -> float:

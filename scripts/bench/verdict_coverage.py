@@ -15,11 +15,11 @@ from itertools import product
 from typing import Annotated
 
 import numpy as np
-import pandas as pd
 import typer
 
 from aot.analysis.inference.compare import speedup
 from aot.analysis.inference.verdict import judge
+from aot.scripts.bench.simulated import pairs
 
 LOADS = (0.0, 0.5, 0.8, 0.95)
 DRIFTS = (0.0, 0.02, 0.05)
@@ -47,30 +47,12 @@ def _cell(
 ) -> str:  # fmt: skip
     effects = held = known = 0
     for _ in range(draws):
-        found = speedup(_draw(rng, count, load, drift, repeats, ratio), q)
+        found = speedup(pairs(rng, count, load, drift, repeats, ratio), q)
         if found.ci95 is not None:
             known += 1
             effects += judge(found).kind == "effect"
             held += found.ci95[0] <= ratio <= found.ci95[1]
     return f"{effects / known:.3f}/{held / known:.2f}" if known else "  –  /  – "
-
-
-def _draw(
-    rng: np.random.Generator, count: int, load: float, drift: float, repeats: int, ratio: float
-) -> pd.DataFrame:
-    arrivals = np.cumsum(rng.exponential(1 / max(load, 1e-4), count))
-    sizes = rng.lognormal(-0.18, 0.6, count)
-
-    def one() -> np.ndarray:
-        service = sizes * rng.lognormal(0, 0.05, count) * np.exp(rng.normal(0, drift))
-        done = np.cumsum(service)
-        times: np.ndarray = (
-            done + np.maximum.accumulate(arrivals - np.append(0.0, done[:-1])) - arrivals
-        )
-        return times
-
-    rows = [{"before": ratio * one(), "after": one(), "repeat": r} for r in range(repeats)]
-    return pd.concat([pd.DataFrame(row) for row in rows])
 
 
 if __name__ == "__main__":

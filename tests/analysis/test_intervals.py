@@ -12,30 +12,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from support.queue import queue
 
 from aot.analysis.inference import starts, verdict
 from aot.analysis.inference.compare import Speedup, level, speedup
 from aot.analysis.inference.quantile_ratio import PairedLogs, inflation
 from aot.analysis.inference.starts import Starts, amplification
+from aot.scripts.bench.simulated import pairs
 
 DRAWS = 160
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
-
-
-def pairs(
-    rng: np.random.Generator, count: int, load: float, drift: float, repeats: int, ratio: float
-) -> pd.DataFrame:
-    """The same schedule in both arms; each start of a server is off by `drift`."""
-    arrivals = np.cumsum(rng.exponential(1 / max(load, 1e-4), count))
-    sizes = rng.lognormal(-0.18, 0.6, count)
-
-    def one() -> np.ndarray:
-        noise = rng.lognormal(0, 0.05, count) * np.exp(rng.normal(0, drift))
-        return queue(arrivals, sizes * noise)
-
-    rows = [{"before": ratio * one(), "after": one(), "repeat": r} for r in range(repeats)]
-    return pd.concat([pd.DataFrame(row) for row in rows])
 
 
 def alike(rng: np.random.Generator, count: int, cold: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.made_run import make
-from support.queue import queue
 
 from aot.analysis import report
 from aot.analysis.measures import prefill
+from aot.scripts.bench.simulated import queue
 
 
 def frame(uncached: list[float], ttft: list[float], prompt: int = 5000) -> pd.DataFrame:

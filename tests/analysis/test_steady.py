@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.made_run import make, phase, record
-from support.queue import queue
 
 from aot.analysis import report
 from aot.analysis.checks import steady
+from aot.scripts.bench.simulated import queue
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support.made_run import make, phase, record
-from support.queue import queue
 
 from aot.analysis import report
 from aot.analysis.inference import starts
@@ -19,6 +18,7 @@ from aot.analysis.studies import break_even, limited, rate_search, slo
 from aot.analysis.studies.rate_search import Fitted, Trial, fit, next_rate
 from aot.analysis.studies.study import Row
 from aot.configs.kernel.errors import UsageError
+from aot.scripts.bench.simulated import queue
 from aot.serving.metrics.counters import parse
 from aot.serving.metrics.histograms import Where, between, read
 
