@@ -95,6 +95,7 @@ def differences(
     Servers pair by name, or as they are where each run has one."""
     ratios = []
     for mine, its in _servers(first, second):
+        allowed = starts.of_both(mine.facts, its.facts)
         for arm in [a for a in mine.arms if a in its.arms]:
             before, after = (
                 e.frame[
@@ -105,11 +106,7 @@ def differences(
             for metric in metrics:
                 pairs = pair(before, after, metric)
                 for quantile, q in QUANTILES.items():
-                    ratio = speedup(
-                        pairs,
-                        q,
-                        starts.wider(starts.of_server(mine.facts), starts.of_server(its.facts)),
-                    )
+                    ratio = speedup(pairs, q, allowed)
                     if ratio.ratio is not None:
                         names = (first.run.folder.name, second.run.folder.name)
                         ratios.append(

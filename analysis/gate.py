@@ -10,19 +10,16 @@ requests, which starts of a server do not change, and has none.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from aot.analysis import across
 from aot.analysis.inference import starts
-from aot.analysis.inference.compare import pair, speedup
+from aot.analysis.inference.compare import over_repeats, pair, speedup
 from aot.analysis.inference.starts import Starts
 from aot.analysis.measures.latency import LATENCY_QUANTILES
 from aot.analysis.report import Evaluation
@@ -116,7 +113,7 @@ def _judged(
 
 
 def _starts(run: Evaluation, baseline: Evaluation) -> Starts:
-    return starts.wider(*(starts.of_server(e.parts[0].server.facts) for e in (run, baseline)))
+    return starts.of_both(*(e.parts[0].server.facts for e in (run, baseline)))
 
 
 def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judged:
@@ -126,17 +123,15 @@ def _rate(run: Evaluation, baseline: Evaluation, limit: Limit, arm: str) -> Judg
             return Judged(limit, arm, then, now, None, None, "not settled")
         worse = 1 - now / then if then else 0.0  # nothing to lose
         return _judged(limit, arm, then, now, worse, (worse, worse))
-    pairs = _rates(run, baseline, limit.metric, arm)
-    if pairs.empty:
+    rates = _rates(run, baseline, limit.metric, arm)
+    if rates.empty:
         return Judged(limit, arm, None, None, None, None, "not settled")
-    logs = np.log((pairs["now"] / pairs["then"]).to_numpy(dtype=float))
-    half = _starts(run, baseline).half_width(1.0, len(logs))
-    if len(logs) >= starts.ENOUGH:
-        t = float(stats.t.ppf(0.975, len(logs) - 1))
-        half = t * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
-    low, high = (1 - math.exp(logs.mean() + side * half) for side in (1, -1))
-    now, then = (float(np.exp(np.log(pairs[k]).mean())) for k in ("now", "then"))
-    return _judged(limit, arm, then, now, 1 - now / then, (low, high))
+    allowed = _starts(run, baseline).half_width(1.0, len(rates))
+    kept = over_repeats(rates.to_numpy(dtype=float), len(rates), allowed)  # now ÷ then
+    assert kept.ratio is not None
+    assert kept.next_ci95 is not None
+    low, high = kept.next_ci95
+    return _judged(limit, arm, kept.after, kept.before, 1 - kept.ratio, (1 - high, 1 - low))
 
 
 def _rates(run: Evaluation, baseline: Evaluation, metric: str, arm: str) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def summarize(run: Run, frame: pd.DataFrame) -> dict[str, Any]:
         **{key: only[key] for key in ("arms", "comparison", "prefill", "answers") if key in only},
         "servers": servers,
         "between_servers": comparison.between_servers(
-            {s.name: starts.of_server(s.facts) for s in run.servers}, frame
+            {s.name: s.facts for s in run.servers}, frame
         ),
     }
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -114,20 +114,34 @@ def speedup(pairs: pd.DataFrame, q: float = 0.5, starts: Starts = ASSUMED) -> Sp
     if pairs[["before", "after"]].to_numpy().min() <= 0:  # no logs
         before, after = (float(v) for v in of_repeats.mean(axis=0))
         return Speedup(before, after, None, count, repeats)
-    before, after = (float(v) for v in np.exp(np.log(of_repeats).mean(axis=0)))
     if not _enough(count, q):
-        return Speedup(before, after, None, count, repeats)
+        return replace(over_repeats(of_repeats, count, 0.0), ci95=None, log_sd=None)
     allowed = starts.half_width(between.amplification(_series(pairs)), repeats)
-    if repeats == 1:
-        logs = np.log(pairs[["before", "after"]].to_numpy(dtype=float))
-        return Speedup(before, after, _exp(PairedLogs(logs, q).interval()), count, 1, None, allowed)
-    log_ratios = np.log(of_repeats[:, 0] / of_repeats[:, 1])
-    log_sd = float(np.std(log_ratios, ddof=1))
-    half = float(stats.t.ppf(0.975, repeats - 1)) * log_sd / math.sqrt(repeats)
-    center = float(log_ratios.mean())
-    return Speedup(
-        before, after, _exp((center - half, center + half)), count, repeats, log_sd, allowed
-    )
+    found = over_repeats(of_repeats, count, allowed)
+    if repeats > 1:
+        return found
+    logs = np.log(pairs[["before", "after"]].to_numpy(dtype=float))
+    return replace(found, ci95=_exp(PairedLogs(logs, q).interval()))
+
+
+def over_repeats(of_repeats: np.ndarray, count: int, start_half: float) -> Speedup:
+    """From one value above 0 of each side for each repeat (rows of before, after), as `count` pairs
+    gave them: geometric means, and Student's t over the log ratios. A single repeat varies in
+    nothing that is seen: its interval is a point, and what starts make of it is all there is."""
+    before, after = (float(v) for v in np.exp(np.log(of_repeats).mean(axis=0)))
+    low, high, log_sd = _t_interval(np.log(of_repeats[:, 0] / of_repeats[:, 1]))
+    return Speedup(before, after, _exp((low, high)), count, len(of_repeats), log_sd, start_half)
+
+
+def _t_interval(logs: np.ndarray) -> tuple[float, float, float | None]:
+    """The ends of the 95 % interval of the mean of `logs`, and their standard deviation; of one
+    value itself, and None."""
+    center, count = float(logs.mean()), len(logs)
+    if count == 1:
+        return center, center, None
+    log_sd = float(np.std(logs, ddof=1))
+    half = float(stats.t.ppf(0.975, count - 1)) * log_sd / math.sqrt(count)
+    return center - half, center + half, log_sd
 
 
 def _exp(logs: Interval) -> Interval | None:
@@ -158,6 +172,6 @@ def level(frame: pd.DataFrame, column: str, q: float = 0.5) -> Level:
         return Level(value, None)
     if repeats == 1:
         return Level(value, quantile_interval(values, q))
-    logs = np.log(known.groupby("repeat")[column].quantile(q))
-    half = float(stats.t.ppf(0.975, repeats - 1) * logs.std(ddof=1)) / math.sqrt(repeats)
-    return Level(float(np.exp(logs.mean())), _exp((logs.mean() - half, logs.mean() + half)))
+    logs = np.log(known.groupby("repeat")[column].quantile(q).to_numpy(dtype=float))
+    low, high, _ = _t_interval(logs)
+    return Level(float(np.exp(logs.mean())), _exp((low, high)))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aot.analysis.inference.compare import matched, pair, speedup, values
-from aot.analysis.inference.starts import ASSUMED, Starts, wider
+from aot.analysis.inference.starts import ASSUMED, Starts, of_both
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures import metrics
 from aot.configs.schema.experiment import ARMS
@@ -77,15 +77,17 @@ def _ratios(frame: pd.DataFrame, before: str, after: str, starts: Starts) -> lis
     return ratios
 
 
-def between_servers(servers: Mapping[str, Starts], frame: pd.DataFrame) -> list[dict[str, Any]]:
+def between_servers(
+    servers: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame
+) -> list[dict[str, Any]]:
     """The median TTFT of the first server over that of each other one, per arm, paired by request;
-    `servers`: how starts of each differ, by name.
+    `servers`: their entries in the manifest, by name.
 
     Empty for a run of one server.
     """
     ratios, names = [], list(servers)
     for name in names[1:]:
-        allowed = wider(servers[names[0]], servers[name])
+        allowed = of_both(servers[names[0]], servers[name])
         for arm in ARMS:
             rows = frame[frame["measured"] & (frame["arm"] == arm)]
             first, second = (rows[rows["server"] == n] for n in (names[0], name))

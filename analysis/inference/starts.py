@@ -56,9 +56,10 @@ class Starts:
 ASSUMED = Starts()
 
 
-def wider(one: Starts, other: Starts) -> Starts:
-    """Of two servers the one whose starts tell less."""
-    return max(one, other, key=lambda starts: starts.half_width(1.0))
+def of_both(facts: Mapping[str, Any], others: Mapping[str, Any]) -> Starts:
+    """Of two servers, by their entries in manifests, the one whose starts tell less."""
+    known = [of_server(facts), of_server(others)]
+    return max(known, key=lambda starts: starts.half_width(1.0))
 
 
 def measured(frame: pd.DataFrame) -> Starts | None:

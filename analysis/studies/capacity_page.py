@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -63,11 +62,8 @@ def capacities(read: StudyRun, limits: list[Limit]) -> list[Capacity]:
 def _capacity(arm: str, replays: list[Replay], limits: list[Limit], starts: Starts) -> Capacity:
     trials = [r.outcome.trial for r in replays if r.outcome.trial]
     found = rate_search.fit(trials, [x.allowed for x in limits])
-    # One start of the server served all replays of an arm, and half of the variance of a ratio
-    # of two arms is one arm's.
-    half = starts.half_width(1.0) / math.sqrt(2)
     if found:
-        found = found.widened(half, limits[found.limit].allowed)
+        found = found.widened(starts, limits[found.limit].allowed)
     return Capacity(arm, found, replays)
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from aot.analysis.inference.starts import Starts
+
 GROWTH = 2.0
 """From one rate to the next while only one side is known."""
 AROUND = (1.0, 0.85, 1.15, 0.95, 1.05)
@@ -65,16 +67,16 @@ class Fitted:
     """Whether the replays do not bound it on some side: then an end is none, only how far was
     looked."""
 
-    def widened(self, start_half: float, allowed: float) -> Fitted:
-        """With what another start of the server may make of it, whose speed is off by `start_half`
-        (in logs).
+    def widened(self, starts: Starts, allowed: float) -> Fitted:
+        """With what another start of the server may make of it. One start served all replays of an
+        arm, and half of the variance of a ratio of two arms is one arm's.
 
         For M/M/1 the share beyond x at rate λ is exp(-(μ - λ) x), so that d ln λ / d ln μ is
         μ / λ = 1 + ln(1 / allowed) / (λ x), and the slope of the log odds gives λ x. A capacity
         far below what the server can do moves more than its speed.
         """
         steepness = self.slope * (1 - allowed)
-        half = start_half * (1 + math.log(1 / allowed) / steepness)
+        half = starts.half_width(1.0) / math.sqrt(2) * (1 + math.log(1 / allowed) / steepness)
         center = math.log(self.rate_per_s)
         low = math.hypot(center - math.log(self.low_per_s), half)
         high = math.hypot(math.log(self.high_per_s) - center, half)

@@ -10,7 +10,7 @@ import yaml
 
 from aot.analysis import report
 from aot.analysis.inference.compare import Speedup, pair, speedup
-from aot.analysis.inference.starts import of_server, wider
+from aot.analysis.inference.starts import of_both
 from aot.analysis.inference.verdict import judge
 from aot.analysis.measures.latency import LATENCY_QUANTILES, LatencyQuantile
 from aot.analysis.pages.formats import seconds
@@ -33,7 +33,7 @@ def objective(text: str) -> LatencyQuantile:
 def gain(before: Evaluation, after: Evaluation, what: LatencyQuantile) -> Speedup:
     """The objective in one run over that in another, the same requests of the aot arm paired."""
     then, now = (e.frame[e.frame["measured"] & (e.frame["arm"] == "aot")] for e in (before, after))
-    known = wider(*(of_server(e.parts[0].server.facts) for e in (before, after)))
+    known = of_both(*(e.parts[0].server.facts for e in (before, after)))
     return speedup(pair(then, now, what.column), what.share, known)
 
 

@@ -93,7 +93,7 @@ def _search(
         beyond = int((_times(rng, rate, count, mean_s)[cut:] > limit_s).sum())
         trials.append(Trial(rate, (beyond,), count - cut))
     found = rate_search.fit(trials, [share])
-    return found.widened(ASSUMED.half_width(1.0) / math.sqrt(2), share) if found else None
+    return found.widened(ASSUMED, share) if found else None
 
 
 if __name__ == "__main__":

@@ -63,6 +63,13 @@ def test_repeats_or_a_calibration_tell(metric: str) -> None:
     assert outcome(run([1.0]), known, metric, 0.05) == "not settled"
 
 
+@pytest.mark.parametrize("metric", ["ttft_p50", "requests_per_s"])
+def test_two_repeats_that_disagree_settle_nothing(metric: str) -> None:
+    """By the allowance for starts alone their mean would do."""
+    assert outcome(run([0.8, 1.25]), run([1.0, 1.0]), metric, 0.25) == "not settled"
+    assert outcome(run([1.0, 1.0]), run([1.0, 1.0]), metric, 0.25) == "pass"
+
+
 def test_a_hit_ratio_is_a_count() -> None:
     assert outcome(run([1.0], 0.50), run([1.0], 0.50), "hit_ratio", 0.0) == "pass"
     assert outcome(run([1.0], 0.45), run([1.0], 0.50), "hit_ratio", 0.05) == "regression"

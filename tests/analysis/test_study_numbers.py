@@ -95,9 +95,8 @@ def test_the_interval_of_a_capacity_holds_it(share: float, limit_s: float, truth
     """`truth`: of a replay of 400,000 requests, by bisection. All of it is in
     scripts/bench/capacity_coverage.py."""
     rng = np.random.default_rng(3)
-    half = starts.ASSUMED.half_width(1.0) / 2**0.5
     found = [searched(rng, 1.0, 300, share, limit_s) for _ in range(40)]
-    known = [f.widened(half, share) for f in found if f]
+    known = [f.widened(starts.ASSUMED, share) for f in found if f]
     assert len(known) >= 38
     assert sum(f.low_per_s <= truth <= f.high_per_s for f in known) >= 34  # 9 of 10, less 2
     assert 0.85 <= float(np.median([f.rate_per_s for f in known])) / truth <= 1.15
@@ -146,7 +145,7 @@ def test_too_few_replays_bound_nothing() -> None:
 def test_a_start_moves_a_capacity_by_more_than_its_speed() -> None:
     """M/M/1 at half its speed: λ x = ln(1 / 0.01), so that 5 % of speed are 10 % of capacity."""
     steep = float(np.log(100)) / 0.99
-    found = Fitted(1.0, 1.0, 1.0, steep, 0).widened(0.05, 0.01)
+    found = Fitted(1.0, 1.0, 1.0, steep, 0).widened(starts.Starts(0.05 / 1.96), 0.01)
     assert np.log(found.high_per_s) == pytest.approx(0.10, rel=0.02)
     assert np.log(found.low_per_s) == pytest.approx(-0.10, rel=0.02)
 
