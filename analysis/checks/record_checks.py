@@ -1,6 +1,6 @@
 """Judge the records themselves: what cannot be, contradicts itself, or is of other traffic.
 
-A report of wrong records is worse than none, so each of these voids the run: either the records
+A report of wrong records is worse than none, so what cannot be voids the run: either the records
 were altered, or whatever wrote them (a gateway, a server) does not measure what it says.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aot.analysis.checks.finding import Finding
-from aot.analysis.pages.formats import digits, rounded_ratio, seconds
+from aot.analysis.pages.formats import rounded_ratio, seconds
 
 NO_COMPARISON = "No comparison"
 VOID = "This run is void: what is said below in red means that its numbers must not be used."
@@ -124,7 +124,7 @@ def _against(pair: dict[str, Any]) -> str:
     hits = f"; hit ratios {ratios[0]:.1%} and {ratios[1]:.1%}" if None not in ratios else ""
     return (
         f"Median TTFT in {pair['arm']}, {first} ÷ {second}, is "
-        f"{digits(pair['ttft_p50_ratio'])}{interval(pair['ttft_p50_ratio_ci95'])}: "
+        f"{rounded_ratio(pair['ttft_p50_ratio'])}{interval(pair['ttft_p50_ratio_ci95'])}: "
         f"{seconds(before)} and {seconds(after)}{hits}."
     )
 
