@@ -25,13 +25,14 @@ class AnthropicClient:
     def __init__(self, account: Account, ttl: Ttl) -> None:
         self._account, self._where = account, account.url or "Anthropic"
         self._mark = {"type": "ephemeral", "ttl": ttl}
-        key = account.key(ENV)
+        self._key = account.key(ENV)
+
+    def _sdk(self) -> anthropic.Anthropic:
+        """The SDK with connections of its own, which end with its context."""
+        base, key = self._account.url, self._key
         # vLLM takes a bearer token only, Anthropic its own header.
-        auth: dict[str, Any] = (
-            {"api_key": key} if account.url is None else {"auth_token": key or "none"}
-        )
-        base = account.url
-        self._sdk = anthropic.Anthropic(
+        auth: dict[str, Any] = {"api_key": key} if base is None else {"auth_token": key or "none"}
+        return anthropic.Anthropic(
             base_url=base,
             max_retries=0,
             timeout=600,
@@ -42,11 +43,12 @@ class AnthropicClient:
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
-            answer = self._sdk.messages.create(
-                model=self._account.model,
-                max_tokens=max_tokens,
-                **self.request(static, dynamic),
-            )
+            with self._sdk() as sdk:
+                answer = sdk.messages.create(
+                    model=self._account.model,
+                    max_tokens=max_tokens,
+                    **self.request(static, dynamic),
+                )
             return _completion(answer)
         except anthropic.APIStatusError as error:
             env, model = self._account.api_key_env or ENV, self._account.model

@@ -32,13 +32,17 @@ class GeminiClient:
         self._ttl = SECONDS[ttl]
         self._stored: dict[str, str | None] = {}
         """Names of cached contents by the key of the static part; None: could not be stored."""
-        key, url = account.key(ENV), account.url
+        self._key = account.key(ENV)
+
+    def _sdk(self) -> genai.Client:
+        """The SDK with connections of its own, which end with its context."""
+        url = self._account.url
         options = types.HttpOptions(
             base_url=url,
             client_args=way(url or VENDOR),
             headers=network.authorization(url, None, "--url") if url else None,
         )
-        self._sdk = genai.Client(api_key=key or "none", http_options=options)
+        return genai.Client(api_key=self._key or "none", http_options=options)
 
     def ask(self, static: Static, dynamic: Sequence[Message], max_tokens: int) -> Completion:
         try:
@@ -74,11 +78,12 @@ class GeminiClient:
             config["system_instruction"] = "\n".join(static.system) or None
             config["tools"] = _tools(static)
             turns = [*static.turns, *dynamic]
-        return self._sdk.models.generate_content(
-            model=self._account.model,
-            contents=_contents(turns),
-            config=types.GenerateContentConfig(**config),
-        )
+        with self._sdk() as sdk:
+            return sdk.models.generate_content(
+                model=self._account.model,
+                contents=_contents(turns),
+                config=types.GenerateContentConfig(**config),
+            )
 
     def _store(self, static: Static) -> tuple[str | None, int | None]:
         """The name of the cached content, and the tokens written for it just now."""
@@ -92,7 +97,8 @@ class GeminiClient:
             display_name=static.key[:60],
         )
         try:
-            content = self._sdk.caches.create(model=self._account.model, config=config)
+            with self._sdk() as sdk:
+                content = sdk.caches.create(model=self._account.model, config=config)
         except errors.ClientError as error:
             if error.code != 400:  # 400: below the smallest size
                 raise

@@ -30,9 +30,11 @@ def routers(installed: Path) -> Path:
 
 
 def test_a_prefix_kept_on_its_replica_is_found_there(routers: Path, tmp_path: Path) -> None:
-    done = aot("run", CONFIGS / "experiments" / "routing.yaml", "--runs", tmp_path, cwd=routers)
+    shipped = (CONFIGS / "experiments" / "routing.yaml").read_text().replace("../", f"{CONFIGS}/")
+    (tmp_path / "routing.yaml").write_text(f"{shipped}repeats: 1\n")
+    done = aot("run", tmp_path / "routing.yaml", "--runs", tmp_path / "runs", cwd=routers)
     assert done.returncode == 0, done.stderr
-    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    summary = json.loads((only_run(tmp_path / "runs") / "summary.json").read_text())
     aware, turns = (
         summary["servers"][name]["arms"]["auto"] for name in ("replicas", "replicas-round-robin")
     )

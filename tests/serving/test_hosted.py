@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psutil
 import pytest
 from support.command import Aot, check
 from support.compiled import prompt as compiled_prompt
@@ -66,6 +67,8 @@ def api(**answers: Any) -> Iterator[Recorder]:
     recorder = Recorder({k: v if isinstance(v, tuple) else (200, v) for k, v in answers.items()})
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # keeps a connection, as the APIs themselves do
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             recorder.seen.append((self.path, dict(self.headers), body))
@@ -84,6 +87,7 @@ def api(**answers: Any) -> Iterator[Recorder]:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
     recorder.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -239,6 +243,19 @@ def test_an_error_body_becomes_one_paragraph(name: str, status: int, words: str)
     ):
         ask(name, server)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_an_answer_leaves_no_connection_open(name: Any) -> None:
+    answers = {"completions": OPENAI, "messages": ANTHROPIC}
+    with api(**answers, cachedContents=STORED, generateContent=GEMINI) as server:
+        client = apis.client(name, Account(server.url, "m", None))
+        client.ask(STATIC, QUESTION, 16)
+        port = int(server.url.rpartition(":")[2])
+        ours = psutil.Process().net_connections("tcp")
+        assert [
+            c for c in ours if c.raddr and c.raddr.port == port and c.status != "TIME_WAIT"
+        ] == []
 
 
 @pytest.mark.parametrize("name", APIS)
