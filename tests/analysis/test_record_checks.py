@@ -103,6 +103,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "negative cached tokens": (rows(put(cached_tokens=-4)), "void", "fewer than 0 cached tokens"),
     "cached above the prompt": (
         rows(put(cached_tokens=99)), "void", "more cached tokens than the prompt has"),
+    "another count of hits than the engine's": (
+        rows(lambda r: r.update(cached_tokens=r["cached_tokens"] - 4)), "warning",
+        "aot: client 0."),
     "an empty prompt": (rows(put(prompt_tokens=0)), "void", "a prompt of no tokens"),
     "another prompt": (rows(put(prompt_tokens=16)), "void", "have another token count"),
     "no prompt tokens": (rows(put(prompt_tokens=None)), "void", "without a usage block"),

@@ -150,6 +150,18 @@ def test_a_start_moves_a_capacity_by_more_than_its_speed() -> None:
     assert np.log(found.low_per_s) == pytest.approx(-0.10, rel=0.02)
 
 
+def test_replays_that_scatter_about_their_curve_make_a_capacity_wider() -> None:
+    """The scatter is measured from the curve: the same shares in order, and out of order."""
+    rates = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+    smooth = (2, 6, 14, 30, 54, 78)
+    rough = (2, 22, 4, 50, 20, 86)
+    found = [fit([Trial(r, (b,), 100) for r, b in zip(rates, beyond, strict=True)], [0.1])
+             for beyond in (smooth, rough)]  # fmt: skip
+    narrow, wide = (np.log(f.high_per_s / f.low_per_s) for f in found if f)
+    assert narrow < 0.3
+    assert wide > 2 * narrow
+
+
 def test_of_several_limits_the_tightest_one_binds() -> None:
     rates = (1.0, 1.5, 2.0, 3.0, 4.0)
     trials = [Trial(r, (0 if r < 3 else 50, 0 if r < 1.5 else 50), 100) for r in rates]
