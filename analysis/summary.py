@@ -1,6 +1,8 @@
 """summary.json: every number of the report under stable keys. None where nothing is known.
 
-arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,e2e_s}.{p50,p90,p99,mean}
+arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,itl_per_token_s,e2e_s}.{p50,p90,p99,mean}
+arms.ARM.stream.{tokens_per_chunk,in_one_read,hidden_tokens,finish_reasons,resent}
+                                                   analysis/measures/streaming.py
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s,duration_s,
                      in_flight_mean}
 arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the workload file
@@ -36,7 +38,7 @@ import pandas as pd
 
 from aot.analysis.cache import losses, oracle
 from aot.analysis.inference import answers, comparison, distance, starts
-from aot.analysis.measures import metrics, prefill, replicas, server_times
+from aot.analysis.measures import metrics, prefill, replicas, server_times, streaming
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import Run, ServerRun
 from aot.serving.metrics.counters import sum_up
@@ -93,7 +95,8 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "ttft_s": metrics.spread(timed["ttft_s"]),
         "ttft_from_planned_s": metrics.spread(timed["planned_ttft_s"]),
         "tpot_s": metrics.spread(timed["tpot_s"]),
-        "itl_s": metrics.spread(metrics.inter_token_latencies(frame, gaps_s, frame["measured"])),
+        "itl_s": _gaps(frame, gaps_s),
+        "itl_per_token_s": _gaps(frame, streaming.per_token(frame, gaps_s)),
         "e2e_s": metrics.spread(timed["e2e_s"]),
         "throughput": throughput(frame),
         "goodput": _goodput(run, frame, timed),
@@ -104,7 +107,15 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "floor": distance.from_floor(phases),
         "warming": _warming(phases),
         "server": server_times.of_arm(phases, frame),
+        "stream": streaming.of_arm(frame),
     }
+
+
+def _gaps(frame: pd.DataFrame, gaps_s: np.ndarray) -> dict[str, float | None]:
+    """Quantiles of the gaps between chunks; none where they are those of a buffer."""
+    if streaming.is_buffered(frame):
+        return metrics.spread(np.array([]))
+    return metrics.spread(metrics.inter_token_latencies(frame, gaps_s, frame["measured"]))
 
 
 def _warming(phases: list[Phase]) -> dict[str, Any] | None:

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 
 from aot.analysis.checks.finding import Finding, Level
+from aot.analysis.measures import streaming
 from aot.analysis.runs.run import ServerRun
 
-INSTANT_S = 1e-4
-"""Between two chunks: 10,000 tokens/s of one answer are not generated,"""
-HELD_S = 0.01
-"""where its first took longer than this."""
 CHECK = "records agree with themselves"
+STREAM = "answers came as they were generated"
 SAME_S = 1e-4
 """Times that say the same differ by rounding only."""
 EXAMPLES = 3
-BUFFERED = 0.5
-"""Of the answers: with more of them in one piece, a time to first token is one to the last."""
+RESENT = 0.05
+"""Of the requests: with more of them, the wait for the first try is in the times."""
+MERGED = 1.05
+"""Tokens per chunk: from here on a chunk is no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,11 @@ RULES = (
     _Rule("have text under a status of failure",
           lambda f: f["status"].notna() & ~f["status"].between(200, 299)),
     _Rule("have more chunks with text than tokens",
-          lambda f: f["gaps"] + 1 > f["output_tokens"], "warning"),
+          lambda f: f["gaps"] + 1 > streaming.visible_tokens(f), "warning"),
+    _Rule("count more hidden tokens than were generated",
+          lambda f: f["hidden_tokens"] > f["output_tokens"]),
+    _Rule("are several alternatives, whose tokens are counted together", lambda f: f["choices"] > 1,
+          "warning"),
 )  # fmt: skip
 """What an answered request cannot be."""
 
@@ -72,7 +76,7 @@ def check(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
         for rule in RULES
         if (wrong := rule.broken(good)).any()
     ]
-    broken += [*_buffered(good), *_numbers(frame), *_headless(run), *_of_schedule(run, frame)]
+    broken += [*_numbers(frame), *_headless(run), *_of_schedule(run, frame)]
     yield from broken or [Finding("ok", CHECK, "times, counts and states of every answer")]
 
 
@@ -82,22 +86,67 @@ def _named(frame: pd.DataFrame, wrong: pd.Series) -> str:
     return f"{len(rows)} of {len(frame)} answers ({ids})"
 
 
+def stream(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
+    """What the chunks are worth: did they come as they were generated, and is each a token?"""
+    good = frame[frame["ok"]]
+    found = [*_buffered(good), *_merged(good), *_hidden(good), *_beyond(run, good), *_resent(frame)]
+    yield from found or [Finding("ok", STREAM, "chunk by chunk, each a token")]
+
+
 def _buffered(good: pd.DataFrame) -> Iterator[Finding]:
-    """Answers that came in one piece: there was a last token, and nothing says when the first."""
-    several = good[good["output_tokens"] > 1]
-    # In one chunk, or in three and more that follow each other faster than any engine generates:
-    # bytes that were held back and let go together.
-    spread_s = several["last_token_s"] - several["first_token_s"]
-    held = (several["gaps"] >= 2) & (several["ttft_s"] > HELD_S)
-    at_once = held & (spread_s < INSTANT_S * several["gaps"])
-    whole = (several["gaps"] == 0) | at_once
-    if len(several) and whole.mean() > BUFFERED:
-        detail = (
-            f"{_named(several, whole)} of several tokens came in one piece: something on the way "
-            "buffers the stream, and what would be called TTFT is E2E; turn its buffering off "
-            "(nginx: proxy_buffering off)"
+    if streaming.is_buffered(good):
+        whole = streaming.in_one_piece(good)
+        yield Finding(
+            "warning",
+            STREAM,
+            f"not streamed: {_named(good, whole)} of several tokens came in one piece. Something "
+            "on the way buffers the stream, so that TTFT is E2E, and there is no TPOT and no ITL; "
+            "turn its buffering off (nginx: proxy_buffering off)",
         )
-        yield Finding("void", CHECK, detail)
+
+
+def _merged(good: pd.DataFrame) -> Iterator[Finding]:
+    of_arm = streaming.of_arm(good)
+    tokens = of_arm["tokens_per_chunk"]
+    if tokens is not None and tokens > MERGED and not streaming.is_buffered(good):
+        yield Finding(
+            "warning",
+            STREAM,
+            f"chunks are not tokens: {tokens:.2f} tokens a chunk on average (speculative decoding, "
+            "or a stream that was merged on the way), so that ITL is per chunk; ITL per token "
+            "stands beside it",
+        )
+
+
+def _hidden(good: pd.DataFrame) -> Iterator[Finding]:
+    hidden = good["hidden_tokens"].sum()
+    if hidden > 0:
+        share = hidden / good["output_tokens"].sum()
+        yield Finding(
+            "warning",
+            STREAM,
+            f"{hidden:,.0f} generated tokens ({share:.0%}) were not sent (hidden reasoning): they "
+            "are part of TTFT, and are counted in no TPOT; output tokens per second include them",
+        )
+
+
+def _beyond(run: ServerRun, good: pd.DataFrame) -> Iterator[Finding]:
+    """More generated than was asked for."""
+    if run.schedule is None:
+        return
+    asked = {r.id: run.schedule.output_tokens(r) for r in run.schedule.requests}
+    beyond = good["output_tokens"] > good["id"].map(asked).astype("float64")
+    if beyond.any():
+        detail = f"{_named(good, beyond)} have more tokens than were asked for"
+        yield Finding("warning", STREAM, f"{detail}: the server does not keep to max_tokens")
+
+
+def _resent(frame: pd.DataFrame) -> Iterator[Finding]:
+    again = frame["resent"].eq(other=True)
+    if again.any():
+        level: Level = "warning" if again.mean() > RESENT else "ok"
+        detail = f"{int(again.sum())} requests went twice: the server had closed a kept connection"
+        yield Finding(level, STREAM, detail)
 
 
 def _numbers(frame: pd.DataFrame) -> Iterator[Finding]:

@@ -41,7 +41,8 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _once(frame),
         _clock(frame),
         record_checks.check(run, frame),
-        _usage(frame),
+        record_checks.stream(run, frame),
+        _usage(run, frame),
         _planned_tokens(run, frame),
         _output_tokens(run, frame),
         _lateness(frame),
@@ -102,7 +103,7 @@ def _clock(frame: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("void", check, f"{detail}: records of different clocks, or edited")
 
 
-def _usage(frame: pd.DataFrame) -> Iterator[Finding]:
+def _usage(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     check = "token counts reported by the server"
     good = frame[frame["ok"]]
     missing = int(good["prompt_tokens"].isna().sum())
@@ -115,6 +116,12 @@ def _usage(frame: pd.DataFrame) -> Iterator[Finding]:
             check,
             f"{silent} answers without cached tokens: hit ratio not reported there",
         )
+    elif run.silent_zeros:
+        detail = (
+            f"{run.silent_zeros} answers without cached tokens count as 0: this server reports "
+            "them elsewhere, and leaves out a 0"
+        )
+        yield Finding("ok", check, detail)
     else:
         yield Finding("ok", check, "usage and cached tokens in every answer")
 

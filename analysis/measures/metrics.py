@@ -10,13 +10,16 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from aot.analysis.measures import streaming
+
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 
 REQUEST_COLUMNS = [
     "server", "arm", "repeat", "id", "tenant", "prefix", "ok", "measured", "planned_s", "sent_s",
     "first_token_s", "last_token_s", "lateness_s", "ttft_s", "planned_ttft_s", "tpot_s", "e2e_s",
-    "prompt_tokens", "cached_tokens", "uncached_tokens", "output_tokens", "status", "error",
+    "prompt_tokens", "cached_tokens", "uncached_tokens", "output_tokens", "hidden_tokens",
+    "finish_reason", "resent", "status", "error",
 ]  # fmt: skip
 """What a request is for a reader: as in requests.csv and `analysis.load(run).requests`."""
 
@@ -27,7 +30,8 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     ok            answered completely, with text
     ttft_s        first chunk with text − sent
     e2e_s         last chunk with text − sent
-    tpot_s        (e2e − ttft) / (output tokens − 1); needs at least 2 output tokens
+    tpot_s        (e2e − ttft) / (tokens that arrived − 1); needs at least 2 of them, and an answer
+                  that did not come in one piece
     lateness_s    sent − planned, open loop only
     planned_ttft_s  first chunk with text − planned, open loop only: what a user waits whose request
                     the load generator sent late
@@ -37,7 +41,8 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     answered = frame["ok"]
     frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
     frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)
-    later_tokens = (frame["output_tokens"] - 1).where(frame["output_tokens"] > 1)
+    tokens = streaming.visible_tokens(frame)
+    later_tokens = (tokens - 1).where((tokens > 1) & ~streaming.in_one_piece(frame))
     frame["tpot_s"] = (frame["e2e_s"] - frame["ttft_s"]) / later_tokens
     frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
@@ -72,7 +77,7 @@ def requests(frame: pd.DataFrame) -> pd.DataFrame:
 
 def inter_token_latencies(frame: pd.DataFrame, gaps_s: np.ndarray, rows: pd.Series) -> np.ndarray:
     """ITL: all gaps between consecutive text chunks of the answered requests among `rows`, seconds.
-    `gaps_s`: the gaps of every request of `frame`, in its order."""
+    `gaps_s`: one for every gap of every request of `frame`, in its order."""
     chosen = (frame["ok"] & rows).to_numpy()
     if chosen.all():
         return gaps_s

@@ -25,9 +25,9 @@ BATCH_BYTES = 4_000_000
 """Of a record file, read at once."""
 NUMBERS = (
     "planned_s", "sent_s", "first_token_s", "last_token_s", "prompt_tokens", "cached_tokens",
-    "output_tokens", "status",
+    "output_tokens", "hidden_tokens", "choices", "status",
 )  # fmt: skip
-TYPES = {"repeat": pa.int64(), "chunk_s": pa.list_(pa.float64())}
+TYPES = {"repeat": pa.int64(), "chunk_s": pa.list_(pa.float64()), "resent": pa.bool_()}
 SCHEMA = pa.schema(
     [("server", pa.string())]
     + [
@@ -36,9 +36,13 @@ SCHEMA = pa.schema(
     ]
 )
 """records.parquet: every fact of every record."""
-OF_CHUNKS = {"gaps": np.int64, "first_chunk_s": float, "last_chunk_s": float, "least_gap_s": float}
-"""What is kept of the times of a record's chunks: how many lie between two of them, the first, the
-last, and the shortest time between two; NaN where there is none."""
+OF_CHUNKS = {
+    "gaps": np.int64, "reads": np.int64, "first_chunk_s": float, "last_chunk_s": float,
+    "least_gap_s": float,
+}  # fmt: skip
+"""What is kept of the times of a record's chunks: how many lie between two of them, in how many
+reads they came (those of one read have one time), the first, the last, and the shortest time
+between two; NaN where there is none."""
 FRAME_COLUMNS = [*(name for name in SCHEMA.names if name != "chunk_s"), *OF_CHUNKS]
 
 Keep = Callable[[pa.Table], None]
@@ -160,13 +164,16 @@ def _of_chunks(times: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     ends = np.cumsum(counts)
     some, several = counts > 0, counts > 1
     first, last, least = (np.full(len(counts), np.nan) for _ in range(3))
+    together = np.zeros(len(counts), dtype=np.int64)
     first[some], last[some] = times[(ends - counts)[some]], times[ends[some] - 1]
     if several.any():
         gaps = np.append(np.diff(times), np.inf)
         gaps[ends[some] - 1] = np.inf  # to another record
         least[several] = np.minimum.reduceat(gaps, (ends - counts)[several])
+        together[several] = np.add.reduceat(gaps == 0, (ends - counts)[several], dtype=np.int64)
     return {
         "gaps": np.maximum(counts - 1, 0),
+        "reads": counts - together,
         "first_chunk_s": first,
         "last_chunk_s": last,
         "least_gap_s": least,

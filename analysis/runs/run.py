@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.analysis.cache.oracle import Sent
+from aot.analysis.runs import cached_tokens
 from aot.analysis.runs import manifest as run_manifest
 from aot.analysis.runs.phases import Phase, read_phase, read_tokens
 from aot.analysis.runs.records import Keep
@@ -56,6 +57,8 @@ class ServerRun:
     """The workload's limits for goodput."""
     skip: tuple[int, int] = (0, 0)
     """Requests at either end of the schedule that count for no latency."""
+    silent_zeros: int = 0
+    """Answers without cached tokens, of a server that leaves out a 0."""
     _leaves_by_phase: dict[str, dict[str, list[int]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,7 +214,10 @@ def load(folder: Path, keep: Keep | None = None) -> Run:
         tokens = read_tokens(folder / tokens_file(name))
         if tokens is None:
             lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
-        servers.append(ServerRun(name, facts, schedule, digest, phases, tokens, lacking, slo, skip))
+        phases, silent = cached_tokens.known(phases)
+        servers.append(
+            ServerRun(name, facts, schedule, digest, phases, tokens, lacking, slo, skip, silent)
+        )
     return Run(folder, manifest, schedule, digest, servers)
 
 

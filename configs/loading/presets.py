@@ -15,17 +15,19 @@ from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.card import Card
 from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe, ModelRecipe
 from aot.configs.schema.router import RouterRecipe
+from aot.configs.schema.wording import Profile
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-Shipped = Kind | Literal["prompt"]
+Shipped = Kind | Literal["prompt", "profile"]
 """What a user can name instead of a path."""
 SHIPPED: dict[Shipped, str] = {
     "experiment": "experiments",
     "workload": "workloads",
     "server": "servers",
     "prompt": "prompts",
+    "profile": "profiles",
 }
 """The folder of each under configs/."""
 ENDINGS = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".gz", ".parquet", ".txt")
@@ -88,6 +90,11 @@ def router_recipe(name: str) -> RouterRecipe:
 def model_recipe(name: str) -> ModelRecipe:
     """The recipe configs/models/`name`.yaml; UsageError with the known names otherwise."""
     return _recipe("models", name, ModelRecipe, "model recipe")
+
+
+def profile(name: str) -> Profile:
+    """configs/profiles/`name`.yaml; UsageError with the known names otherwise."""
+    return _recipe("profiles", name, Profile, "profile")
 
 
 def card(name: str) -> Card:

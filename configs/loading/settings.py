@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import did_you_mean
 from aot.configs.loading.yaml_file import scalar
+from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import DocQa, WorkloadConfig
 
 Value = bool | int | float | str | list[str]
@@ -66,6 +67,8 @@ def changed(file: str, config: Model, changes: Mapping[str, Value]) -> Model:
     data = config.model_dump(mode="json", exclude_unset=True)
     if "env" in data:  # which is not shown where it is dumped
         data["env"] = dict(getattr(config, "env"))  # noqa: B009
+    if isinstance(config, RemoteConfig) and "headers" in data.get("requests", {}):
+        data["requests"]["headers"] = dict(config.requests.headers)
     for name, new in mine.items():
         _set(data, config, name.split("."), new, f"{file}.{name}")
     try:

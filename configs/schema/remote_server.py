@@ -11,6 +11,7 @@ from aot.configs.kernel.network import base_url
 from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.strict import StrictModel
+from aot.configs.schema.wording import RequestsConfig
 
 
 class RemoteConfig(StrictModel):
@@ -34,6 +35,10 @@ class RemoteConfig(StrictModel):
         "gateway would that keeps tenants apart",
     )
 
+    requests: RequestsConfig = Field(
+        default_factory=lambda: RequestsConfig.model_validate({}),
+        description="how requests to it are worded, where it wants something else than usual",
+    )
     replicas: list[str] = Field(
         default_factory=list,
         description="where url is a router: the base URLs of the engines behind it, which are "

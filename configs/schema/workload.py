@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from aot.configs.dialects.table import EndpointName
 from aot.configs.schema.draws import Arrivals, Distribution, LogNormal, PoissonArrivals, Uniform
 from aot.configs.schema.strict import PathText, StrictModel
 
@@ -88,6 +89,19 @@ class Slo(StrictModel):
         return self
 
 
+class Limits(StrictModel):
+    """How long parts of a request may take; request_timeout_s where one is not given."""
+
+    connect_s: float | None = Field(None, gt=0, description="until there is a connection")
+    first_text_s: float | None = Field(None, gt=0, description="from sending to the first text")
+    between_texts_s: float | None = Field(
+        None, gt=0, description="from one text to the next, whatever else comes meanwhile"
+    )
+    total_s: float | None = Field(
+        None, gt=0, description="for all of it; default: ten times request_timeout_s"
+    )
+
+
 class Traffic(StrictModel):
     """What every scenario has."""
 
@@ -96,7 +110,11 @@ class Traffic(StrictModel):
     arrivals: Arrivals = PoissonArrivals(kind="poisson", rate_per_s=1.0)
     load: Load = OpenLoop(mode="open")
     output: Output = Output()
-    request_timeout_s: float = Field(300, gt=0)
+    endpoint: EndpointName = Field("chat", description="kind of endpoint that requests go to")
+    request_timeout_s: float = Field(
+        300, gt=0, description="longest wait for a first text, and from one text to the next"
+    )
+    limits: Limits | None = Field(None, description="limits of single parts of a request")
     slo: Slo | None = Field(None, description="limits for goodput; changes no request")
 
 

@@ -180,12 +180,16 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
     import gevent
     from gevent.pool import Pool
 
+    from aot.configs.dialects.table import DIALECTS
     from aot.workloads.load.dispatch import calm
+    from aot.workloads.requests.limits import Limits
     from aot.workloads.wire.connection import Wire
     from aot.workloads.wire.exchange import exchange
     from aot.workloads.wire.record import Record
 
-    wire = Wire(url, 60.0, time.perf_counter, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    chat = DIALECTS["chat"]
+    wire = Wire(url, chat.path, chat, Limits.of(60.0), time.perf_counter, headers)
     bodies = {key: json.dumps(_body(key, job["per_s"])).encode() for key in _keys(job)}
     records: dict[str, Record] = {}
 

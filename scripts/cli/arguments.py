@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,7 +12,9 @@ from aot.configs.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     from aot.configs.loading.kinds import Kind
-    from aot.configs.loading.presets import Shipped
+
+    Named = Kind | Literal["prompt"]
+    """What an argument can name that is shipped."""
 
 YAML = (".yaml", ".yml")
 
@@ -27,7 +29,7 @@ def verbs() -> typer.Typer:
     )
 
 
-def _file(wanted: Shipped) -> Callable[[typer.Context, Path | None], Path | None]:
+def _file(wanted: Named) -> Callable[[typer.Context, Path | None], Path | None]:
     """A callback that finds the file an argument names: a path, or something shipped by name."""
 
     def resolve(context: typer.Context, given: Path | None) -> Path | None:
@@ -109,7 +111,7 @@ def what_it_is(path: Path) -> str | None:
     return endings.get(path.suffix) if path.is_file() else None
 
 
-def _names(wanted: Shipped) -> Callable[[str], list[str]]:
+def _names(wanted: Named) -> Callable[[str], list[str]]:
     """Completion by the names of what is shipped; the shell adds its files itself."""
 
     def complete(incomplete: str) -> list[str]:
@@ -124,7 +126,7 @@ def _names(wanted: Shipped) -> Callable[[str], list[str]]:
     return complete
 
 
-def _argument(kind: Shipped, metavar: str, words: str, *, traffic: bool = False) -> Any:
+def _argument(kind: Named, metavar: str, words: str, *, traffic: bool = False) -> Any:
     return typer.Argument(
         metavar=metavar,
         help=words,
@@ -133,7 +135,7 @@ def _argument(kind: Shipped, metavar: str, words: str, *, traffic: bool = False)
     )
 
 
-def _option(kind: Shipped, words: str, *, traffic: bool = False) -> Any:
+def _option(kind: Named, words: str, *, traffic: bool = False) -> Any:
     callback = _traffic if traffic else _file(kind)
     return typer.Option(help=words, callback=callback, autocompletion=_names(kind))
 

@@ -16,11 +16,13 @@ Chart = Literal["production-stack", "llm-d"]
 TraceFormat = Literal[
     "mooncake", "bailian", "coding", "ragpulse", "azure", "burstgpt", "sharegpt", "openai"
 ]
+EndpointName = Literal["chat", "completions", "responses", "messages", "generate"]
 LintFormat = Literal["text", "json", "sarif", "github"]
 ApiName = Literal["openai", "anthropic", "gemini"]
 TtlName = Literal["5m", "1h"]  # how long a hosted API keeps a prefix
 Provider = Literal["anthropic", "gemini", "openai"]  # the hosted APIs with a price table
-Shelf = Literal["experiments", "workloads", "servers", "prompts"]  # folders of shipped files
+# Folders of shipped files.
+Shelf = Literal["experiments", "workloads", "servers", "prompts", "profiles"]
 
 
 # typer takes no Literal for an option that can be given again.

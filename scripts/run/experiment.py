@@ -75,8 +75,9 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
     targets = [_target(file, changes) for file in servers]
     for target in targets:
         _check_target(path, config, target)
+    plain = plan.takes_texts(workload.endpoint)
     encoders = {
-        t.name: plan.local_encoder(t.tokenizer_folder) if t.tokenizer_folder else None
+        t.name: plan.local_encoder(t.tokenizer_folder, plain) if t.tokenizer_folder else None
         for t in targets
     }
     # Texts of exact lengths are exact for the first server's model; the others count them.
@@ -114,11 +115,16 @@ def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
             "emptied; every phase gets cache salts of its own there, so leave the key out",
             key="cache_reset",
         )
-    if "jit" in config.arms and not engine.has_salts:
+    if "jit" in config.arms and not target.has_salts:
+        why = (
+            "requests to it are sent without cache salts"
+            if engine.has_salts
+            else f"engine '{engine.name}' has no cache salts to emulate it with"
+        )
         raise ConfigError(
             path,
             f"jit cannot be measured on {target.path}: its caching cannot be turned off from here, "
-            f"and engine '{engine.name}' has no cache salts to emulate it with; use [auto, aot]",
+            f"and {why}; use [auto, aot]",
             key="arms",
         )
 

@@ -108,6 +108,10 @@ class Launcher:
     remote = False
 
     @property
+    def has_salts(self) -> bool:
+        return self.engine.has_salts
+
+    @property
     def name(self) -> str:
         return self.path.stem
 

@@ -22,6 +22,7 @@ from aot.scripts.prompts.compiling import compile_schedule
 from aot.scripts.run import manifest
 from aot.scripts.run.phase import Phase, keeps_apart
 from aot.scripts.run.target import Up
+from aot.scripts.run.wording import worded
 from aot.scripts.terminal import status
 from aot.scripts.traffic import plan
 from aot.serving.cache import warm
@@ -59,7 +60,7 @@ def load_into(
     A repeat that was not finished is measured again. The phase joins the run only when the server
     is ready for it, so that a failed attempt leaves no trace in the comparison.
     """
-    engine = detect(endpoint)
+    engine, endpoint = detect(endpoint), worded(endpoint, schedule)
     if not (folder / "manifest.json").exists():
         _create(folder, schedule, endpoint, engine)
     elif schedule_file.read(folder / "schedule.jsonl") != schedule:
@@ -75,7 +76,7 @@ def load_into(
         repeat += 1
     phase.begin()
     salts = None
-    if engine.has_salts:
+    if engine.has_salts and endpoint.wording.sends_salts:
         # What earlier loads and others have left in its cache must not be found by this one.
         salts = Salts(secrets.token_hex(16), "phase") if arm != "jit" else None
         reset = "fresh cache salts on a running server" if salts else "not emptied"
@@ -97,7 +98,7 @@ def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
     with tempfile.TemporaryDirectory(prefix="aot-worker-") as folder:
         job = Replay(
             schedule.resolve(), endpoint.base_url, endpoint.model, users, Path(folder),
-            api_key_env=endpoint.api_key_env,
+            api_key_env=endpoint.api_key_env, wording=endpoint.wording,
         )  # fmt: skip
         with status(f"working for {master[0]}:{master[1]}"):
             replay.work(job, master)
@@ -105,7 +106,7 @@ def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
 
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:
     """Compile the schedule's static prefixes into the cache of a running server."""
-    engine = detect(endpoint)
+    engine, endpoint = detect(endpoint), worded(endpoint, schedule)
     prefixes = plan.static_prefixes(schedule, _compile(schedule, endpoint, engine))
     with status("compiling static prefixes ahead of time") as line:
         return warm.warm(endpoint, engine, prefixes, line)

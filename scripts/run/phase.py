@@ -137,6 +137,8 @@ class Phase:
             fleet=fleet,
             key_header=endpoint.key_header,
             tenant_salts=endpoint.tenant_salts,
+            wording=endpoint.wording,
+            template=endpoint.template,
         )
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
         self._snapshot(endpoint, "metrics-before")

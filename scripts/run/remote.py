@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import ConfigError, EndpointError, UsageError
+from aot.configs.loading.wording import of_config
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.scripts.connecting import connect
@@ -42,6 +43,10 @@ class Remote:
         return self.path.stem
 
     @property
+    def has_salts(self) -> bool:
+        return self.engine.has_salts and self.endpoint.wording.sends_salts
+
+    @property
     def model_name(self) -> str:
         return self.endpoint.model
 
@@ -64,7 +69,8 @@ def prepare(path: Path, config: RemoteConfig) -> Remote:
     """
     engine = table.engine(config.engine)
     try:
-        endpoint = connect(config.url, config.model, config.api_key_env)
+        wording = of_config(config.requests)
+        endpoint = connect(config.url, config.model, config.api_key_env, wording)
     except UsageError as error:
         # It speaks of options of the command line; here they are keys of a file.
         words = str(error).replace("--api-key-env", "api_key_env").replace("--", "")

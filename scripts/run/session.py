@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from aot.configs.schema.experiment import CacheReset
 from aot.scripts.prompts.compiling import compile_schedule
 from aot.scripts.run.phase import Phase, keeps_apart
 from aot.scripts.run.target import Target, Up
+from aot.scripts.run.wording import worded
 from aot.scripts.terminal import status
 from aot.scripts.traffic import plan
 from aot.serving.cache import proof
@@ -58,6 +59,7 @@ class Session:
         """One phase from its empty folder to its done.json."""
         phase.begin()
         up, reset = self._empty_server(phase, target)
+        up = replace(up, endpoint=worded(up.endpoint, traffic.schedule, target.tokenizer_folder))
         if up.command:
             phase.write("command.json", {"command": up.command})
         salts = self._salts(phase, target)
@@ -94,7 +96,8 @@ class Session:
         """The static prefixes of the schedule as this server will cache them, once a run."""
         if target.name not in traffic.compiled:
             folder = target.tokenizer_folder
-            local = plan.local_tokenizer(folder) if folder else None
+            plain = plan.takes_texts(traffic.schedule.endpoint)
+            local = plan.local_tokenizer(folder, plain) if folder else None
             with status("compiling the static prefixes") as line:
                 line(f"compiling {len(traffic.schedule.prefixes)} static prefixes")
                 compiled = compile_schedule(
@@ -106,10 +109,11 @@ class Session:
 
     def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:
         folder = target.tokenizer_folder
-        return (plan.local_encoder(folder) if folder else None) or endpoint.tokenize
+        plain = endpoint.wording.dialect.list_key is None
+        return (plan.local_encoder(folder, plain) if folder else None) or endpoint.tokenize
 
     def _salts(self, phase: Phase, target: Target) -> Salts | None:
-        if not target.engine.has_salts:
+        if not target.has_salts:
             return None
         if target.remote:
             return Salts(secrets.token_hex(16), "request" if phase.arm == "jit" else "phase")
@@ -129,7 +133,7 @@ class Session:
         self._is = wanted
         if not target.remote:
             return self._up, "fresh process"
-        salted = "fresh cache salts" if target.engine.has_salts else "not emptied"
+        salted = "fresh cache salts" if target.has_salts else "not emptied"
         return self._up, f"{salted} on a running server"
 
     def _emptied(self, up: Up, target: Target, phase: Phase) -> str:

@@ -45,6 +45,11 @@ class Target(Protocol):
         ...
 
     @property
+    def has_salts(self) -> bool:
+        """Whether requests to it can have a cache salt of their own."""
+        ...
+
+    @property
     def model_name(self) -> str:
         """The model's name in the API."""
         ...

@@ -11,6 +11,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aot.configs.dialects.table import DIALECTS
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
 from aot.configs.kernel.salts import Salts, tenant_salt
@@ -50,15 +51,21 @@ def check_traffic(path: Path) -> None:
         schedule_file.read(path)
 
 
-def local_encoder(model: str) -> Encode | None:
-    """The tokenizer in the model's folder, if `model` is one and has one."""
-    tokenizer = local_tokenizer(model)
+def local_encoder(model: str, plain: bool = False) -> Encode | None:
+    """The tokenizer in the model's folder, if `model` is one and has one; `plain`: a chat template
+    is not needed."""
+    tokenizer = local_tokenizer(model, plain)
     return tokenizer.encode if tokenizer else None
 
 
-def local_tokenizer(model: str) -> ChatTokenizer | None:
+def local_tokenizer(model: str, plain: bool = False) -> ChatTokenizer | None:
     """The same with all it can do."""
-    return from_folder(Path(model)) if Path(model).is_dir() else None
+    return from_folder(Path(model), plain) if Path(model).is_dir() else None
+
+
+def takes_texts(endpoint: str) -> bool:
+    """Whether prompts go to such an endpoint as texts, so that no chat template is needed."""
+    return DIALECTS[endpoint].list_key is None
 
 
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:

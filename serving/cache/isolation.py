@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aot.serving.cache.proof import OPENING_TOKENS, canary
-from aot.serving.client.chat import Chat, Message
+from aot.serving.client.chat import Message
 from aot.serving.client.endpoint import Endpoint
 
 MIN_TOKENS = 96
@@ -86,8 +86,7 @@ class _Caller:
     """One tenant's connection, kept: opening one is no part of what is timed."""
 
     def __init__(self, tenant: Tenant) -> None:
-        self._salt, endpoint = tenant.salt, tenant.endpoint
-        self._chat = Chat(endpoint.base_url, endpoint.model, endpoint.key, endpoint.api_key_env)
+        self._salt, self._chat = tenant.salt, tenant.endpoint.connection()
 
     def __enter__(self) -> _Caller:
         return self
@@ -97,5 +96,5 @@ class _Caller:
 
     def ask(self, messages: list[Message]) -> Seen:
         began = time.perf_counter()
-        usage = self._chat.ask(messages, 1, salt=self._salt, temperature=0).usage
+        usage = self._chat.ask(messages, 1, salt=self._salt).usage
         return Seen(time.perf_counter() - began, usage.prompt_tokens, usage.cached_tokens)

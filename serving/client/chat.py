@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import openai
 
+from aot.configs.dialects.dialect import Asked, BrokenAnswerError, Told, is_cut_off, plain
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError
 from aot.serving.client.refusals import not_as_expected, refused, unreachable
 
 Message = dict[str, str]
 Tools = tuple[dict[str, Any], ...]
+Render = Callable[[Sequence[Message], Tools], str]
+"""Chat → the text of its prompt."""
 TIMEOUT_S = 600.0
+NEWER_NAMES = {"max_tokens": "max_completion_tokens"}
 VENDORS = "https://api.openai.com"
+
+
+def joined(messages: Sequence[Message], tools: Tools) -> str:
+    """The prompt of a model without a chat template."""
+    del tools
+    return plain(messages)
 
 
 def way(url: str | None) -> dict[str, Any]:
@@ -50,15 +61,28 @@ class Chat:
     """A connection to one API, kept from question to question. A context manager.
 
     base_url: without /v1; None: the vendor's own. key_env: where `key` is from, for messages.
+    render: makes the text of a prompt, where `wording` is for an endpoint that takes texts.
     """
 
     def __init__(
-        self, base_url: str | None, model: str, key: str | None, key_env: str | None = None
+        self,
+        base_url: str | None,
+        model: str,
+        key: str | None,
+        key_env: str | None = None,
+        wording: Wording = USUAL,
+        render: Render = joined,
     ) -> None:
         self._where, self._model, self._key_env = base_url or "OpenAI", model, key_env
-        who = network.authorization(base_url, key, "--api-key-env") if base_url else {}
+        self._wording, self._render = wording, render
+        self._url = (base_url or VENDORS) + wording.target(model)
+        who: dict[str, Any] = {}
+        if base_url:
+            who = dict(wording.sent_headers(base_url, key, "--api-key-env"))
+            if wording.key_header and "Authorization" not in who:
+                who["Authorization"] = openai.Omit()
         self._sdk = openai.OpenAI(
-            base_url=f"{base_url}/v1" if base_url else None,
+            base_url=base_url or VENDORS,
             api_key=key or "none",
             max_retries=0,
             timeout=TIMEOUT_S,
@@ -93,18 +117,12 @@ class Chat:
 
         Raises EndpointError with the server's own words.
         """
-        if tools:
-            more |= {"tools": tools, "tool_choice": "none"}
-        turns: Any = list(messages)
+        takes_list = self._wording.dialect.list_key is not None
+        prompt = list(messages) if takes_list else self._render(messages, tools)
+        asked = Asked(self._model, max_tokens, salt=salt, tools=tools)
+        body = self._wording.body(prompt, asked) | more
         try:
-            answer = self._sdk.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=turns,
-                max_tokens=max_tokens,
-                extra_body={"cache_salt": salt} if salt else None,
-                extra_headers=headers,
-                **more,
-            )
+            answer = self._post(body, headers or {})
         except openai.APIStatusError as error:
             raise refused(
                 self._where, error.status_code, error.message, self._key_env, self._model
@@ -115,33 +133,35 @@ class Chat:
             raise EndpointError(
                 f"{self._where}: the prompt has characters that no JSON can carry"
             ) from None
-        return _completion(self._where, answer.http_response.text)
+        return self._completion(answer.content)
 
+    def _post(self, body: dict[str, Any], headers: Mapping[str, str]) -> Any:
+        options: Any = {"headers": dict(headers)}
+        try:
+            return self._sdk.post(self._url, cast_to=httpx.Response, body=body, options=options)
+        except openai.BadRequestError as error:
+            # OpenAI's reasoning models, and whoever hands their requests on, say so themselves.
+            if "max_completion_tokens" not in error.message or "max_tokens" not in body:
+                raise
+            renamed = {NEWER_NAMES.get(k, k): v for k, v in body.items() if k != "temperature"}
+            return self._sdk.post(self._url, cast_to=httpx.Response, body=renamed, options=options)
 
-def _completion(where: str, body: str) -> Completion:
-    """The body of an answer with status 200. Raises EndpointError for one that is no answer of a
-    chat API, as a login page or a gateway's own words are."""
-    try:
-        answer = json.loads(body)
-        choice = answer["choices"][0]
-        text = (choice.get("message") or {}).get("content")
-        usage = answer.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
+    def _completion(self, body: bytes) -> Completion:
+        """The body of an answer with status 200. Raises EndpointError for one that is no answer, as
+        a login page or a gateway's own words are."""
+        told = Told()
+        try:
+            text = self._wording.dialect.whole(body, told)
+        except BrokenAnswerError as error:
+            said = body.decode("utf-8", "replace")
+            kind = self._wording.dialect.name
+            raise not_as_expected(self._where, kind, said, str(error)) from None
+        if is_cut_off(told.finish_reason):
+            raise EndpointError(
+                f"{self._where} ended the answer early ({told.finish_reason}), so its counts say "
+                "nothing. Its own log says more."
+            )
         return Completion(
-            text if isinstance(text, str) else "",
-            Usage(
-                _count(usage, "prompt_tokens"),
-                _count(details, "cached_tokens"),
-                _count(usage, "completion_tokens"),
-                _count(details, "created_cache_tokens"),
-            ),
+            text,
+            Usage(told.prompt_tokens, told.cached_tokens, told.output_tokens, told.written_tokens),
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise not_as_expected(where, body) from None
-
-
-def _count(row: Mapping[str, Any], name: str) -> int | None:
-    """None where it is not said, or is no count."""
-    value = row.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if is_count else None

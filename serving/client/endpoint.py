@@ -6,16 +6,17 @@ or shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
 
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.secrecy import held_in
-from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage
+from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Render, Tools, Usage, joined
 from aot.serving.client.refusals import refused, unreachable
 from aot.serving.engines.engine import Engine, Page
 from aot.serving.metrics.counters import Metrics, parse
@@ -52,12 +53,20 @@ class Endpoint:
     """Header in which a router looks for the key of a request's static prefix."""
     tenant_salts: bool = False
     """Whether clients give every static prefix a cache salt of its own."""
+    wording: Wording = USUAL
+    render: Render = joined
+    """Makes the text of a prompt, where `wording` is for an endpoint that takes texts."""
+    template: str | None = None
+    """The model folder by whose files `render` does it, if it does."""
 
     def each(self) -> list[Endpoint]:
         """The engines, one by one; the server itself where there is no router."""
         if not self.replicas:
             return [self]
-        return [Endpoint(url, self.model, self.api_key_env) for url in self.replicas]
+        return [
+            Endpoint(url, self.model, self.api_key_env, wording=self.wording, render=self.render)
+            for url in self.replicas
+        ]
 
     @property
     def key(self) -> str | None:
@@ -75,6 +84,13 @@ class Endpoint:
             raise EndpointError(
                 f"{self.base_url}/v1/models did not answer as an OpenAI-compatible server does"
             ) from None
+
+    def answers(self) -> bool:
+        """Whether there is a server that lets us in, though it may have no list of models."""
+        try:
+            return self._request("GET", "/v1/models").status_code not in (401, 403)
+        except EndpointError:
+            return False
 
     def context_tokens(self) -> int | None:
         """The longest prompt plus output that the model takes; None where /v1/models is silent."""
@@ -116,9 +132,11 @@ class Endpoint:
 
     def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
         """Token ids of the rendered chat, by the server itself; None where it cannot."""
-        body: dict[str, Any] = {"model": self.model, "messages": messages}
-        if tools:
-            body["tools"] = tools
+        body: dict[str, Any] = {"model": self.model}
+        if self.wording.dialect.list_key is None:
+            body["prompt"] = self.render(messages, tools)
+        else:
+            body |= {"messages": messages} | ({"tools": tools} if tools else {})
         try:
             answer = self.each()[0]._request("POST", "/tokenize", TIMEOUT_S, json=body)
             tokens = answer.json()["tokens"]
@@ -145,15 +163,16 @@ class Endpoint:
 
         Raises EndpointError with the server's own words.
         """
-        with Chat(self.base_url, self.model, self.key, self.api_key_env) as chat:
+        with self.connection() as chat:
             return chat.ask(
-                messages,
-                max_tokens,
-                tools=tools,
-                salt=salt,
-                headers=self._key_of(prefix),
-                temperature=0,
+                messages, max_tokens, tools=tools, salt=salt, headers=self._key_of(prefix)
             ).usage
+
+    def connection(self) -> Chat:
+        """For questions one after the other."""
+        return Chat(
+            self.base_url, self.model, self.key, self.api_key_env, self.wording, self.render
+        )
 
     def _get(self, path: str, timeout_s: float = LOOK_S) -> requests.Response:
         answer = self._request("GET", path, timeout_s)
@@ -182,20 +201,29 @@ class Endpoint:
         return {self.key_header: routing_key(prefix)} if self.key_header and prefix else {}
 
     def _headers(self) -> dict[str, str]:
-        return network.authorization(self.base_url, self.key, "--api-key-env")
+        return self.wording.sent_headers(self.base_url, self.key, "--api-key-env")
 
 
-def connect(base_url: str, model: str | None, api_key_env: str | None) -> Endpoint:
-    """An endpoint that is known to answer. Without `model`, the one model it serves.
+def connect(
+    base_url: str, model: str | None, api_key_env: str | None, wording: Wording = USUAL
+) -> Endpoint:
+    """An endpoint that is known to answer. Without `model`, the one model it serves; with one, it
+    need not have a list of them.
 
     Raises EndpointError (unreachable, refused, model not served) or UsageError (several models).
     """
     base_url = network.base_url(base_url, "--url")
-    served = Endpoint(base_url, model or "", api_key_env).models()
+    asked = Endpoint(base_url, model or "", api_key_env, wording=wording)
+    try:
+        served = asked.models()
+    except EndpointError:
+        if model is None or not asked.answers():
+            raise
+        return asked
     if model is None:
         if len(served) != 1:
             raise UsageError(f"--model: {base_url} serves {', '.join(served)}; name one of them")
-        return Endpoint(base_url, served[0], api_key_env)
-    if model not in served:
+        return replace(asked, model=served[0])
+    if not {model, f"{model}:latest"} & set(served):  # the second is how Ollama lists the first
         raise UsageError(f"--model: {base_url} does not serve '{model}', but {', '.join(served)}")
-    return Endpoint(base_url, model, api_key_env)
+    return asked

@@ -26,12 +26,13 @@ def refused(where: str, status: int, words: str, key_env: str | None, model: str
     return EndpointError(f"{said}: {words}. Its own log says more.")
 
 
-def not_as_expected(where: str, body: str) -> EndpointError:
-    """A success by its status, with something else in it than a chat API answers."""
+def not_as_expected(where: str, endpoint: str, body: str, why: str = "") -> EndpointError:
+    """A success by its status, with something else in it than that kind of `endpoint` answers."""
     words = " ".join(body.split())[:WORDS] or "nothing"
+    why = f" ({why})" if why and "not JSON" not in why else ""
     return EndpointError(
-        f"{where} answered 200, but not as a chat API does: {words}. Is this the server's own "
-        "address, or a login page or gateway in front of it?"
+        f"{where} answered 200, but not as a {endpoint} API does{why}: {words}. Is this the "
+        "server's own address, or a login page or gateway in front of it?"
     )
 
 

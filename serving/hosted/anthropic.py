@@ -56,7 +56,7 @@ class AnthropicClient:
         except anthropic.APIConnectionError as error:
             raise unreachable(self._where, error) from None
         except (anthropic.APIError, AttributeError, TypeError, ValueError) as error:
-            raise not_as_expected(self._where, str(error)) from None
+            raise not_as_expected(self._where, "messages", str(error)) from None
 
     def request(self, static: Static, dynamic: Sequence[Message]) -> dict[str, Any]:
         """The body's parts, with breakpoints behind the static segments."""

@@ -61,7 +61,7 @@ class GeminiClient:
             env, model = self._account.api_key_env or ENV, self._account.model
             raise refused(self._where, error.code, str(error.message), env, model) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise not_as_expected(self._where, str(error)) from None
+            raise not_as_expected(self._where, "Gemini", str(error)) from None
         except Exception as error:
             if not _is_transport(error):
                 raise

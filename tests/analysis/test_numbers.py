@@ -20,6 +20,7 @@ def test_one_output_token_has_no_tpot() -> None:
     row = {
         "error": None, "sent_s": 0.0, "planned_s": None, "first_token_s": 1.0,
         "last_token_s": 1.0, "output_tokens": 1.0, "cached_tokens": 0.0, "prompt_tokens": 5.0,
+        "hidden_tokens": np.nan, "gaps": 0, "reads": 1,
     }  # fmt: skip
     frame = metrics.derive(pd.DataFrame([row]))
     assert np.isnan(frame["tpot_s"].iloc[0])
@@ -30,6 +31,7 @@ def test_an_answer_that_broke_off_is_no_answer() -> None:
     row = {
         "error": "the stream ended before [DONE]", "sent_s": 0.0, "planned_s": None,
         "first_token_s": 1.0, "last_token_s": 2.0, "output_tokens": 3.0,
+        "hidden_tokens": np.nan, "gaps": 2, "reads": 3,
     }  # fmt: skip
     frame = metrics.derive(pd.DataFrame([row, {**row, "error": None}]))
     assert frame["ok"].tolist() == [False, True]

@@ -91,9 +91,9 @@ def closed(run: Path) -> None:
 
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "a gateway that buffers": (
-        rows(buffered, ("jit", "auto", "aot"), only=None), "void", "came in one piece"),
+        rows(buffered, ("jit", "auto", "aot"), only=None), "warning", "came in one piece"),
     "a gateway that buffers bytes": (
-        rows(let_go, ("jit", "auto", "aot"), only=None), "void", "came in one piece"),
+        rows(let_go, ("jit", "auto", "aot"), only=None), "warning", "came in one piece"),
     "first token not of the first chunk": (
         rows(later("first_token_s")), "void", "another time than their first chunk"),
     "last token not of the last chunk": (
@@ -125,6 +125,19 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "no time at all": (
         rows(lambda r: r.update(sent_s=r["first_token_s"]), ("auto",)), "void",
         "took no time at all"),
+    "merged tokens": (
+        rows(put(output_tokens=12), ("jit", "auto", "aot"), only=None), "warning",
+        "4.00 tokens a chunk"),
+    "more tokens than asked": (
+        rows(put(output_tokens=4), ("jit", "auto", "aot")), "warning",
+        "more tokens than were asked"),
+    "hidden reasoning": (
+        rows(put(output_tokens=9, hidden_tokens=6), ("jit", "auto", "aot"), only=None), "warning",
+        "108 generated tokens (67%) were not sent"),
+    "more hidden than generated": (
+        rows(put(hidden_tokens=6)), "void", "more hidden tokens than were generated"),
+    "two alternatives": (rows(put(choices=2)), "warning", "several alternatives"),
+    "sent twice": (rows(put(resent=True), only=None), "warning", "6 requests went twice"),
     "more chunks than tokens": (
         rows(put(output_tokens=2), ("jit", "auto", "aot")), "warning", "more chunks with text"),
     "a request of no schedule": (rows(put(id="r99")), "void", "of no request of the schedule"),
@@ -164,6 +177,35 @@ def test_one_answer_in_one_piece_is_no_gateway_that_buffers(tmp_path: Path) -> N
     run = make(tmp_path / "run")
     rows(buffered)(run)
     assert not report.evaluate(run).void
+
+
+def test_buffered_answers_have_no_time_per_token(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    rows(buffered, ("aot",), only=None)(run)
+    arms = report.evaluate(run).summary["arms"]
+    for metric in ("tpot_s", "itl_s", "itl_per_token_s"):
+        assert arms["aot"][metric]["p50"] is None
+        assert arms["jit"][metric]["p50"] == pytest.approx(0.1)
+    assert arms["aot"]["ttft_s"]["p50"] is not None
+    assert arms["aot"]["stream"]["in_one_read"] == 1
+
+
+def test_the_time_of_a_chunk_is_shared_by_its_tokens(tmp_path: Path) -> None:
+    """Three chunks, 0.1 s apart, of five tokens: two gaps for four later tokens."""
+    run = make(tmp_path / "run")
+    rows(put(output_tokens=5), ("aot",), only=None)(run)
+    arm = report.evaluate(run).summary["arms"]["aot"]
+    assert arm["itl_s"]["p50"] == pytest.approx(0.1)
+    assert arm["itl_per_token_s"]["p50"] == pytest.approx(0.05)
+    assert arm["tpot_s"]["p50"] == pytest.approx(0.05)
+
+
+def test_hidden_tokens_are_in_no_time_per_token(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    rows(put(output_tokens=9, hidden_tokens=6), ("aot",), only=None)(run)
+    arm = report.evaluate(run).summary["arms"]["aot"]
+    assert arm["tpot_s"]["p50"] == pytest.approx(0.1)
+    assert arm["stream"]["hidden_tokens"] == 36
 
 
 def test_an_engine_of_others_may_have_its_cache_on_in_jit(tmp_path: Path) -> None:

@@ -154,9 +154,27 @@ def test_error_texts_are_in_the_report(run: Path) -> None:
     assert "| aot | 1 | HTTP 429: slow \\| down |" in (run / "report.md").read_text()
 
 
+def silence(run: Path) -> None:
+    """A server that never reports cached tokens."""
+    for path in run.glob("phases/*/records/requests-0.jsonl"):
+        path.write_text(re.sub(r'"cached_tokens":\d+', '"cached_tokens":null', path.read_text()))
+    path = run / "phases" / "r1-aot" / "warm.json"
+    path.write_text(path.read_text().replace('"cached_tokens": 8', '"cached_tokens": null'))
+
+
+def test_a_server_that_leaves_out_a_zero_has_found_nothing_there(run: Path) -> None:
+    """vLLM before one fix, and SGLang, have no such field where nothing was cached."""
+    for arm in ("jit", "auto"):
+        path = run / "phases" / f"r1-{arm}" / "records" / "requests-0.jsonl"
+        path.write_text(path.read_text().replace('"cached_tokens":0', '"cached_tokens":null'))
+    made = report.evaluate(run)
+    assert made.summary["arms"]["jit"]["cache"]["client_hit_ratio"] == 0
+    assert made.summary["arms"]["aot"]["cache"]["client_hit_ratio"] == pytest.approx(8 / 15)
+    assert "answers without cached tokens count as 0" in findings(run, "ok")
+
+
 def test_prompt_tokens_are_known_though_cached_ones_are_not(run: Path) -> None:
-    path = run / "phases" / "r1-aot" / "records" / "requests-0.jsonl"
-    path.write_text(path.read_text().replace('"cached_tokens":8', '"cached_tokens":null'))
+    silence(run)
     cache = report.evaluate(run).summary["arms"]["aot"]["cache"]
     assert (cache["cached_tokens"], cache["prompt_tokens"]) == (None, 90)
 
@@ -210,8 +228,7 @@ def test_hit_ratios_that_disagree_are_shown_side_by_side(run: Path) -> None:
 
 
 def test_unreported_is_never_zero(run: Path) -> None:
-    folder = run / "phases" / "r1-aot" / "records" / "requests-0.jsonl"
-    folder.write_text(folder.read_text().replace('"cached_tokens":8', '"cached_tokens":null'))
+    silence(run)
     (run / "phases" / "r1-aot" / "metrics-after.txt").unlink()
     made = report.write(run)
     assert made.summary["arms"]["aot"]["cache"]["client_hit_ratio"] is None

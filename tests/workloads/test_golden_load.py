@@ -68,12 +68,12 @@ def _key(record: dict[str, Any], folder: Path) -> str:
 def test_bodies_are_as_planned_and_token_counts_come_from_the_usage_block(
     workload: Path, tmp_path: Path
 ) -> None:
-    with serving(tokens=5, gap_s=0.001, prompt_tokens=321, cached_tokens=288) as stub:
+    with serving(tokens=6, gap_s=0.001, prompt_tokens=321, cached_tokens=288) as stub:
         _, *records = load(stub, workload, tmp_path)
     for record in records:
         assert record["prompt_tokens"] == 321
         assert record["cached_tokens"] == 288
-        assert record["output_tokens"] == 5
+        assert record["output_tokens"] == 6
         assert record["error"] is None
         assert record["status"] == 200
     schedule = plan.schedule_of(workload)
@@ -114,6 +114,8 @@ def test_closed_loop_waits_for_the_answer(workload: Path, tmp_path: Path) -> Non
     assert [r["id"] for r in records] == [f"r{n:06d}" for n in range(8)]
 
 
+CHUNKS = {"break": 2, "error-event": 2, "garbage": 2, "null-event": 2}
+"""What had arrived by then is kept."""
 FAULTS = {
     "401": (401, "HTTP 401: stub says 401"),
     "429": (429, "HTTP 429: stub says 429"),
@@ -121,7 +123,7 @@ FAULTS = {
     "break": (200, "the connection ended before the answer did"),
     "error-event": (200, "the server sent an error"),
     "garbage": (200, "not JSON"),
-    "null-event": (200, "no chat chunk"),
+    "null-event": (200, "an event is no object"),
     "no-text": (200, "carried no text"),
 }
 
@@ -134,7 +136,8 @@ def test_each_kind_of_failure_is_a_record_that_says_so(workload: Path, tmp_path:
     for fault, (status, words) in FAULTS.items():
         assert seen[fault]["status"] == status
         assert words in seen[fault]["error"]
-        assert seen[fault]["first_token_s"] is None
+        assert (seen[fault]["first_token_s"] is None) == (len(seen[fault]["chunk_s"]) == 0)
+        assert len(seen[fault]["chunk_s"]) == CHUNKS.get(fault, 0)
 
 
 def test_a_failure_does_not_stop_the_others(workload: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def talks(mode: Any = "open", think_s: float = 0.05) -> Schedule:
     """Two sessions of three turns; the first forks a fourth request behind its second turn."""
     prefix = Prefix("p", ({"role": "system", "content": "S"},), (user("a"), user("b")), (), "salty")
     requests = [
-        Request("r0", 0.0, "t", "p", user("one"), 4),
+        Request("r0", 0.0, "t", "p", user("one"), 2),
         Request("r1", 0.0, "t", "p", user("two"), 3, "r0", think_s, True),
         Request("r2", 0.0, "t", "p", user("three"), 3, "r1", think_s, True),
         Request("r3", 0.0, "t", "p", user("fork"), 3, "r1", 0.0, True),
@@ -66,7 +66,7 @@ def test_turns_wait_for_answers_and_carry_them(tmp_path: Path, mode: str) -> Non
     assert [m["content"] for m in bodies["other two"]["messages"]] == ["S", "other two"]
     assert {b["cache_salt"] for b in stub.received} == {"salty"}
     assert {k: b["max_tokens"] for k, b in bodies.items() if k in ("one", "two")} == {
-        "one": 4, "two": 3,
+        "one": 2, "two": 3,
     }  # fmt: skip
     # Kept only where a later turn needs it.
     assert {r for r, row in records.items() if "answer" in row} == {"r0", "r1"}

@@ -6,46 +6,46 @@ import pytest
 
 from aot.workloads.wire.record import Record, RecordHeader
 from aot.workloads.wire.record_lines import RecordLines
-from aot.workloads.wire.sse import EventParser, events
-
-STREAM = (
-    b'data: {"a":1}\r\n\r\n: a comment\n\ndata:two\n\n'
-    b"event: x\ndata: 3\ndata: 4\n\ndata: [DONE]\n\n"
-)
-EVENTS = [b'{"a":1}', b"two", b"3\n4", b"[DONE]"]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
-    parser, found = EventParser(), []
-    for start in range(0, len(STREAM), size):
-        found += parser.feed(STREAM[start : start + size])
-    assert found == EVENTS
+from aot.workloads.wire.sse import events
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "payloads"),
     [
-        STREAM,
-        b"data: a\n\ndata: b\n\n",
-        b"data: a\ndata: b\n\ndata: c\n\n",
-        b"data: a\n: a comment\n\n",
-        b"data: a\n\n\ndata: b\n\n",
-        b"data: a\n\nevent: x\ndata: b\n\n",
-        b"data: a\n\ndata:b\n\n",
-        b"data: a\n\ndata: cut",
-        b"data: \n\n",
-        b"",
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data:a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\ndata: b\n\ndata: c\n\n", [b"a\nb", b"c"]),
+        (b"data: a\n: a comment\n\n", [b"a"]),
+        (b": a comment\n\ndata: a\n\n", [b"a"]),
+        (b"data: a\n\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"event: x\nid: 7\ndata: b\n\n", [b"b"]),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
+        (b"data: a\r\n\rdata: b\n\r\n", [b"a", b"b"]),
+        (b"event: error\ndata: x\n\n", [b'{"error": "x"}']),
+        (b'event: error\ndata: {"error": 1}\n\n', [b'{"error": 1}']),
+        (b"event: error\n: it is gone\n\n", [b'{"error": "it is gone"}']),
+        (b"event: error\n\n", [b'{"error": "an error without words"}']),
+        (b"id: 7\n\n", []),
+        (b"data: \n\n", [b""]),
+        (b"", []),
     ],
 )
-def test_a_whole_body_has_the_events_of_its_pieces(body: bytes) -> None:
-    assert events(body) == EventParser().feed(body)
+def test_the_events_of_a_body(body: bytes, payloads: list[bytes]) -> None:
+    assert events(body)[1] == payloads
+    assert events(body, complete=False)[1] == payloads
 
 
-def test_an_event_is_complete_only_with_its_empty_line() -> None:
-    parser = EventParser()
-    assert parser.feed(b"data: x\n") == []
-    assert parser.feed(b"\n") == [b"x"]
+def test_an_event_without_its_empty_line_counts_when_nothing_more_comes() -> None:
+    assert events(b"data: a\n\ndata: b", complete=False)[1] == [b"a"]
+    assert events(b"data: a\n\ndata: b", complete=True)[1] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("body", [b"data: a\n\ndata: bc\n\n", b": x\n\ndata: a\n\ndata: bc\n\n"])
+def test_an_event_ends_where_its_data_does(body: bytes) -> None:
+    """Not with its empty line, which some servers send with the next one."""
+    ends, payloads = events(body)
+    assert [body[:end].rpartition(b" ")[2] for end in ends] == payloads == [b"a", b"bc"]
 
 
 def test_a_record_file_cut_off_while_writing_loses_one_line() -> None:
@@ -61,8 +61,9 @@ def test_a_record_file_cut_off_while_writing_loses_one_line() -> None:
 def test_a_record_is_read_as_it_was_written() -> None:
     """Every field of Record, whatever it is called."""
     whole = Record(
-        "r1", "aot", 2, "t", "p", 0.5, 0.6, 0.7, 0.9, [0.7, 0.9], 12, 8, 2, 200, "late", "Yes."
-    )
+        "r1", "aot", 2, "t", "p", 0.5, 0.6, 0.7, 0.9, [0.7, 0.9], 12, 8, 2, 200, "late", "Yes.",
+        1, "stop", 2, True,
+    )  # fmt: skip
     (read,) = RecordLines().read(whole.to_line().encode(), "requests-0.jsonl")
     for name in Record.__dataclass_fields__:
         value = getattr(read, name)

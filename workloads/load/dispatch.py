@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import gevent
-from geventhttpclient.response import HTTPParseError
 
+from aot.configs.dialects.dialect import BrokenAnswerError
+from aot.workloads.requests.limits import LateError
 from aot.workloads.requests.request import Request, Schedule
-from aot.workloads.wire.bodies import Bodies, serialised
+from aot.workloads.wire.answer import HTTPParseError
+from aot.workloads.wire.bodies import Bodies
 from aot.workloads.wire.connection import Wire
 from aot.workloads.wire.exchange import exchange
 from aot.workloads.wire.record import Record
-from aot.workloads.wire.stream import BrokenStreamError, text_of
 
 LAG_EVERY_S = 0.05
 
@@ -52,7 +53,7 @@ class Dispatcher:
     lags_s: list[float] = field(default_factory=list)
     """How late the event loop woke a sleeper, every 50 ms."""
     _followers: dict[str, list[Request]] = field(default_factory=dict)
-    _answers: dict[str, bytes] = field(default_factory=dict)
+    _answers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         mine = list(self.schedule.requests if self.requests is None else self.requests)
@@ -126,9 +127,11 @@ class Dispatcher:
         record = self._record(request, due_s)
         try:
             self._exchange(request, record)
-        except TimeoutError:
-            record.error = f"timed out: nothing arrived for {self.wire.timeout_s:g} s"
-        except (BrokenStreamError, OSError, HTTPParseError) as error:
+        except (LateError, BrokenAnswerError) as error:
+            record.error = str(error)
+        except HTTPParseError as error:
+            record.error = f"the server does not speak HTTP/1: {error.args[0]}"
+        except OSError as error:
             record.error = f"{type(error).__name__}: {error}".strip(": ")
         except Exception as error:  # a fault of ours must not make a request vanish
             record.error = f"fault of the load generator: {error!r}"
@@ -138,10 +141,25 @@ class Dispatcher:
 
     def _exchange(self, request: Request, record: Record) -> None:
         body = self.bodies.of(request, self._answers)
-        answer = exchange(self.wire, body, record, self.bodies.headers(request))
-        if record.error is None and any(f.appends for f in self._followers.get(request.id, ())):
-            record.answer = text_of(answer.events()[1])
-            self._answers[request.id] = serialised(record.answer)
+        exchange(self.wire, body, record, self.bodies.headers(request))
+        record.error = record.error or self._cut_short(request, record)
+        if any(f.appends for f in self._followers.get(request.id, ())):
+            self._answers[request.id] = record.answer or ""
+        else:
+            record.answer = None
+
+    def _cut_short(self, request: Request, record: Record) -> str | None:
+        """What is wrong with an answer that is shorter than what was asked for, where the server
+        was told to go on to the end."""
+        asked, told = self.schedule.output_tokens(request), record.output_tokens
+        if not (self.schedule.ignore_eos and self.bodies.sends_ignore_eos):
+            return None
+        if told is None or told >= asked:
+            return None
+        return (
+            f"the answer stopped after {told} of {asked} tokens ({record.finish_reason}), though "
+            "ignore_eos was sent; a server without it needs output: {ignore_eos: false}"
+        )
 
     def _record(self, request: Request, due_s: float | None) -> Record:
         return Record(

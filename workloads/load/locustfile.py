@@ -55,6 +55,11 @@ def add_arguments(parser: Any) -> None:
         help="header in which a router looks for the key of a request's static prefix",
     )
     group.add_argument(
+        "--template",
+        env_var="AOT_TEMPLATE",
+        help="model folder whose chat template makes the text of a prompt, where texts are sent",
+    )
+    group.add_argument(
         "--api-key-env", env_var="AOT_API_KEY_ENV", help="variable that holds the API key"
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.children import end, start
 from aot.configs.kernel.errors import ToolkitError
@@ -23,6 +24,8 @@ from aot.workloads.load.progress import Progress, Watcher
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 POLL_S = 0.2
 STOP_S = 10.0
+WORDING_VARIABLE = "AOT_WORDING"
+"""Hands the wording of requests to the load generator."""
 CANNOT_WRITE = 74
 """Exit code, as sysexits.h has it for errors of input and output: what the replay itself says of a
 full disk may not fit on it."""
@@ -55,6 +58,9 @@ class Replay:
     """In which a router looks for the key of a request's static prefix."""
     tenant_salts: bool = False
     """Whether every static prefix has a cache salt of its own."""
+    wording: Wording = USUAL
+    template: str | None = None
+    """Model folder with the chat template, where prompts are sent as texts."""
 
     @property
     def records(self) -> Path:
@@ -102,7 +108,9 @@ def work(replay: Replay, master: tuple[str, int]) -> None:
 
 
 def _locust(command: list[str], replay: Replay, look: Callable[[], None]) -> int:
+    # By the environment, which is seen by nobody else: headers may be secret.
     env = {**os.environ, "AOT_DIE_WITH": str(os.getpid())}
+    env[WORDING_VARIABLE] = replay.wording.to_json()
     if login := network.login(replay.base_url):
         env[network.LOGIN_VARIABLE] = login
     with replay.log.open("w", encoding="utf-8") as log:
@@ -152,6 +160,8 @@ def _command(replay: Replay) -> list[str]:
         command += ["--tenant-salts"]
     if replay.key_header:
         command += ["--key-header", replay.key_header]
+    if replay.template:
+        command += ["--template", replay.template]
     if replay.api_key_env:
         command += ["--api-key-env", replay.api_key_env]
     return command

@@ -12,16 +12,19 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.salts import Salts
 from aot.configs.kernel.secrecy import held_in
 from aot.workloads.load.dispatch import Dispatcher, calm
 from aot.workloads.load.fleet import Master, Worker, share
-from aot.workloads.load.replay import CANNOT_WRITE
+from aot.workloads.load.replay import CANNOT_WRITE, WORDING_VARIABLE
 from aot.workloads.load.sink import Sink
 from aot.workloads.requests import schedule as schedule_file
+from aot.workloads.requests import tokens
+from aot.workloads.requests.limits import Limits
 from aot.workloads.requests.request import Request, Schedule
-from aot.workloads.wire.bodies import Bodies
+from aot.workloads.wire.bodies import Bodies, Render, joined
 from aot.workloads.wire.connection import Wire
 from aot.workloads.wire.record import Record
 
@@ -42,6 +45,18 @@ def sink(options: Any, zero: float) -> Sink:
     """The files of this replay."""
     digest = schedule_file.digest(Path(options.schedule))
     return Sink(Path(options.records), options.arm, options.repeat, digest, zero)
+
+
+def _wording(schedule: Schedule) -> Wording:
+    """What `aot load` was told, else what the schedule is for."""
+    text = os.environ.get(WORDING_VARIABLE)
+    return (Wording.from_json(text) if text else USUAL).for_endpoint(schedule.endpoint)
+
+
+def _render(folder: str | None) -> Render:
+    """How the text of a prompt is made, with the tokenizer in `folder`."""
+    tokenizer = tokens.from_folder(Path(folder), plain=True) if folder else None
+    return tokenizer.prompt_text if tokenizer else joined
 
 
 class Head:
@@ -86,14 +101,16 @@ class Replay:
         self.host = network.base_url(environment.host, "--host")
         self.schedule: Schedule = schedule_file.read(Path(options.schedule))
         salts = Salts(options.salt_nonce, options.salt_per) if options.salt_nonce else None
+        self.wording = _wording(self.schedule)
         self.bodies = Bodies(
-            self.schedule, options.model, salts, options.key_header, options.tenant_salts
-        )
+            self.schedule, options.model, salts, options.key_header, options.tenant_salts,
+            self.wording, _render(options.template),
+        )  # fmt: skip
         self.headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if login := os.environ.get(network.LOGIN_VARIABLE):
             network.remember(self.host, login)
         key = held_in(options.api_key_env, "--api-key-env") if options.api_key_env else None
-        self.headers |= network.authorization(self.host, key, "--api-key-env")
+        self.headers |= self.wording.sent_headers(self.host, key, "--api-key-env")
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()
@@ -113,7 +130,14 @@ class Replay:
             self.files = sink(self.options, self.zero)
             self.files.write(0, "")
         self.cpu_before_s = time.process_time()
-        wire = Wire(self.host, self.schedule.timeout_s, self.clock, self.headers)
+        wire = Wire(
+            self.host,
+            self.wording.target(self.options.model),
+            self.wording.dialect,
+            Limits.of(self.schedule.timeout_s, **self.schedule.limits),
+            self.clock,
+            self.headers,
+        )
         self.dispatcher = Dispatcher(
             self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
             requests,

@@ -90,6 +90,8 @@ def _schedule(
         prefixes=prefixes,
         requests=tuple(requests),
         think_s=closed.think_s if closed else 0.0,
+        limits=config.limits.model_dump(exclude_none=True) if config.limits else {},
+        endpoint=config.endpoint,
     )
 
 

@@ -74,6 +74,10 @@ class Schedule:
     requests: tuple[Request, ...]
     think_s: float = 0.0
     """Closed loop: between a user's sessions."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Of parts of a request, in seconds, where they are not `timeout_s` (limits.py)."""
+    endpoint: str = "chat"
+    """Which kind of endpoint it is for (configs/dialects/table.py)."""
     by_id: dict[str, Request] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

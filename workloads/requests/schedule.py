@@ -10,11 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from aot.configs.dialects.table import DIALECTS
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
+from aot.workloads.requests.limits import Limits
 from aot.workloads.requests.request import Message, Prefix, Request, Schedule
 
 FORMAT = "aot-schedule/2"
@@ -22,6 +25,7 @@ OPTIONAL = {
     "max_tokens": None, "after": None, "think_s": 0.0, "appends": False, "prompt_tokens": None,
 }  # fmt: skip
 """Fields of a request that are written where they are not these."""
+HEADER_OPTIONAL: dict[str, Any] = {"limits": {}, "endpoint": "chat"}
 ROLES = {"system", "user", "assistant", "tool"}
 
 
@@ -40,7 +44,7 @@ def lines(schedule: Schedule) -> Iterator[str]:
         "prefixes": len(schedule.prefixes),
         "requests": len(schedule.requests),
     }
-    yield _line(header)
+    yield _line(header | _given(schedule, HEADER_OPTIONAL))
     for prefix in schedule.prefixes.values():
         row: dict[str, Any] = {
             "prefix": prefix.id,
@@ -53,7 +57,7 @@ def lines(schedule: Schedule) -> Iterator[str]:
         yield _line(row | {"messages": r.messages} | _given(r, OPTIONAL))
 
 
-def _given(noun: Prefix | Request, defaults: dict[str, Any]) -> dict[str, Any]:
+def _given(noun: Prefix | Request | Schedule, defaults: dict[str, Any]) -> dict[str, Any]:
     return {k: value for k, v in defaults.items() if (value := getattr(noun, k)) != v}
 
 
@@ -141,9 +145,26 @@ def _schedule(header: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
         ignore_eos=bool(header["ignore_eos"]),
         timeout_s=float(header["timeout_s"]),
         think_s=float(header["think_s"]),
+        limits=_limits(header.get("limits", {})),
+        endpoint=_endpoint(header.get("endpoint", "chat")),
         prefixes=prefixes,
         requests=tuple(requests.values()),
     )
+
+
+def _limits(row: Any) -> dict[str, float]:
+    known = {f.name for f in fields(Limits)}
+    if not isinstance(row, dict) or not row.keys() <= known:
+        raise ValueError(f"limits is {row!r}, expected seconds under {', '.join(sorted(known))}")
+    if any(not isinstance(s, int | float) or not 0 < s < float("inf") for s in row.values()):
+        raise ValueError(f"limits is {row!r}, expected seconds above 0")
+    return {name: float(s) for name, s in row.items()}
+
+
+def _endpoint(name: Any) -> str:
+    if name not in DIALECTS:
+        raise ValueError(f"endpoint is {name!r}, expected one of {', '.join(DIALECTS)}")
+    return str(name)
 
 
 def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:

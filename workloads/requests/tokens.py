@@ -19,6 +19,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from aot.configs.dialects.dialect import plain as plain_text
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.requests.request import Message, Tools
 
@@ -27,7 +28,8 @@ from aot.workloads.requests.request import Message, Tools
 class ChatTokenizer:
     """Chat messages → token ids, by the files of a model folder."""
 
-    template: str
+    template: str | None
+    """None: a model without one, whose prompts are the texts of the messages."""
     special: dict[str, str]
     tokenizer: Tokenizer
     clock: Callable[[], datetime] = datetime.now
@@ -48,11 +50,22 @@ class ChatTokenizer:
     def encode_many(self, chats: Sequence[tuple[Sequence[Message], Tools]]) -> list[list[int]]:
         """Token ids of each chat; on all cores."""
         texts = [self.render(messages, tools) for messages, tools in chats]
-        # The template writes the special tokens itself.
-        return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        # A template writes the special tokens itself.
+        special = self.template is None
+        return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=special)]
+
+    def prompt_text(self, messages: Sequence[Message], tools: Tools = ()) -> str:
+        """The prompt text for an endpoint that takes texts, where the tokenizer adds its own first
+        token: without the one that the template writes."""
+        text = self.render(messages, tools)
+        added = self.tokenizer.encode("", add_special_tokens=True).tokens
+        first = self.special.get("bos_token")
+        return text.removeprefix(first) if first and first in added and self.template else text
 
     def render(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
+        if self.template is None:
+            return plain_text(messages)
         try:
             return _compiled(self.template, self.clock).render(
                 messages=list(messages),
@@ -69,8 +82,9 @@ def _compiled(template: str, clock: Callable[[], datetime]) -> Template:
     return _jinja(clock).from_string(template)
 
 
-def from_folder(folder: Path) -> ChatTokenizer | None:
-    """The tokenizer of a model folder; None where the folder lacks the files for one."""
+def from_folder(folder: Path, plain: bool = False) -> ChatTokenizer | None:
+    """The tokenizer of a model folder; None where the folder lacks the files for one, or, unless
+    `plain` prompts are wanted, the chat template."""
     config_file, vocabulary = folder / "tokenizer_config.json", folder / "tokenizer.json"
     if not vocabulary.exists():
         return None
@@ -84,7 +98,9 @@ def from_folder(folder: Path) -> ChatTokenizer | None:
         else config.get("chat_template")
     )
     if not isinstance(template, str):
-        return None
+        if not plain:
+            return None
+        template = None
     return ChatTokenizer(template, _special_tokens(config), Tokenizer.from_file(str(vocabulary)))
 
 

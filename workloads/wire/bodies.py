@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aot.configs.dialects.dialect import Asked, plain
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.salts import Salts, tenant_salt
-from aot.workloads.requests.request import Message, Request, Schedule
+from aot.workloads.requests.request import Message, Prefix, Request, Schedule, Tools
+
+MARK = "\ue000"
+"""Stands where something is put in later: of the private use area, as no prompt has it."""
+Render = Callable[[Sequence[Message], Tools], str]
+"""Chat → the text of its prompt."""
+
+
+def joined(messages: Sequence[Message], tools: Tools) -> str:
+    """The prompt of a model without a chat template."""
+    del tools
+    return plain(messages)
 
 
 class Bodies:
     """The bodies of a schedule's requests, in pieces that are joined when one is sent.
 
-    A static prefix is serialised once for all its requests, so that a schedule of long prompts
-    stays small in memory.
+    Where messages are sent, a static prefix is serialised once for all its requests, so that a
+    schedule of long prompts stays small in memory. `render` is needed where texts are.
     """
 
     def __init__(
@@ -25,63 +38,98 @@ class Bodies:
         salts: Salts | None,
         key_header: str | None = None,
         tenant_salts: bool = False,
+        wording: Wording = USUAL,
+        render: Render = joined,
     ) -> None:
         self._schedule, self._salts, self._tenant_salts = schedule, salts, tenant_salts
+        self._model, self._wording, self._render = model, wording, render
         self._keys = {
             p: f"{key_header}: {routing_key(p)}\r\n".encode() if key_header else b""
             for p in schedule.prefixes
         }
-        self._head = b'{"model": ' + _json(model) + b', "messages": ['
-        self._prefixes = {p.id: _messages(p.messages) for p in schedule.prefixes.values()}
-        self._tools = {p.id: p.tools for p in schedule.prefixes.values()}
-        self._own = {r.id: _messages(r.messages) for r in schedule.requests}
-        self._ends = {r.id: self._end(r) for r in schedule.requests}
+        build = self._around if wording.dialect.list_key else self._text
+        self._heads: dict[str, bytes] = {}
+        self._ends: dict[tuple[str, int, str | None], bytes] = {}
+        self._pieces = {r.id: build(r) for r in schedule.requests}
 
-    def of(self, request: Request, answers: Mapping[str, bytes]) -> bytes:
-        """The body of `request`. `answers` are `serialised` answers, by request."""
-        parts = [self._own[request.id]]
-        turn = request
-        while turn.appends and turn.after is not None:
-            parts.append(answers[turn.after])
-            turn = self._schedule.by_id[turn.after]
-            parts.append(self._own[turn.id])
-        parts.append(self._prefixes[request.prefix])
-        messages = b", ".join(part for part in reversed(parts) if part)
-        return b"".join((self._head, messages, self._ends[request.id]))
+    def of(self, request: Request, answers: Mapping[str, str]) -> bytes:
+        """The body of `request`. `answers`: the server's own, by request."""
+        if self._wording.dialect.list_key is None:
+            return self._of_text(request, answers)
+        own, end = self._pieces[request.id]
+        parts = [own]
+        for id_ in self._answered(request):
+            said: Message = {"role": "assistant", "content": answers[id_]}
+            parts += [self._items([said]), self._pieces[id_][0]]
+        head = self._heads[request.prefix]
+        items = b", ".join(part for part in reversed(parts) if part)
+        return b"".join((head, b"" if head.endswith(b"[") else b", ", items, end))
+
+    @property
+    def sends_ignore_eos(self) -> bool:
+        return self._wording.sends_ignore_eos
 
     def headers(self, request: Request) -> bytes:
         """What a router may tell its static prefix by; empty where none is asked for."""
         return self._keys[request.prefix]
 
-    def _end(self, request: Request) -> bytes:
+    def asked(self, request: Request) -> Asked:
+        """What is asked for beside the prompt."""
         schedule = self._schedule
-        rest: dict[str, Any] = {
-            "max_tokens": schedule.output_tokens(request),
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if schedule.ignore_eos:
-            rest["ignore_eos"] = True
-        if tools := self._tools[request.prefix]:
-            # Shown to the model, not called: no engine needs a parser for that.
-            rest |= {"tools": tools, "tool_choice": "none"}
-        own = schedule.prefixes[request.prefix].salt
-        salt = tenant_salt(request.prefix, own, self._tenant_salts)
-        if self._salts:
-            rest["cache_salt"] = self._salts.of(request.id, salt)
-        elif salt:
-            rest["cache_salt"] = salt
-        return b"], " + _json(rest)[1:]
+        prefix = schedule.prefixes[request.prefix]
+        salt = tenant_salt(prefix.id, prefix.salt, self._tenant_salts)
+        return Asked(
+            self._model,
+            schedule.output_tokens(request),
+            stream=True,
+            ignore_eos=schedule.ignore_eos,
+            salt=self._salts.of(request.id, salt) if self._salts else salt,
+            tools=prefix.tools,
+        )
+
+    def _around(self, request: Request) -> tuple[bytes, bytes]:
+        """A request's own messages, and what stands behind the list of all of them."""
+        asked = self.asked(request)
+        key = (request.prefix, asked.max_tokens, asked.salt)
+        if key not in self._ends:
+            head, self._ends[key] = self._cut(self._schedule.prefixes[request.prefix], asked)
+            self._heads.setdefault(request.prefix, head)
+        return self._items(request.messages), self._ends[key]
+
+    def _cut(self, prefix: Prefix, asked: Asked) -> tuple[bytes, bytes]:
+        """The body around a message that stands for all behind the static prefix."""
+        mark: Message = {"role": "user", "content": MARK}
+        body = _json(self._wording.body([*prefix.messages, mark], asked))
+        head, _, end = body.partition(_json(self._wording.dialect.item(mark)))
+        return head.removesuffix(b", "), end
+
+    def _items(self, messages: Sequence[Message]) -> bytes:
+        return b", ".join(_json(self._wording.dialect.item(m)) for m in messages)
+
+    def _text(self, request: Request) -> tuple[bytes, bytes]:
+        """A whole body whose prompt is one text, with marks for the answers in it."""
+        marks = {id_: _mark(n) for n, id_ in enumerate(self._answered(request))}
+        chat = self._schedule.chat_of(request, marks)
+        text = self._render(chat.messages, chat.tools)
+        return _json(self._wording.body(text, self.asked(request))), b""
+
+    def _of_text(self, request: Request, answers: Mapping[str, str]) -> bytes:
+        body = self._pieces[request.id][0]
+        for n, id_ in enumerate(self._answered(request)):
+            body = body.replace(_mark(n).encode(), _json(answers[id_])[1:-1])
+        return body
+
+    def _answered(self, request: Request) -> list[str]:
+        """The requests whose answers are in the history of this one."""
+        turns, turn = [], request
+        while turn.appends and turn.after is not None:
+            turns.append(turn.after)
+            turn = self._schedule.by_id[turn.after]
+        return turns
 
 
-def serialised(answer: str) -> bytes:
-    """A server's answer as it stands in the history of the next turn."""
-    return _json({"role": "assistant", "content": answer})
-
-
-def _messages(messages: Sequence[Message]) -> bytes:
-    return b", ".join(map(_json, messages))
+def _mark(number: int) -> str:
+    return f"{MARK}{number}{MARK}"
 
 
 def _json(value: Any) -> bytes:

@@ -1,105 +1,45 @@
 """Send a request and note every piece of its answer with the time it came, on gevent's own loop.
 
-A read is one callback of the event loop: receive, take the time, keep. No greenlet is switched to
-and nothing is parsed until the answer is complete, so that 256 streams of 50 tokens a second are
-stamped as they arrive (scripts/bench/client.py measures it). Locust's own FastHttpUser.iter_lines
-fills a buffer of 1,024 bytes first: it shows the first of several 200-byte events five events late.
+A read is one callback of the event loop: receive, take the time, hand it to the parser. No greenlet
+is switched to until the answer is over, so that 256 streams of 50 tokens a second are stamped as
+they arrive (scripts/bench/client.py measures it). Locust's own FastHttpUser.iter_lines fills a
+buffer of 1,024 bytes first: it shows the first of several 200-byte events five events late.
 """
 
 from __future__ import annotations
 
-import re
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from gevent.hub import Waiter, get_hub
 from gevent.timeout import Timeout
-from geventhttpclient.response import HTTPResponse
 
+from aot.configs.dialects.dialect import Dialect
+from aot.workloads.requests.limits import LateError, Limits
+from aot.workloads.wire.answer import Answer, HTTPParseError
 from aot.workloads.wire.opening import Opening
-from aot.workloads.wire.sse import EventParser, events
+from aot.workloads.wire.stream import is_over, last_text_s
 
 READ_BYTES = 65536
 IDLE_LIMIT_S = 4.0
 """uvicorn closes a connection that was idle for 5 s; ours are dropped before that."""
-LAST_CHUNK = b"0\r\n\r\n"
+GRACE_S = 0.02
+"""How long the end of HTTP's message is waited for when the answer itself is over: a server that
+closes it later must not hold up the next request."""
 READABLE = 1
-EMPTY_LINE = re.compile(rb"\n\n")
-
-Reads = list[tuple[float, bytes]]
-"""When something arrived, and what."""
-
-
-class Answer(HTTPResponse):
-    """A response, and when each piece of it came. `take` is given what arrived, in order."""
-
-    def __init__(self) -> None:
-        super().__init__("POST")
-        self.reads: Reads = []
-        self._fed: list[bytes | bytearray] = []
-
-    @property
-    def status(self) -> int | None:
-        """None while no head has arrived."""
-        return self.status_code if self.headers_complete else None
-
-    @property
-    def body(self) -> bytes:
-        """All of it that has arrived."""
-        return b"".join(self._fed)
-
-    def _on_body(self, data: bytes | bytearray) -> None:
-        self._fed.append(data)
-
-    def take(self, reads: Reads) -> None:
-        """More has arrived; parsed in one go."""
-        self.reads += reads
-        self.feed(b"".join([data for _, data in reads]))
-
-    def events(self) -> tuple[list[float], list[bytes]]:
-        """The events of a streamed body, and when the last byte of each arrived."""
-        payloads = events(self.body)
-        raw = b"".join([data for _, data in self.reads])
-        # HTTP's own lines end with \r\n: an empty line of the body is one of the wire, and only it.
-        ends = [match.end() for match in EMPTY_LINE.finditer(raw)]
-        if len(ends) != len(payloads):
-            return self._piece_by_piece()
-        return self._times_of(ends), payloads
-
-    def _times_of(self, ends: list[int]) -> list[float]:
-        times = []
-        reads = iter(self.reads)
-        now, data = next(reads)
-        arrived = len(data)
-        for end in ends:
-            while end > arrived:
-                now, data = next(reads)
-                arrived += len(data)
-            times.append(now)
-        return times
-
-    def _piece_by_piece(self) -> tuple[list[float], list[bytes]]:
-        """For a server that writes its events in an unusual way: comments, CRLF, split lines."""
-        again, parser = Answer(), EventParser()
-        times: list[float] = []
-        payloads: list[bytes] = []
-        for now, data in self.reads:
-            again.feed(data)
-            new_payloads = parser.feed(again.body)
-            again._fed.clear()
-            times += [now] * len(new_payloads)
-            payloads += new_payloads
-        return times, payloads
 
 
 @dataclass(slots=True)
 class Wire:
-    """Connections to one server, re-used one request at a time."""
+    """Connections to one server, re-used one request at a time. `target`: the path of requests."""
 
     base_url: str
-    timeout_s: float
+    target: str
+    dialect: Dialect
+    limits: Limits
     clock: Callable[[], float]
     headers: dict[str, str] = field(default_factory=dict)
     _idle: list[tuple[float, Any]] = field(default_factory=list)
@@ -107,105 +47,146 @@ class Wire:
     _head: bytes = b""
 
     def __post_init__(self) -> None:
-        self._opening = Opening(self.base_url, self.timeout_s)
+        self._opening = Opening(self.base_url, self.target)
         lines = {"Host": self._opening.host, **self._opening.headers, **self.headers}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._head = f"POST {self._opening.target} HTTP/1.1\r\n{text}Content-Length: ".encode()
 
-    def send(self, body: bytes, more: bytes = b"") -> tuple[Any, float]:
-        """Write a request; the connection to read from, and when writing began. `more`: headers of
-        this request alone, each with its line end.
-
-        Raises OSError when no connection can be made or it breaks.
-        """
-        connection = self._take()
-        sent_s = self.clock()
-        try:
-            connection.sendall(b"%s%d\r\n%s\r\n%s" % (self._head, len(body), more, body))
-        except BaseException:
-            connection.close()
-            raise
-        return connection, sent_s
-
-    def read(self, connection: Any, answer: Answer) -> None:
-        """Read the whole answer into `answer`, which keeps what there is of one that breaks off.
-
-        Raises TimeoutError when nothing arrives for `timeout_s`, OSError when the connection
-        breaks, ConnectionError when it ends too early. The connection is kept for the next request
-        when the answer was read to its end, and closed in any other case.
-        """
-        try:
-            while not answer.message_complete:
-                reads = self._next(connection, answer.headers_complete)
-                ended = not reads[-1][1]
-                answer.take(reads[:-1] if ended else reads)
-                if ended and not answer.message_complete:
-                    raise ConnectionError("the connection ended before the answer did")
-        finally:
-            if answer.message_complete and not answer.should_close():
-                self._idle.append((self.clock(), connection))
-            else:
-                connection.close()
-
-    def _next(self, connection: Any, one_by_one: bool) -> Reads:
-        """What arrives until the answer seems complete; only the next piece, if `one_by_one`."""
-        if self._opening.is_secure:
-            return self._next_piece(connection)
-        reads: Reads = []
-        with get_hub().loop.io(connection.fileno(), READABLE) as watcher:
-            waiter: Any = Waiter()
-            receive, clock, keep = connection._sock.recv, self.clock, reads.append
-
-            def ready() -> None:
-                try:
-                    data = receive(READ_BYTES)
-                except BlockingIOError:
-                    return
-                except OSError as error:
-                    watcher.stop()
-                    waiter.throw(error)
-                    return
-                keep((clock(), data))
-                # Chunked answers end like this (and may, rarely, look like it before: who reads
-                # them parses, and comes back). Others are told by their parser, piece by piece.
-                if (
-                    data.endswith(LAST_CHUNK)
-                    or not data
-                    or one_by_one
-                    or (len(reads) == 1 and not _is_chunked(data))
-                ):
-                    watcher.stop()
-                    waiter.switch(None)
-
-            watcher.start(ready)
-            self._wait(waiter, reads)
-        return reads
-
-    def _wait(self, waiter: Any, reads: Reads) -> None:
-        since = self.clock()
-        while True:
-            left = self.timeout_s - (self.clock() - (reads[-1][0] if reads else since))
-            if left <= 0:
-                raise TimeoutError
-            with Timeout(left, False):
-                waiter.get()
-                return
-
-    def _next_piece(self, connection: Any) -> Reads:
-        connection.settimeout(self.timeout_s)
-        data = connection.recv(READ_BYTES)
-        return [(self.clock(), data)]
-
-    def _take(self) -> Any:
-        """A connection that the server has not closed, opened if need be."""
+    def kept(self) -> Any:
+        """A connection of an earlier request that the server has not closed; None without one."""
         while self._idle:
             since, connection = self._idle.pop()
             fresh = self.clock() - since < IDLE_LIMIT_S
             if fresh and not select.select([connection.fileno()], [], [], 0)[0]:
                 return connection
             connection.close()
-        return self._opening.open()
+        return None
+
+    def opened(self) -> Any:
+        """A new connection. Raises OSError, or LateError."""
+        with _within(self.limits.connect_s, self.limits.unconnected()):
+            return self._opening.open()
+
+    def send(self, connection: Any, body: bytes, more: bytes = b"") -> float:
+        """Write a request; when that began. `more`: headers of this request alone, each with its
+        line end. Raises OSError when the connection breaks, or LateError; it is closed then.
+        """
+        sent_s = self.clock()
+        try:
+            with _within(self.limits.first_text_s, self.limits.unwritten()):
+                connection.sendall(b"%s%d\r\n%s\r\n%s" % (self._head, len(body), more, body))
+        except BaseException:
+            connection.close()
+            raise
+        return sent_s
+
+    def read(self, connection: Any, answer: Answer, sent_s: float) -> None:
+        """Read until the answer is over; `answer` keeps what there is of one that breaks off.
+
+        Raises LateError when a limit passes, OSError when the connection breaks, ConnectionError
+        when it ends too early, HTTPParseError. The connection is kept for the next request where
+        nothing more can come on it, and closed in any other case.
+        """
+        try:
+            read = self._read_secure if self._opening.is_secure else self._read
+            read(connection, answer, sent_s)
+        finally:
+            if answer.reusable:
+                self._idle.append((self.clock(), connection))
+            else:
+                connection.close()
+
+    def _read(self, connection: Any, answer: Answer, sent_s: float) -> None:
+        waiter: Any = Waiter()
+        with get_hub().loop.io(connection.fileno(), READABLE) as watcher:
+            ready = _arrival(watcher, waiter, connection._sock.recv, self.clock, answer)
+            while not answer.complete:
+                watcher.start(ready)
+                has_ended = self._wait(waiter, answer, sent_s)
+                waiter.clear()
+                if has_ended:
+                    _end(answer)
+                elif not answer.complete and self._is_over(answer):
+                    watcher.start(ready)
+                    with Timeout(GRACE_S, False):
+                        waiter.get()
+                    return
+
+    def _is_over(self, answer: Answer) -> bool:
+        return is_over(answer.events()[1], self.dialect)
+
+    def _wait(self, waiter: Any, answer: Answer, sent_s: float) -> bool:
+        """Until something decides; whether that is the end of the connection."""
+        while True:
+            with Timeout(self._left(answer, sent_s), False):
+                return bool(waiter.get())
+
+    def _left(self, answer: Answer, sent_s: float) -> float:
+        """Seconds until the next limit. Raises LateError where one has passed."""
+        now = self.clock()
+        if now - sent_s >= self.limits.total_s:
+            raise self.limits.endless()
+        texts, last_s = last_text_s(*answer.events(), self.dialect) if answer.status else (0, None)
+        due = (
+            sent_s + self.limits.first_text_s
+            if last_s is None
+            else last_s + self.limits.between_texts_s
+        )
+        if now >= due:
+            raise self.limits.silent(texts)
+        return min(due, sent_s + self.limits.total_s) - now
+
+    def _read_secure(self, connection: Any, answer: Answer, sent_s: float) -> None:
+        due_s, over = self.clock() + self._left(answer, sent_s), False
+        while not answer.complete:
+            connection.settimeout(GRACE_S if over else max(due_s - self.clock(), GRACE_S))
+            try:
+                data = connection.recv(READ_BYTES)
+            except TimeoutError:
+                if over:
+                    return
+                due_s = self.clock() + self._left(answer, sent_s)  # says which one has passed
+                continue
+            if not data:
+                _end(answer)
+                return
+            answer.take(self.clock(), data)
+            over = answer.may_be_over and self._is_over(answer)
 
 
-def _is_chunked(head: bytes) -> bool:
-    return b"transfer-encoding: chunked" in head[:2000].lower()
+def _arrival(
+    watcher: Any, waiter: Any, receive: Callable[[int], bytes], clock: Callable[[], float],
+    answer: Answer,
+) -> Callable[[], None]:  # fmt: skip
+    """What is done when something has arrived. The waiter goes on when it decides something, and is
+    told whether it is the end of the connection."""
+
+    def ready() -> None:
+        try:
+            data = receive(READ_BYTES)
+            if data:
+                answer.take(clock(), data)
+        except BlockingIOError:
+            return
+        except (OSError, HTTPParseError) as error:
+            watcher.stop()
+            waiter.throw(error)
+            return
+        if not data or answer.complete or answer.may_be_over:
+            watcher.stop()
+            waiter.switch(not data)
+
+    return ready
+
+
+def _end(answer: Answer) -> None:
+    """The connection has ended. Raises ConnectionError where the answer had not."""
+    answer.ended()
+    if not answer.complete:
+        raise ConnectionError("the connection ended before the answer did")
+
+
+@contextmanager
+def _within(limit_s: float, error: LateError) -> Iterator[None]:
+    with Timeout(limit_s, error):
+        yield

@@ -22,11 +22,11 @@ class Opening:
     """How a connection to the server of `base_url` is made."""
 
     base_url: str
-    timeout_s: float
+    target: str
+    """The path of requests behind the base URL; then, what stands between the method and the
+    version in a request's first line."""
     host: str = ""
     """What requests name in their Host header."""
-    target: str = ""
-    """What stands between the method and the version in a request's first line."""
     headers: dict[str, str] = field(default_factory=dict)
     """What the proxy wants to be told in every request."""
     _proxy: network.Proxy | None = None
@@ -41,7 +41,7 @@ class Opening:
         self._tls = network.trusting() if secure else None
         self._server = (url.hostname or "", url.port or (443 if secure else 80))
         self.host = url.netloc.rpartition("@")[2]
-        self.target = url.path.rstrip("/") + "/v1/chat/completions"
+        self.target = url.path.rstrip("/") + self.target
         self._proxy = network.proxy(self.base_url)
         if self._proxy and not secure:
             self.target = f"http://{self.host}{self.target}"
@@ -54,11 +54,12 @@ class Opening:
         return self._tls is not None
 
     def open(self) -> Any:
-        """A connection that requests can be written to. Raises OSError where none can be made."""
+        """A connection that requests can be written to; how long to wait for one is the caller's to
+        say. Raises OSError where none can be made."""
         connection = self._connect()
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(self.timeout_s)
+            connection.settimeout(None)
             if self._tls is None:
                 return connection
             if self._proxy:
@@ -103,7 +104,7 @@ class Opening:
             try:
                 code = connection._sock.connect_ex(address)
                 if code == EINPROGRESS:
-                    socket.wait_write(connection.fileno(), self.timeout_s, TimeoutError())
+                    socket.wait_write(connection.fileno())
                     code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code == 0:
                     return connection

@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 
 FORMAT = "aot-records/1"
+RARE = ("hidden_tokens", "choices", "resent", "answer")
+"""Left out of a line where there is nothing to say."""
 
 
 @dataclass(slots=True)
@@ -32,17 +34,27 @@ class Record:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
+    """All that were generated, those that did not arrive included."""
     status: int | None = None
     """HTTP status; None when no answer came."""
     error: str | None = None
     answer: str | None = None
     """What the server said, kept where a later turn has it in its history."""
+    hidden_tokens: int | None = None
+    """Of the output, reasoning that the server counted and did not send."""
+    finish_reason: str | None = None
+    """Why the server ended the answer, in its own word."""
+    choices: int | None = None
+    """Alternative answers, where there was more than one."""
+    resent: bool = False
+    """Whether a kept connection died before any answer, so that it was sent once more."""
 
     def to_line(self) -> str:
         # Not asdict(): it copies every chunk's time, and other answers wait for their stamps.
         row = {name: getattr(self, name) for name in self.__slots__}
-        if self.answer is None:
-            del row["answer"]
+        for name in RARE:
+            if not row[name]:
+                del row[name]
         return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

@@ -21,7 +21,9 @@ REQUIRED = ("id", "arm", "repeat", "sent_s", "chunk_s")
 def _shape() -> Any:
     """The shape that Record.to_line gives a record; numbers may be written with a fraction. The
     times of chunks are left as text: they are most of a line, and few readers want them."""
-    kinds = {"str": str, "int": int, "list[float]": msgspec.Raw, "str | None": str | None}
+    kinds: dict[str, Any] = {
+        "str": str, "int": int, "bool": bool, "list[float]": msgspec.Raw, "str | None": str | None,
+    }  # fmt: skip
     numbers = float | None
     shape: list[Any] = []
     for field in sorted(fields(Record), key=lambda f: f.name not in REQUIRED):

@@ -1,112 +1,74 @@
-"""The streamed answer to one chat request → facts. Pure: what arrived, and when, is given.
-
-Times were taken as each piece arrived; here events are told apart, and JSON is parsed only where
-something must be known: the first text, usage, errors.
-"""
+"""The streamed answer to one request → facts. Pure: what arrived, and when, is given."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from aot.configs.dialects.dialect import BrokenAnswerError, Dialect, Told, is_cut_off
 from aot.workloads.wire.record import Record
 
-DONE = b"[DONE]"
-EDGE = 4
-"""Events at either end of a piece that are looked at one by one: role and first text; finish, usage
-and end."""
+AT_ONCE = 200
+"""Events that are taken apart before others may be stamped: some 0.2 ms."""
 
 
-class BrokenStreamError(Exception):
-    """The answer ended or said something that a complete answer would not."""
+def take_answer(
+    times: Sequence[float], payloads: Sequence[bytes], dialect: Dialect, record: Record
+) -> Iterator[None]:
+    """Fill `record` from the events of a streamed answer and the times at which each was complete;
+    a generator, so that others can be stamped between some events and the next.
 
-
-def take_answer(times: Sequence[float], payloads: Sequence[bytes], record: Record) -> None:
-    """Fill `record` from the events of a streamed answer and the times at which each was complete.
-
-    Raises BrokenStreamError; what was known by then is in `record`.
+    Raises BrokenAnswerError; what was known by then is in `record`.
     """
-    stamps, done = record.chunk_s, False
-    inside = payloads[EDGE:-EDGE]
-    # The inside at once: the ends hold whatever is not plain text.
-    plain = len(inside) if inside and _texts(b"\n".join(inside)) == len(inside) else 0
-    for n, payload in enumerate(payloads):
-        if EDGE <= n < EDGE + plain:
-            if n == EDGE:
-                stamps += times[EDGE : EDGE + plain]
-        elif (stamps and _texts(payload) == 1) or _take_event(payload, record):
-            stamps.append(times[n])
-        elif payload == DONE:
-            done = True
-    if not done:
-        raise BrokenStreamError("the stream ended before [DONE]")
-    if not stamps:
-        raise BrokenStreamError("the answer carried no text")
-    record.first_token_s, record.last_token_s = stamps[0], stamps[-1]
-
-
-def text_of(payloads: Iterable[bytes]) -> str:
-    """What was said: the content of all events of a complete answer."""
-    texts = []
-    for payload in payloads:
-        if payload != DONE:
-            for choice in json.loads(payload).get("choices") or ():
-                texts.append((choice.get("delta") or {}).get("content") or "")
-    return "".join(texts)
-
-
-def _texts(data: bytes) -> int:
-    """Events in `data` that carry text, if there is nothing else to know: by counting only, a tenth
-    of what parsing costs. 0 where that cannot be told so.
-
-    Keys are counted as engines write them; quotes inside a text are escaped, so that nothing in it
-    is taken for a key.
-    """
-    texts = data.count(b'"content":"') - data.count(b'"content":""')
-    if b'"reasoning' in data:
-        texts += data.count(b'"reasoning_content":"') - data.count(b'"reasoning_content":""')
-        texts += data.count(b'"reasoning":"') - data.count(b'"reasoning":""')
-    news = b'"error"' in data or b'"usage":{' in data or b'"tool_calls":[' in data or DONE in data
-    return 0 if news else texts
-
-
-def server_words(body: bytes) -> str:
-    """The message of an OpenAI-style error body, else its beginning."""
-    text = body.decode("utf-8", "replace")
+    told = Told()
+    texts: list[str] = []
     try:
-        error = json.loads(text)["error"]
-        text = error["message"] if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        pass
-    return " ".join(str(text).split())[:300]
+        for n, payload in enumerate(payloads, 1):
+            said = dialect.take(payload, told)
+            if said is not None:
+                record.chunk_s.append(times[n - 1])
+                texts.append(said.text)
+            if n % AT_ONCE == 0:
+                yield
+    finally:
+        _note(told, texts, record)
+    if not (told.ended or told.finish_reason or told.counted):
+        raise BrokenAnswerError("the stream ended before the answer was complete")
+    if is_cut_off(told.finish_reason):
+        raise BrokenAnswerError(f"the server ended the answer early: {told.finish_reason}")
+    if not texts:
+        raise BrokenAnswerError("the answer carried no text")
 
 
-def _take_event(payload: bytes, record: Record) -> bool:
-    """Note usage and errors of one event; whether it carries generated text."""
-    if payload == DONE:
+def _note(told: Told, texts: list[str], record: Record) -> None:
+    record.prompt_tokens, record.cached_tokens = told.prompt_tokens, told.cached_tokens
+    record.output_tokens, record.hidden_tokens = told.output_tokens, told.hidden_tokens
+    record.finish_reason = told.finish_reason
+    record.choices = told.choices if told.choices > 1 else None
+    if texts:
+        record.first_token_s, record.last_token_s = record.chunk_s[0], record.chunk_s[-1]
+        record.answer = "".join(texts)
+
+
+def last_text_s(
+    times: Sequence[float], payloads: Sequence[bytes], dialect: Dialect
+) -> tuple[int, float | None]:
+    """How many texts have come so far, and when the last one did."""
+    told, came = Told(), []
+    for now, payload in zip(times, payloads, strict=True):
+        try:
+            if dialect.take(payload, told) is not None:
+                came.append(now)
+        except BrokenAnswerError:
+            break
+    return len(came), came[-1] if came else None
+
+
+def is_over(payloads: Sequence[bytes], dialect: Dialect) -> bool:
+    """Whether the last event so far says that the answer is complete."""
+    told = Told()
+    try:
+        if payloads:
+            dialect.take(payloads[-1], told)
+    except BrokenAnswerError:
         return False
-    try:
-        event = json.loads(payload)
-        if error := event.get("error"):
-            raise BrokenStreamError(f"the server sent an error: {str(error)[:300]}")
-        if usage := event.get("usage"):
-            _take_usage(usage, record)
-        choices = event.get("choices") or ()
-        return any(_carries_text(choice.get("delta") or {}) for choice in choices)
-    except ValueError:
-        raise BrokenStreamError(f"an event is not JSON: {payload[:100]!r}") from None
-    except (AttributeError, TypeError):
-        raise BrokenStreamError(f"an event is no chat chunk: {payload[:100]!r}") from None
-
-
-def _carries_text(delta: dict[str, Any]) -> bool:
-    # A chunk with only the role, or with empty text, is not a token.
-    return any(delta.get(k) for k in ("content", "reasoning", "reasoning_content", "tool_calls"))
-
-
-def _take_usage(usage: dict[str, Any], record: Record) -> None:
-    record.prompt_tokens = usage.get("prompt_tokens")
-    record.output_tokens = usage.get("completion_tokens")
-    # Without --enable-prompt-tokens-details the block is null: unknown, not 0.
-    record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return told.ended

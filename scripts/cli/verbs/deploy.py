@@ -16,12 +16,14 @@ from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
 from aot.scripts.cli.choices import ArmName, Chart, TargetName
+from aot.scripts.cli.wording_options import worded
 from aot.scripts.terminal import note, out, say, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aot.analysis.checks.isolation import Isolation
+    from aot.configs.dialects.wording import Wording
     from aot.serving.cache.isolation import Trial
 
 app = verbs()
@@ -114,6 +116,7 @@ def _group() -> None:
 
 
 @audit_app.command()
+@worded
 def isolation(
     url: Annotated[
         str, typer.Argument(help="base URL of the server, or of what is in front of it")
@@ -141,6 +144,8 @@ def isolation(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write every trial and the verdict here")
     ] = None,
+    *,
+    wording: Wording,
 ) -> None:
     """Whether one tenant can tell, by time or by cached tokens, what another one has sent.
 
@@ -151,8 +156,8 @@ def isolation(
     from aot.scripts.connecting import connect
     from aot.serving.cache.isolation import Tenant, run
 
-    curious = connect(url, model, api_key_env)
-    hidden = connect(url, model, victim_key_env or api_key_env)
+    curious = connect(url, model, api_key_env, wording)
+    hidden = connect(url, model, victim_key_env or api_key_env, wording)
     salt_of = (lambda: secrets.token_hex(16)) if salts else (lambda: None)
     victim, attacker = Tenant(hidden, salt_of()), Tenant(curious, salt_of())
     with status(f"auditing {curious.base_url}") as line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,11 @@ from aot.scripts.cli.arguments import (
     verbs,
 )
 from aot.scripts.cli.choices import ArmName
+from aot.scripts.cli.wording_options import worded
 from aot.scripts.terminal import note, say, status
+
+if TYPE_CHECKING:
+    from aot.configs.dialects.wording import Wording
 
 app = verbs()
 
@@ -95,6 +99,7 @@ def run(
 
 
 @app.command()
+@worded
 def load(
     traffic: TrafficArgument,
     url: UrlOption,
@@ -120,6 +125,8 @@ def load(
         str | None,
         typer.Option(metavar="HOST:PORT", help="be a worker of the master there; records go to it"),
     ] = None,
+    *,
+    wording: Wording,
 ) -> None:
     """Replay a schedule against a running server, into a run directory.
 
@@ -142,7 +149,7 @@ def load(
     head = _address("--worker", worker) if worker else None
     fleet = load_script.Fleet(processes, master, _address("--listen", listen))
     plan.check_traffic(traffic)
-    endpoint = connect(url, model, api_key_env)
+    endpoint = connect(url, model, api_key_env, wording)
     if head is not None:
         load_script.work(traffic, endpoint, head)
         return

@@ -10,9 +10,11 @@ import typer
 from aot.configs.kernel.errors import UsageError
 from aot.scripts.cli.arguments import KeyOption, ServedModelOption, verbs
 from aot.scripts.cli.choices import ApiName, TtlName
+from aot.scripts.cli.wording_options import worded
 from aot.scripts.terminal import note, say, table
 
 if TYPE_CHECKING:
+    from aot.configs.dialects.wording import Wording
     from aot.serving.cache.warm import Warmed
     from aot.serving.client.endpoint import Endpoint
     from aot.workloads.prompts.compiled import Compiled
@@ -26,6 +28,7 @@ EventsOption = Annotated[
 
 
 @app.command()
+@worded
 def warm(
     what: Annotated[
         list[Path],
@@ -50,6 +53,8 @@ def warm(
     ] = "openai",
     ttl: Annotated[TtlName, typer.Option(help="of a hosted API")] = "5m",
     api_key_env: KeyOption = None,
+    *,
+    wording: Wording,
 ) -> None:
     """Prefill static prefixes on a running server; verify that they hit.
 
@@ -70,7 +75,7 @@ def warm(
         raise UsageError("--url is required: where is the server?")
     if not prompts:
         plan.check_traffic(what[0])
-    endpoints = [connect(u, model, api_key_env) for u in url]
+    endpoints = [connect(u, model, api_key_env, wording) for u in url]
     if not prompts:
         if watch or len(what) != 1:
             raise UsageError("--watch and several files need compiled prompts: aot compile")

@@ -1,0 +1,107 @@
+"""How requests are worded for one server: its endpoint, and what it wants otherwise than usual."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from aot.configs.dialects.dialect import Asked, Dialect, Message
+from aot.configs.dialects.table import DIALECTS, EndpointName
+from aot.configs.kernel import network
+from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.secrecy import held_in
+
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a header (RFC 9110, token)."""
+OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """`path`: instead of the endpoint's, {model} in it is the model's name. `headers`: sent with
+    every request; a value may name a variable, $NAME, and is never shown. `fields`: put into the
+    body; `omit`: left out of it; `rename`: old name → new name. `key_header`: where the API key
+    goes instead of Authorization."""
+
+    endpoint: EndpointName | None = None
+    """None: what the traffic is for, else chat."""
+    path: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    key_header: str | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.endpoint or "chat"]
+
+    def for_endpoint(self, name: str) -> Wording:
+        """The same, for traffic that is made for an endpoint of that name, unless another one was
+        asked for."""
+        return self if self.endpoint else replace(self, endpoint=name)  # type: ignore[arg-type]
+
+    @property
+    def sends_ignore_eos(self) -> bool:
+        return self.dialect.has_ignore_eos and "ignore_eos" not in self.omit
+
+    @property
+    def sends_salts(self) -> bool:
+        return "cache_salt" not in self.omit
+
+    def target(self, model: str) -> str:
+        """The path of a request, behind the base URL."""
+        return (self.path or self.dialect.path).replace("{model}", model)
+
+    def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
+        """The body as this server wants it."""
+        usual = self.dialect.body(prompt, asked)
+        body = {self.rename.get(k, k): v for k, v in usual.items() if k not in self.omit}
+        return body | dict(self.fields)
+
+    def sent_headers(self, url: str, key: str | None, named_by: str) -> dict[str, str]:
+        """Headers of a request, who asks included. UsageError for a variable that is not set."""
+        given = {name: filled(value, f"header {name}") for name, value in self.headers.items()}
+        if self.key_header and key:
+            return {self.key_header: key} | network.authorization(url, None, named_by) | given
+        return network.authorization(url, key, named_by) | given
+
+    def to_json(self) -> str:
+        """For another process of ours; with what is secret, so not for a file."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Wording:
+        row = json.loads(text)
+        return Wording(**{**row, "omit": tuple(row["omit"])})
+
+    def shown(self) -> dict[str, Any]:
+        """What a report may say of it: the names of headers, and no value."""
+        usual = asdict(Wording())
+        mine = {k: v for k, v in asdict(self).items() if v != usual[k] and k != "headers"}
+        return mine | ({"headers": sorted(self.headers)} if self.headers else {})
+
+
+USUAL = Wording()
+
+
+def header(text: str, named_by: str) -> tuple[str, str]:
+    """'Name: value' → both. UsageError for what is no header, or is set by the client itself."""
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not HEADER.fullmatch(name):
+        raise UsageError(f"{named_by}: expected 'Name: value', got a text without a header's name")
+    if name.lower() in OURS:
+        raise UsageError(f"{named_by}: {name} is set by the client itself")
+    if not value.isprintable() or not value.isascii():
+        raise UsageError(f"{named_by}: the value of {name} has a character that no header carries")
+    return name, value
+
+
+def filled(value: str, named_by: str) -> str:
+    """A value with $NAME put in. UsageError where the variable is not set, or holds nothing."""
+    return VARIABLE.sub(lambda m: held_in(m[1] or m[2], named_by), value)

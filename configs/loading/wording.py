@@ -1,0 +1,81 @@
+"""Where the wording of requests comes from: a profile, then a server file or options over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import SecretStr
+
+from aot.configs.dialects.table import EndpointName
+from aot.configs.dialects.wording import Wording, header
+from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.presets import profile as shipped
+from aot.configs.schema.wording import NEEDED, Differences, RequestsConfig
+
+
+def of_config(config: RequestsConfig) -> Wording:
+    """The wording that a server file asks for. UsageError for a profile that is not known."""
+    return _over(config, config.profile, config.endpoint)
+
+
+def of_options(
+    endpoint: EndpointName | None = None,
+    profile: str | None = None,
+    path: str | None = None,
+    headers: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    omit: Sequence[str] = (),
+    rename: Sequence[str] = (),
+) -> Wording:
+    """The wording that options of the command line ask for. UsageError that names the option."""
+    if path is not None and not path.startswith("/"):
+        raise UsageError(f"--path: '{path}' must start with /; the base URL is before it")
+    taken = sorted(NEEDED & set(omit))
+    if taken:
+        raise UsageError(f"--omit: without {', '.join(taken)} it is no request")
+    given = [header(text, "--header") for text in headers]
+    config = Differences.model_construct(
+        path=path,
+        headers={name: SecretStr(value) for name, value in given},
+        body=dict(_field(text) for text in fields),
+        omit=list(omit),
+        rename=dict(_pair(text, "--rename", "OLD=NEW") for text in rename),
+        key_header=None,
+    )
+    return _over(config, profile, endpoint)
+
+
+def _over(config: Differences, name: str | None, endpoint: EndpointName | None) -> Wording:
+    base = shipped(name) if name else Differences()
+    return Wording(
+        endpoint=endpoint,
+        path=config.path or base.path,
+        headers={
+            name: value.get_secret_value()
+            for name, value in {**base.headers, **config.headers}.items()
+        },
+        fields={**base.body, **config.body},
+        omit=tuple(dict.fromkeys([*base.omit, *config.omit])),
+        rename={**base.rename, **config.rename},
+        key_header=config.key_header or base.key_header,
+    )
+
+
+def _pair(text: str, named_by: str, shape: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"{named_by}: expected {shape}, got '{text}'")
+    return name, value
+
+
+def _field(text: str) -> tuple[str, Any]:
+    """NAME=JSON; what is no JSON is a text."""
+    name, value = _pair(text, "--body", "NAME=VALUE")
+    if name in NEEDED:
+        raise UsageError(f"--body: {name} is what is measured, and cannot be replaced")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
