@@ -187,6 +187,7 @@ class Replay:
             self.files.close()
             self.files.load(0, self._load())
         (self.files.folder / "in-flight").unlink(missing_ok=True)
+        self.dispatcher.wire.close()
         self.files, self.finished = None, False
         self.started.clear()
 

@@ -46,7 +46,12 @@ class Answer(HTTPResponseParser):
         """Something arrived at `now`. Raises HTTPParseError for what is not HTTP/1."""
         self.arrived = True
         self._now = now
-        self.feed(data)
+        try:
+            self.feed(data)
+        except HTTPParseError:
+            if not self.complete:
+                raise
+            self._more = True  # what is behind the answer is not ours to read
 
     def ended(self) -> None:
         """The connection has ended, which is the end of an answer without a length."""

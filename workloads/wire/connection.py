@@ -62,6 +62,11 @@ class Wire:
             connection.close()
         return None
 
+    def close(self) -> None:
+        """Let go of all kept connections."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
     def opened(self) -> Any:
         """A new connection. Raises OSError, or LateError."""
         with _within(self.limits.connect_s, self.limits.unconnected()):
