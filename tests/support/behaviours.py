@@ -320,6 +320,8 @@ def byte_by_byte(a: Asked) -> Iterator[Step]:
     stream = "".join(event({"content": f"é☃{n}"}) for n in range(6)) + event({}, "length")
     for one in (stream + counted(usage()) + DONE).encode():
         yield chunk(bytes([one]))
+        if one == ord("}"):
+            yield 0.002
     yield LAST
 
 

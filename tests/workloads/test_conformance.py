@@ -45,7 +45,7 @@ ORDINARY = """normal role-first role-with-text empty-among-texts reasoning-conte
     usage-behind-done usage-every-count usage-deepseek usage-moonshot usage-litellm
     usage-bare-second usage-bare-first usage-in-every-chunk usage-null-in-every-chunk
     shown-reasoning lines-no-space lines-crlf lines-cr lines-comments lines-comment-inside
-    lines-event-and-id lines-several-lines lines-no-last-empty-line
+    lines-event-and-id lines-several-lines lines-no-last-empty-line byte-by-byte
     empty-line-with-the-next last-chunk-split last-chunk-bytewise last-chunk-zeros chunk-extension
     trailers closed-behind-done held-open-behind-done more-behind-the-answer chunk-extensions
     no-length content-length connection-close interim early-head slow-head no-stream-options
@@ -57,7 +57,6 @@ RECORDED: dict[str, tuple[dict[str, Any], str | None]] = {
     "four-tokens-a-chunk": ({"chunks": 3, "output": 12}, MERGED),
     "three-tokens-and-a-bit": ({"chunks": 2}, MERGED),
     "one-chunk": ({}, NOT_STREAMED),
-    "byte-by-byte": ({}, NOT_STREAMED),  # and without a pause
     "one-event": ({"chunks": 1}, NOT_STREAMED),
     "let-go-together": ({}, NOT_STREAMED),
     "http10": ({}, NOT_STREAMED),
