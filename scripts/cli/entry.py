@@ -18,11 +18,7 @@ _stopped = False
 
 def _stop(number: int, frame: FrameType | None) -> None:
     global _stopped
-    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-        # Python drops, with a traceback, what is raised in some callbacks of its own imports.
-        signal.signal(signal.SIGALRM, lambda _, later: _stop(number, later))
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
-        return
+    del frame
     _stopped = True
     # Only once: what follows is the clean-up, which a second Ctrl-C must not cut short.
     for signum in STOPPING:
@@ -30,11 +26,28 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _again(dropped: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while it destroys an object, collects garbage or calls back from
+    an import, with a traceback: an end that was dropped there comes again."""
+    end = dropped.exc_value
+    if not (_stopped and isinstance(end, SystemExit)):
+        sys.__unraisablehook__(dropped)
+        return
+
+    def end_again(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise SystemExit(end.code)
+
+    signal.signal(signal.SIGALRM, end_again)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+
+
 def main() -> None:
     """Signals end the command through its clean-up; heavy imports come after they are heard."""
     for signum in STOPPING:
         if signal.getsignal(signum) != signal.SIG_IGN:  # nohup asked for it to be ignored
             signal.signal(signum, _stop)
+    sys.unraisablehook = _again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that knows few letters shows others as such
             stream.reconfigure(errors="backslashreplace")

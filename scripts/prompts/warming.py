@@ -121,11 +121,8 @@ def warm_all(
     ordered = in_order(prompts)
     at_once = _at_once(ordered, where)
     seconds = together(lambda c: fill(c, where), ordered, at_once)
-    report(f"verifying {len(ordered)} prefixes on {where.endpoint.base_url}")
-    return [
-        warm.verify(where.endpoint, where.engine, prefix_of(c), where.block_tokens, s)
-        for c, s in zip(ordered, seconds, strict=True)
-    ]
+    prefixes = [prefix_of(c) for c in ordered]
+    return warm.verify(where.endpoint, where.engine, prefixes, where.block_tokens, seconds, report)
 
 
 def fill(compiled: Compiled, where: Place) -> float:

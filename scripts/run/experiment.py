@@ -103,7 +103,6 @@ def _target(path: Path, changes: Changes) -> Target:
 
 def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
     """ConfigError for what cannot be done with this server."""
-    engine = target.engine
     if not target.remote:
         if config.cache_reset == "endpoint":
             launch.check_reset(path, target)
@@ -115,16 +114,11 @@ def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
             "emptied; every phase gets cache salts of its own there, so leave the key out",
             key="cache_reset",
         )
-    if "jit" in config.arms and not target.has_salts:
-        why = (
-            "requests to it are sent without cache salts"
-            if engine.has_salts
-            else f"engine '{engine.name}' has no cache salts to emulate it with"
-        )
+    if "jit" in config.arms and (why := target.lacks_salts):
         raise ConfigError(
             path,
             f"jit cannot be measured on {target.path}: its caching cannot be turned off from here, "
-            f"and {why}; use [auto, aot]",
+            f"and {why} to emulate it with; use [auto, aot]",
             key="arms",
         )
 

@@ -108,8 +108,8 @@ class Launcher:
     remote = False
 
     @property
-    def has_salts(self) -> bool:
-        return self.engine.has_salts
+    def lacks_salts(self) -> str | None:
+        return self.engine.lacks_salts(None)
 
     @property
     def name(self) -> str:

@@ -76,7 +76,8 @@ def load_into(
         repeat += 1
     phase.begin()
     salts = None
-    if engine.has_salts and endpoint.wording.sends_salts:
+    version = engine.version(endpoint.page(engine))
+    if endpoint.wording.sends_salts and not engine.lacks_salts(version):
         # What earlier loads and others have left in its cache must not be found by this one.
         salts = Salts(secrets.token_hex(16), "phase") if arm != "jit" else None
         reset = "fresh cache salts on a running server" if salts else "not emptied"

@@ -43,8 +43,11 @@ class Remote:
         return self.path.stem
 
     @property
-    def has_salts(self) -> bool:
-        return self.engine.has_salts and self.endpoint.wording.sends_salts
+    def lacks_salts(self) -> str | None:
+        """Why its requests have no cache salts, in words; None where they have."""
+        if not self.endpoint.wording.sends_salts:
+            return "requests to it are sent without cache salts"
+        return self.engine.lacks_salts(self.versions.get(self.engine.name))
 
     @property
     def model_name(self) -> str:

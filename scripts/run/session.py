@@ -113,7 +113,7 @@ class Session:
         return (plan.local_encoder(folder, plain) if folder else None) or endpoint.tokenize
 
     def _salts(self, phase: Phase, target: Target) -> Salts | None:
-        if not target.has_salts:
+        if target.lacks_salts:
             return None
         if target.remote:
             return Salts(secrets.token_hex(16), "request" if phase.arm == "jit" else "phase")
@@ -133,7 +133,7 @@ class Session:
         self._is = wanted
         if not target.remote:
             return self._up, "fresh process"
-        salted = "fresh cache salts" if target.has_salts else "not emptied"
+        salted = "not emptied" if target.lacks_salts else "fresh cache salts"
         return self._up, f"{salted} on a running server"
 
     def _emptied(self, up: Up, target: Target, phase: Phase) -> str:

@@ -45,8 +45,8 @@ class Target(Protocol):
         ...
 
     @property
-    def has_salts(self) -> bool:
-        """Whether requests to it can have a cache salt of their own."""
+    def lacks_salts(self) -> str | None:
+        """Why requests to it can have no cache salt of their own, in words; None where they can."""
         ...
 
     @property

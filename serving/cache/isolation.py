@@ -66,7 +66,9 @@ def run(
     lots = random.Random(secrets.token_hex(8))
     with _Caller(victim) as hidden, _Caller(attacker) as curious:
         for caller in (hidden, curious):  # connections, templates, kernels: not part of a trial
-            caller.ask(_prompt(tokens))
+            before = _prompt(tokens)
+            caller.ask(before)
+            caller.ask(before)  # which hits, and so shows whether cached tokens are told
         for number in range(1, trials + 1):
             report(f"trial {number} of {trials}")
             secret, unsent = _prompt(tokens), _prompt(tokens)
@@ -87,6 +89,7 @@ class _Caller:
 
     def __init__(self, tenant: Tenant) -> None:
         self._salt, self._chat = tenant.salt, tenant.endpoint.connection()
+        self._tells = False
 
     def __enter__(self) -> _Caller:
         return self
@@ -95,6 +98,12 @@ class _Caller:
         self._chat.close()
 
     def ask(self, messages: list[Message]) -> Seen:
+        """One answer. Once the server has told cached tokens, it leaves out a 0."""
         began = time.perf_counter()
         usage = self._chat.ask(messages, 1, salt=self._salt).usage
-        return Seen(time.perf_counter() - began, usage.prompt_tokens, usage.cached_tokens)
+        seconds = time.perf_counter() - began
+        self._tells = self._tells or usage.cached_tokens is not None
+        cached = usage.cached_tokens
+        if cached is None and self._tells and usage.prompt_tokens:
+            cached = 0
+        return Seen(seconds, usage.prompt_tokens, cached)

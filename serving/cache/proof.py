@@ -15,7 +15,7 @@ from typing import Any
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
-from aot.serving.client.chat import Message
+from aot.serving.client.chat import Message, Usage, shown_zeros
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
 from aot.serving.metrics.counters import CacheFacts
@@ -81,10 +81,7 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
     """Check the cache of a server before anything is measured on it; see `insist`."""
     facts = engine.cache_facts(endpoint.page(engine))
     messages = canary(nonce, facts.block_tokens or 128)
-    first, second = (
-        endpoint.chat(messages, 1, wanted.salts.of(f"canary-{n}") if wanted.salts else None)
-        for n in (1, 2)
-    )
+    first, second = _sent_twice(endpoint, messages, wanted.salts)
     expected = _expected(engine, wanted.arm, second.prompt_tokens, facts.block_tokens)
     seen = (first.cached_tokens, second.cached_tokens)
     problems = _fact_problems(wanted, facts) + _canary_problems(wanted, facts, seen, expected)
@@ -102,10 +99,23 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
     )
 
 
+def _sent_twice(
+    endpoint: Endpoint, messages: list[Message], salts: Salts | None
+) -> tuple[Usage, Usage]:
+    """The canary's two answers. A server that says nothing of cached tokens in either may leave out
+    a 0: a third sending, which must hit, shows whether it says them at all."""
+    names = [salts.of(f"canary-{n}") if salts else None for n in (1, 2)]
+    usages = [endpoint.chat(messages, 1, salt) for salt in names]
+    if all(u.cached_tokens is None for u in usages):
+        usages.append(endpoint.chat(messages, 1, names[-1]))
+    first, second, *_ = shown_zeros(usages)
+    return first, second
+
+
 def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
     """`prove` for every replica behind a router: the first one's proof with the problems of all."""
     proofs = [prove(replica, engine, wanted, nonce) for replica in endpoint.each()]
-    dropped = _dropped_salts(endpoint, wanted, proofs[0].facts, nonce)
+    dropped = _dropped_salts(endpoint, engine, wanted, proofs[0].facts, nonce)
     if len(proofs) == 1:
         return replace(proofs[0], problems=(*proofs[0].problems, *dropped))
     problems = tuple(f"replica {n}: {x}" for n, p in enumerate(proofs) for x in p.problems)
@@ -113,7 +123,9 @@ def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -
     return replace(proofs[0], problems=(*problems, *dropped), unknown=unknown)
 
 
-def _dropped_salts(endpoint: Endpoint, wanted: Wanted, facts: CacheFacts, nonce: str) -> list[str]:
+def _dropped_salts(
+    endpoint: Endpoint, engine: Engine, wanted: Wanted, facts: CacheFacts, nonce: str
+) -> list[str]:
     """Whether salts reach the engines the way that clients go. One prompt under several salts, as
     often as even a router that takes turns needs to come back to a replica: mostly found, the salts
     were lost on the way."""
@@ -124,6 +136,9 @@ def _dropped_salts(endpoint: Endpoint, wanted: Wanted, facts: CacheFacts, nonce:
     for n in range(1 + 2 * len(endpoint.each())):
         usage = endpoint.chat(messages, 1, salts.of(f"salts-{n}"))
         if (usage.cached_tokens or 0) * 2 > (usage.prompt_tokens or 0) and n:
+            version = engine.version(endpoint.page(engine))
+            if old := engine.lacks_salts(version):
+                return [f"{endpoint.base_url}: {old}, so tenants share its cache"]
             return [
                 f"{endpoint.base_url} found a prompt under another cache salt than it was sent "
                 f"with ({usage.cached_tokens} of {usage.prompt_tokens} tokens): something drops "

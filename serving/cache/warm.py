@@ -16,7 +16,7 @@ from typing import Any
 
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.together import together
-from aot.serving.client.chat import Message, Tools, Usage
+from aot.serving.client.chat import Message, Tools, Usage, shown_zeros
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.table import ENGINES
@@ -91,19 +91,26 @@ def _warm(
     # As many at a time as there are replicas: one after the other, a router sees no load and sends
     # them all to its first one.
     seconds = together(fill, enumerate(prefixes, 1), max(len(endpoint.replicas), 1))
-    warmed = []
-    for number, (prefix, prefill_s) in enumerate(zip(prefixes, seconds, strict=True), 1):
-        report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
-        warmed.append(verify(endpoint, engine, prefix, block, prefill_s))
-    return warmed
+    return verify(endpoint, engine, prefixes, block, seconds, report)
 
 
 def verify(
-    endpoint: Endpoint, engine: Engine, prefix: StaticPrefix, block: int | None, prefill_s: float
-) -> Warmed:
-    """Probe a prefix that was filled: are all its full blocks found?"""
-    usage = endpoint.chat(prefix.probe, 1, prefix.salt, prefix.tools, prefix.id)
-    return _judge(prefix, usage, engine, block, prefill_s)
+    endpoint: Endpoint,
+    engine: Engine,
+    prefixes: Sequence[StaticPrefix],
+    block: int | None,
+    prefill_s: Sequence[float],
+    report: Callable[[str], None],
+) -> list[Warmed]:
+    """Probe prefixes that were filled, which took `prefill_s`: are all their full blocks found?"""
+    usages = []
+    for number, prefix in enumerate(prefixes, 1):
+        report(f"verifying prefix {number} of {len(prefixes)}: {prefix.id}")
+        usages.append(endpoint.chat(prefix.probe, 1, prefix.salt, prefix.tools, prefix.id))
+    return [
+        _judge(prefix, usage, engine, block, seconds)
+        for prefix, usage, seconds in zip(prefixes, shown_zeros(usages), prefill_s, strict=True)
+    ]
 
 
 def _reporting() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -47,6 +47,17 @@ class Usage:
     output_tokens: int | None
     written_tokens: int | None = None
     """Prompt tokens that were put into a cache."""
+
+
+def shown_zeros(usages: Sequence[Usage]) -> list[Usage]:
+    """The usages of one server, with a 0 where it left cached tokens out: one that has shown them
+    in any of these answers leaves out a 0 (vLLM before one fix, SGLang)."""
+    if all(u.cached_tokens is None for u in usages):
+        return list(usages)
+    return [
+        replace(u, cached_tokens=0) if u.cached_tokens is None and u.prompt_tokens else u
+        for u in usages
+    ]
 
 
 @dataclass(frozen=True, slots=True)

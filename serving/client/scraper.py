@@ -76,5 +76,9 @@ class Scraper:
 
 def sample(metrics: Metrics, engine: Engine) -> dict[str, float]:
     """The engine's gauges on a page."""
-    gauges = {name: total(metrics, metric) for name, metric in engine.gauges.items()}
-    return {name: value for name, value in gauges.items() if value is not None}
+    gauges = {}
+    for name, alternatives in engine.gauges.items():
+        for metric in alternatives.split("|"):
+            if (value := total(metrics, metric)) is not None:
+                gauges[name] = value
+    return gauges

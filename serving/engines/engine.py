@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
 from aot.configs.schema.architecture import Architecture
@@ -132,9 +134,12 @@ class Engine:
     reset: Reset | None = None
     has_salts: bool = False
     """Whether a request's `cache_salt` gives it a cache of its own."""
+    salts_since: str = "0"
+    """The first version in which it does."""
     gauges: Mapping[str, str] = MappingProxyType({})
     """What to watch during a replay, by what analysis calls it: running, waiting (requests),
-    kv_usage (share), and counters since the start: preemptions, evicted_tokens."""
+    kv_usage (share), and counters since the start: preemptions, evicted_tokens. One that other
+    versions call otherwise has both names, with a | between them."""
     stages: Mapping[str, Where] = MappingProxyType({})
     """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
     failure_line: re.Pattern[str] = re.compile(r"[Ee]rror")
@@ -198,6 +203,18 @@ class Engine:
         """The engine's version; None where it does not say."""
         version = page.info.get("version")
         return str(version) if version else None
+
+    def lacks_salts(self, version: str | None) -> str | None:
+        """Why requests to this version can have no cache salts, in words; None where they can. A
+        version that is not said, or is none, is taken for a new one."""
+        if not self.has_salts:
+            return f"engine '{self.name}' has no cache salts"
+        try:
+            old = version is not None and Version(version) < Version(self.salts_since)
+        except InvalidVersion:
+            old = False
+        since = f"they work from {self.salts_since} on"
+        return f"{self.title} {version} has no cache salts ({since})" if old else None
 
     def cache_facts(self, page: Page) -> CacheFacts:
         """What the running engine itself says of its cache."""

@@ -65,6 +65,7 @@ INSTEAD_OF = {
 }
 """Keys of a server file that SGLang has no setting for, with what to write instead."""
 
+COMPUTED = "sglang:realtime_tokens_total"
 FLUSH_WAIT_S = 10
 
 
@@ -88,6 +89,7 @@ class SGLang(Engine):
     # It waits that long for running requests, then gives up with 400.
     reset = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True
+    salts_since = "0.5.11"  # accepted from 0.5.3 on, and dropped on the way until PR #23300
     gauges: Mapping[str, str] = {
         "running": "sglang:num_running_reqs",
         "waiting": "sglang:num_queue_reqs",
@@ -173,8 +175,8 @@ class SGLang(Engine):
     def counters(self, metrics: Metrics) -> CacheCounters:
         # Never sglang:cache_hit_rate, which is of the last prefill only. cached_tokens_total has a
         # series per cache_source (device, host, storage; 'total' only where those are unknown).
-        computed = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_compute")
-        cached = _count(metrics, "sglang:realtime_tokens_total", mode="prefill_cache")
+        computed = _count(metrics, COMPUTED, mode="prefill_compute")
+        cached = _count(metrics, COMPUTED, mode="prefill_cache")
         return CacheCounters(
             queried_tokens=None,  # not counted apart: every prompt token is looked up
             hit_tokens=_count(metrics, "sglang:cached_tokens_total"),
@@ -221,9 +223,14 @@ def _is_ours(metrics: Metrics) -> bool:
 
 
 def _count(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """A counter; on a page of SGLang one that is absent has not been counted yet: 0."""
+    """A counter. SGLang's page leaves out what has not been counted yet: it is 0 where the version
+    is known to have it (0.5.8 and later, which have one of computed tokens), and where nothing has
+    been served at all; on other pages an absent counter is unknown."""
     value = total(metrics, name, **labels)
-    return 0.0 if value is None and _is_ours(metrics) else value
+    if value is not None or not _is_ours(metrics):
+        return value
+    served = total(metrics, "sglang:prompt_tokens_total")
+    return 0.0 if total(metrics, COMPUTED) is not None or not served else None
 
 
 def _gauge(metrics: Metrics, name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""vLLM: flags, counters and cache rules, as of 0.32; flags and metrics in use are in 0.33, too.
+"""vLLM: flags and cache rules as of 0.32 and 0.33; counters by the names of 0.8 to 0.33.
 
 Not here: starting it (server.py), talking to it (endpoint.py).
 """
@@ -67,10 +67,11 @@ class VLLM(Engine):
     info_path = "/version"
     reset = Reset("/reset_prefix_cache", needs_dev_mode=True)
     has_salts = True
+    salts_since = "0.9.0"  # PR #17045, merged after 0.8.5
     gauges: Mapping[str, str] = {
         "running": "vllm:num_requests_running",
         "waiting": "vllm:num_requests_waiting",
-        "kv_usage": "vllm:kv_cache_usage_perc",
+        "kv_usage": "vllm:kv_cache_usage_perc|vllm:gpu_cache_usage_perc",
         "preemptions": "vllm:num_preemptions_total",
     }
     stages: Mapping[str, Where] = {
@@ -146,13 +147,13 @@ class VLLM(Engine):
         return CacheFacts(
             enabled=None if enabled in (None, "None") else enabled == "True",
             block_tokens=_int_label(labels, "block_size"),
-            capacity_tokens=_int_label(labels, "kv_cache_size_tokens"),
+            capacity_tokens=_int_label(labels, "kv_cache_size_tokens") or _in_blocks(labels),
         )
 
     def counters(self, metrics: Metrics) -> CacheCounters:
         return CacheCounters(
-            queried_tokens=total(metrics, "vllm:prefix_cache_queries_total"),
-            hit_tokens=total(metrics, "vllm:prefix_cache_hits_total"),
+            queried_tokens=_either(metrics, "prefix_cache_queries_total"),
+            hit_tokens=_either(metrics, "prefix_cache_hits_total"),
             prompt_tokens=total(metrics, "vllm:prompt_tokens_total"),
             output_tokens=total(metrics, "vllm:generation_tokens_total"),
             preemptions=total(metrics, "vllm:num_preemptions_total"),
@@ -202,6 +203,18 @@ def _check(server: ServerConfig, site: Site) -> None:
             f"block_tokens: {block} does not work on a CPU: vLLM's CPU attention needs a multiple "
             f"of {CPU_BLOCK_MULTIPLE} (its default is 128; 32 reuses most)"
         )
+
+
+def _either(metrics: Metrics, name: str) -> float | None:
+    """A count of tokens, also under its name of 0.8 and 0.9, when all caches were on GPUs."""
+    now = total(metrics, f"vllm:{name}")
+    return total(metrics, f"vllm:gpu_{name}") if now is None else now
+
+
+def _in_blocks(labels: dict[str, str]) -> int | None:
+    """The capacity by older versions, which say how many blocks there are."""
+    blocks, tokens = _int_label(labels, "num_gpu_blocks"), _int_label(labels, "block_size")
+    return blocks * tokens if blocks and tokens else None
 
 
 def _int_label(labels: dict[str, str], name: str) -> int | None:

@@ -50,7 +50,7 @@ def _commands(url: str, compiled: Path) -> list[list[object]]:
 def test_a_login_in_the_url_is_sent_with_everything_and_written_nowhere(
     aot: Aot, workload: Path, tmp_path: Path, compiled: Path
 ) -> None:
-    with stub.serving(gap_s=0.001, tokens=2, authorization=LOGIN) as server:
+    with stub.serving(gap_s=0.001, authorization=LOGIN) as server:
         said = ""
         for command in _commands(_with_login(server.base_url), compiled):
             before = len(server.received)
@@ -109,7 +109,7 @@ def test_what_is_no_base_url(aot: Aot, workload: Path, url: str, words: str) -> 
 def test_everything_goes_through_the_proxy(
     aot: Aot, workload: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with stub.serving(gap_s=0.001, tokens=2) as server:
+    with stub.serving(gap_s=0.001) as server:
         port = int(server.base_url.rpartition(":")[2])
         with proxied(port) as (url, asked):
             monkeypatch.setenv("http_proxy", url)
@@ -145,7 +145,7 @@ def test_a_proxy_of_another_kind_is_named(
 def test_certificates_are_trusted_by_all_or_by_none(
     aot: Aot, workload: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with stub.serving(gap_s=0.001, tokens=2) as server, tls(server.base_url, tmp_path) as port:
+    with stub.serving(gap_s=0.001) as server, tls(server.base_url, tmp_path) as port:
         url = f"https://127.0.0.1:{port}"
         for command in _commands(url, compiled):
             words = "its certificate is not trusted (self"

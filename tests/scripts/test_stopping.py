@@ -125,7 +125,7 @@ def test_a_load_that_is_killed_sends_nothing_more(
     tmp_path: Path, workload: Path, processes: int
 ) -> None:
     """Killed while Locust is still being imported."""
-    with stub.serving(gap_s=0.001, tokens=2) as server:
+    with stub.serving(gap_s=0.001) as server:
         command = ("load", workload, "--url", server.base_url, "-o", "run")
         process = started(*command, "--processes", processes, cwd=tmp_path)
         locust = None
@@ -140,3 +140,37 @@ def test_a_load_that_is_killed_sends_nothing_more(
         time.sleep(1.0)
         assert not locust.is_running() or locust.status() == psutil.STATUS_ZOMBIE
         assert server.received == []
+
+
+def test_an_end_that_python_drops_comes_again(tmp_path: Path) -> None:
+    """What a signal's handler raises while an object is destroyed is dropped, with a traceback."""
+    script = tmp_path / "command.py"
+    script.write_text(
+        "import sys, time, types\n"
+        "from aot.scripts.cli import entry\n"
+        "class Slow:\n"
+        "    def __del__(self):\n"
+        "        print('destroying', flush=True)\n"
+        "        time.sleep(1)\n"
+        "def call(arguments):\n"
+        "    Slow()\n"
+        "    time.sleep(60)\n"
+        "    return 0\n"
+        "sys.modules['aot.scripts.cli.main'] = types.SimpleNamespace(call=call)\n"
+        "entry.main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "destroying\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SOON_S)
+    assert process.returncode == 128 + signal.SIGINT
+    assert errors == ""

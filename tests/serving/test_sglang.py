@@ -130,8 +130,29 @@ def test_with_the_cache_off_hits_are_zero_and_on_a_foreign_page_unknown() -> Non
 
 
 def test_the_gauge_of_the_last_prefill_is_not_used() -> None:
-    page = parse("sglang:cache_hit_rate 0.98\nsglang:prompt_tokens_total 100\n")
+    counted = 'sglang:realtime_tokens_total{mode="prefill_compute"} 100\n'
+    page = parse(f"sglang:cache_hit_rate 0.98\nsglang:prompt_tokens_total 100\n{counted}")
     assert SGLang().counters(page).hit_ratio == 0
+
+
+def test_a_counter_that_an_old_version_has_not_got_is_unknown() -> None:
+    """0.4.6: no counter of cached tokens on the page, whatever was found."""
+    page = parse("sglang:cache_hit_rate 0.8\nsglang:prompt_tokens_total 2000\n")
+    counters = SGLang().counters(page)
+    assert (counters.hit_tokens, counters.preemptions, counters.hit_ratio) == (None, None, None)
+    assert counters.prompt_tokens == 2000
+    fresh = SGLang().counters(parse("sglang:num_running_reqs 0\n"))
+    assert (fresh.hit_tokens, fresh.prompt_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("0.5.4", "SGLang 0.5.4 has no cache salts (they work from 0.5.11 on)"), ("0.5.23", None)],
+)
+def test_salts_are_a_matter_of_the_version(version: str, words: str | None) -> None:
+    assert SGLang().lacks_salts(version) == words
+    assert SGLang().lacks_salts(None) is None
+    assert SGLang().lacks_salts("nightly") is None
 
 
 @pytest.mark.parametrize(

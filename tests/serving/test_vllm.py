@@ -162,3 +162,21 @@ def test_expected_hits_are_whole_blocks(shared: int, prompt: int, block: int, ca
 )
 def test_only_a_body_that_says_success_is_a_reset(status: int, body: str, empty: bool) -> None:
     assert (VLLM().reset_refusal(status, body) is None) is empty
+
+
+def test_counters_by_the_names_of_0_8() -> None:
+    page = parse(
+        'vllm:gpu_prefix_cache_queries_total{model_name="m"} 2000\n'
+        'vllm:gpu_prefix_cache_hits_total{model_name="m"} 1600\n'
+        'vllm:prompt_tokens_total{model_name="m"} 2000\n'
+        'vllm:cache_config_info{block_size="16",enable_prefix_caching="True",'
+        'num_gpu_blocks="9000"} 1\n'
+    )
+    counters = VLLM().counters(page)
+    assert (counters.queried_tokens, counters.hit_tokens, counters.hit_ratio) == (2000, 1600, 0.8)
+    assert counters.preemptions is None
+    facts = VLLM().cache_facts(Page(page, {}))
+    assert (facts.enabled, facts.block_tokens, facts.capacity_tokens) == (True, 16, 144_000)
+    assert VLLM().lacks_salts("0.8.5") == (
+        "vLLM 0.8.5 has no cache salts (they work from 0.9.0 on)"
+    )

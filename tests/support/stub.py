@@ -25,7 +25,8 @@ PADDING = "x" * 160  # makes an event about as long as vLLM's, some 200 bytes an
 class Behaviour:
     """What the next requests get."""
 
-    tokens: int = 6
+    tokens: int | None = None
+    """Of an answer; None: as many as are asked for."""
     gap_s: float = 0.04
     prompt_tokens: int = 120
     cached_tokens: int | None = 96
@@ -132,10 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif not body.get("stream"):
             self._answer(body)
         else:
-            self._stream(body["messages"][-1]["content"], fault)
+            self._stream(body, fault)
 
     def _answer(self, body: dict[str, Any]) -> None:
-        usage = self._usage()
+        usage = self._usage(body)
         if self.stub.behaviour.remembers:
             asked = json.dumps([body.get("cache_salt"), body["messages"]])
             if asked not in self.stub.asked:
@@ -154,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             },
         )
 
-    def _stream(self, key: str, fault: str | None) -> None:
+    def _stream(self, body: dict[str, Any], fault: str | None) -> None:
+        key = body["messages"][-1]["content"]
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -165,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._event(self._chunk({"role": "assistant", "content": ""}))
         emitted = self.stub.emitted.setdefault(key, [])
-        for n in range(self.stub.behaviour.tokens):
+        for n in range(self._tokens(body)):
             self.stub.release.wait(self.stub.behaviour.gap_s)
             if fault == "break" and n == 2:
                 self.wfile.flush()
@@ -185,17 +187,21 @@ class _Handler(BaseHTTPRequestHandler):
             emitted.append(time.perf_counter())
             self._event(self._chunk({"content": text}))
         if self.stub.behaviour.usage:
-            self._event({"choices": [], "usage": self._usage()})
+            self._event({"choices": [], "usage": self._usage(body)})
         self._raw(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
-    def _usage(self) -> dict[str, Any]:
-        b = self.stub.behaviour
+    def _tokens(self, body: dict[str, Any]) -> int:
+        fixed = self.stub.behaviour.tokens
+        return int(body.get("max_tokens", 6)) if fixed is None else fixed
+
+    def _usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        b, tokens = self.stub.behaviour, self._tokens(body)
         details = None if b.cached_tokens is None else {"cached_tokens": b.cached_tokens}
         return {
             "prompt_tokens": b.prompt_tokens,
-            "completion_tokens": b.tokens,
-            "total_tokens": b.prompt_tokens + b.tokens,
+            "completion_tokens": tokens,
+            "total_tokens": b.prompt_tokens + tokens,
             "prompt_tokens_details": details,
         }
 
