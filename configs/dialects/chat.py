@@ -12,7 +12,6 @@ from aot.configs.dialects.dialect import (
     Asked,
     BrokenAnswerError,
     Message,
-    Said,
     Told,
     inner,
     parsed,
@@ -24,7 +23,6 @@ DONE = b"[DONE]"
 END = re.compile(rb"data: ?\[DONE\]")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """Fields for reasoning: DeepSeek's and vLLM's, OpenRouter's and newer vLLM's, Ollama's."""
-NO_TEXT = Said("")
 
 
 class _Delta(msgspec.Struct):
@@ -59,6 +57,7 @@ class ChatDialect:
     path = "/v1/chat/completions"
     list_key: str | None = "messages"
     end = END
+    end_within = 40
     has_ignore_eos = True
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class ChatDialect:
     def item(self, message: Message) -> dict[str, Any]:
         return dict(message)
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
+    def take(self, payload: bytes, told: Told) -> str | None:
         return take(payload, told)
 
     def whole(self, body: bytes, told: Told) -> str:
@@ -97,7 +96,7 @@ def openai_fields(asked: Asked) -> dict[str, Any]:
     return fields
 
 
-def take(payload: bytes, told: Told) -> Said | None:
+def take(payload: bytes, told: Told) -> str | None:
     """One event of chat or completions."""
     if payload == DONE:
         told.ended = True
@@ -116,10 +115,19 @@ def take(payload: bytes, told: Told) -> Said | None:
         if event.usage is None and event.choices is None:
             refuse_other(parsed(payload))
         return None
-    return _take_choices(event.choices, told)
+    return _plain_text(event.choices) or _take_choices(event.choices, told)
 
 
-def _take_choices(choices: list[_Choice], told: Told) -> Said | None:
+def _plain_text(choices: list[_Choice]) -> str | None:
+    """The text of an event that has nothing else, as nearly every one."""
+    first = choices[0]
+    if len(choices) > 1 or first.index or first.finish_reason or first.delta is None:
+        return None
+    text = first.delta.content
+    return text if type(text) is str else None
+
+
+def _take_choices(choices: list[_Choice], told: Told) -> str | None:
     said = None
     for choice in choices:
         if choice.index >= told.choices:
@@ -128,17 +136,17 @@ def _take_choices(choices: list[_Choice], told: Told) -> Said | None:
             told.finish_reason = str(choice.finish_reason)
         delta = choice.delta
         if delta is None:
-            said = Said(text_of(choice.text)) if choice.text else said
+            said = text_of(choice.text) if choice.text else said
         elif delta.content:
             text = text_of(delta.content)
             # A list of parts without any text is of reasoning (Mistral's Magistral).
             told.reasoned = told.reasoned or not text
-            said = Said(text)
+            said = text
         elif delta.reasoning_content or delta.reasoning or delta.thinking:
             told.reasoned = True
-            said = said or NO_TEXT
+            said = said or ""
         elif delta.tool_calls or delta.function_call or delta.refusal:
-            said = said or NO_TEXT
+            said = said or ""
     return said
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aot.configs.dialects import chat
-from aot.configs.dialects.dialect import Asked, Message, Said, Told, parsed, text_of
+from aot.configs.dialects.dialect import Asked, Message, Told, parsed, text_of
 
 
 class CompletionsDialect:
@@ -14,6 +14,7 @@ class CompletionsDialect:
     path = "/v1/completions"
     list_key: str | None = None
     end = chat.END
+    end_within = 40
     has_ignore_eos = True
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -22,7 +23,7 @@ class CompletionsDialect:
     def item(self, message: Message) -> dict[str, Any]:
         raise NotImplementedError("the prompt is one text")
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
+    def take(self, payload: bytes, told: Told) -> str | None:
         return chat.take(payload, told)
 
     def whole(self, body: bytes, told: Told) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -73,13 +73,6 @@ class Told:
                 setattr(self, name, value)
 
 
-class Said(NamedTuple):
-    """Generated text in one event. `text` is the part that belongs into the history of a chat:
-    empty for reasoning and calls of tools."""
-
-    text: str
-
-
 class Dialect(Protocol):
     """One kind of endpoint."""
 
@@ -89,7 +82,9 @@ class Dialect(Protocol):
     list_key: str | None
     """Field of the body with the list of messages; None where the prompt is one text."""
     end: re.Pattern[bytes]
-    """What stands in the last event of an answer, and hardly ever in another."""
+    """What stands in the last event of an answer, and hardly ever in another,"""
+    end_within: int
+    """and within how many of its last bytes, so that not all of an answer is searched."""
     has_ignore_eos: bool
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -100,8 +95,9 @@ class Dialect(Protocol):
         """A message as it stands in the list; only where there is one."""
         ...
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
-        """What one event adds; None where nothing that was generated is in it.
+    def take(self, payload: bytes, told: Told) -> str | None:
+        """The text that was generated in one event, as it belongs into the history of a chat: empty
+        for reasoning and calls of tools; None where the event has nothing that was generated.
 
         Raises BrokenAnswerError for an error, and for what is no event of this kind.
         """

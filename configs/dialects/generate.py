@@ -10,7 +10,6 @@ from aot.configs.dialects.dialect import (
     Asked,
     BrokenAnswerError,
     Message,
-    Said,
     Told,
     inner,
     parsed,
@@ -23,6 +22,7 @@ class GenerateDialect:
     path = "/generate"
     list_key: str | None = None
     end = END
+    end_within = 40
     has_ignore_eos = True
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class GenerateDialect:
     def item(self, message: Message) -> dict[str, Any]:
         raise NotImplementedError("the prompt is one text")
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
+    def take(self, payload: bytes, told: Told) -> str | None:
         if payload == DONE:
             told.ended = True
             return None
@@ -52,7 +52,7 @@ class GenerateDialect:
         # The text is all of it so far, unless the server was told otherwise.
         new = text[told.characters :] if len(text) >= told.characters else text
         told.characters = max(told.characters, len(text))
-        return Said(new) if new or (told.output_tokens or 0) > before else None
+        return new if new or (told.output_tokens or 0) > before else None
 
     def whole(self, body: bytes, told: Told) -> str:
         row = parsed(body, "the answer")

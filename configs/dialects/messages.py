@@ -10,7 +10,6 @@ from aot.configs.dialects.dialect import (
     Asked,
     BrokenAnswerError,
     Message,
-    Said,
     Told,
     inner,
     is_count,
@@ -27,6 +26,7 @@ class MessagesDialect:
     path = "/v1/messages"
     list_key: str | None = "messages"
     end = re.compile(rb"message_stop")
+    end_within = 40
     has_ignore_eos = False
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class MessagesDialect:
         role = message["role"] if message["role"] in ("assistant", "system") else "user"
         return {"role": role, "content": message["content"]}
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
+    def take(self, payload: bytes, told: Told) -> str | None:
         event = parsed(payload)
         kind = event.get("type")
         if kind == "content_block_delta":
@@ -81,12 +81,12 @@ class MessagesDialect:
         return text_of([b for b in blocks if inner(b, "type") == "text"])
 
 
-def _take_delta(delta: object, told: Told) -> Said | None:
+def _take_delta(delta: object, told: Told) -> str | None:
     if text := inner(delta, "text"):
-        return Said(text_of(text))
+        return text_of(text)
     if any(inner(delta, key) for key in THOUGHTS):
         told.reasoned = told.reasoned or bool(inner(delta, "thinking"))
-        return Said("")
+        return ""
     return None
 
 

@@ -10,7 +10,6 @@ from aot.configs.dialects.dialect import (
     Asked,
     BrokenAnswerError,
     Message,
-    Said,
     Told,
     inner,
     parsed,
@@ -33,6 +32,7 @@ class ResponsesDialect:
     path = "/v1/responses"
     list_key: str | None = "input"
     end = re.compile(rb"response\.(completed|incomplete|failed)")
+    end_within = 65536
     has_ignore_eos = True
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
@@ -52,17 +52,17 @@ class ResponsesDialect:
     def item(self, message: Message) -> dict[str, Any]:
         return dict(message)
 
-    def take(self, payload: bytes, told: Told) -> Said | None:
+    def take(self, payload: bytes, told: Told) -> str | None:
         if payload == b"[DONE]":
             told.ended = True
             return None
         event = parsed(payload)
         kind = event.get("type")
         if kind == TEXT:
-            return Said(text_of(event["delta"])) if event.get("delta") else None
+            return text_of(event["delta"]) if event.get("delta") else None
         if kind in OTHER_TEXT and event.get("delta"):
             told.reasoned = told.reasoned or "reasoning" in str(kind)
-            return Said("")
+            return ""
         if kind in ENDS:
             told.ended = True
             _take_response(event.get("response"), told)

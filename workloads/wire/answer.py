@@ -13,19 +13,17 @@ from aot.workloads.wire.sse import events
 
 GZIP_OR_ZLIB = 47
 """zlib's word for: either, told by the header of the data."""
-TAIL_BYTES = 64
-"""In which the beginning of what may have been cut in two is looked for."""
 
 
 class Answer(HTTPResponseParser):
     """One response. Give `take` what arrived, in order; then it knows as much as that says."""
 
-    def __init__(self, end: re.Pattern[bytes]) -> None:
-        """`end`: what stands in the last event of a streamed answer."""
+    def __init__(self, end: re.Pattern[bytes], end_within: int) -> None:
+        """`end`: what stands in the last event of a streamed answer, within its last bytes."""
         super().__init__()
         self.may_be_over = False
         """Whether the last event may have come, though the message goes on."""
-        self._end = end
+        self._has_ended, self._end_within = end.search, end_within
         self.headers: dict[str, str] = {}
         """By names in small letters."""
         self.status: int | None = None
@@ -132,9 +130,12 @@ class Answer(HTTPResponseParser):
                 raise HTTPParseError(f"the answer is not gzip, as it says: {error}") from None
         self._pieces.append(piece)
         self._times.append(self._now)
-        seen = self._tail + piece
-        self.may_be_over = self.may_be_over or self._end.search(seen) is not None
-        self._tail = seen[-TAIL_BYTES:]
+        within = self._end_within
+        # What may have been cut in two is looked for where it was put together.
+        tail = piece[-within:] if len(piece) >= within else (self._tail + piece)[-within:]
+        self._tail = tail
+        if self._has_ended(tail):
+            self.may_be_over = True
 
     def _on_message_complete(self) -> None:
         if self.status is not None and 100 <= self.status < 200 and not self.complete:

@@ -21,7 +21,7 @@ def exchange(wire: Wire, body: bytes, record: Record, headers: bytes = b"") -> N
     Raises what `Wire` raises, and BrokenAnswerError; what is known by then is in `record`, chunks
     of an answer that broke off included.
     """
-    answer = Answer(wire.dialect.end)
+    answer = Answer(wire.dialect.end, wire.dialect.end_within)
     try:
         _sent_and_read(wire, body, headers, answer, record)
     except BaseException:

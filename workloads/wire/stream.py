@@ -26,7 +26,7 @@ def take_answer(
             said = dialect.take(payload, told)
             if said is not None:
                 record.chunk_s.append(times[n - 1])
-                texts.append(said.text)
+                texts.append(said)
             if n % AT_ONCE == 0:
                 yield
     finally:
