@@ -101,7 +101,7 @@ def _buffered(good: pd.DataFrame) -> Iterator[Finding]:
             STREAM,
             f"not streamed: {_named(good, whole)} of several tokens came in one piece. Something "
             "on the way buffers the stream, so that TTFT is E2E, and there is no TPOT and no ITL; "
-            "turn its buffering off (nginx: proxy_buffering off)",
+            "turn its buffering off (nginx: proxy_buffering off, gzip off)",
         )
 
 

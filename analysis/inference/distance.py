@@ -33,6 +33,8 @@ def from_floor(phases: Sequence[Phase]) -> dict[str, Any] | None:
 def _pairs(records: pd.DataFrame, repeat: int) -> pd.DataFrame:
     frame = metrics.derive(records)
     frame = frame[frame["ok"]]
+    if frame.empty:
+        return pd.DataFrame()
     kind = frame["id"].str.partition("/")
     seconds = frame.assign(kind=kind[0], number=kind[2]).pivot_table(
         index="number", columns="kind", values="ttft_s"

@@ -59,6 +59,7 @@ class ChatDialect:
     end = END
     end_within = 40
     has_ignore_eos = True
+    least_tokens = 1
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         body: dict[str, Any] = {"model": asked.model, "messages": [self.item(m) for m in prompt]}  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ class CompletionsDialect:
     end = chat.END
     end_within = 40
     has_ignore_eos = True
+    least_tokens = 1
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         return {"model": asked.model, "prompt": prompt} | chat.openai_fields(asked)

@@ -86,6 +86,8 @@ class Dialect(Protocol):
     end_within: int
     """and within how many of its last bytes, so that not all of an answer is searched."""
     has_ignore_eos: bool
+    least_tokens: int
+    """The fewest that can be asked for."""
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         """The body of a request. `prompt` is a text where `list_key` is None."""

@@ -24,6 +24,7 @@ class GenerateDialect:
     end = END
     end_within = 40
     has_ignore_eos = True
+    least_tokens = 1
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         sampling: dict[str, Any] = {"max_new_tokens": asked.max_tokens, "temperature": 0}

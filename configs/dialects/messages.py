@@ -28,6 +28,7 @@ class MessagesDialect:
     end = re.compile(rb"message_stop")
     end_within = 40
     has_ignore_eos = False
+    least_tokens = 1
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         messages: list[Message] = list(prompt)  # type: ignore[arg-type]

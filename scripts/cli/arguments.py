@@ -191,6 +191,14 @@ KeyOption = Annotated[
     str | None,
     typer.Option("--api-key-env", help="environment variable that holds the API key"),
 ]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="model recipe or folder with the model's tokenizer, for a server without /tokenize; "
+        "its chat template makes the texts of prompts where an endpoint takes texts (else those of "
+        "the messages go as they are)"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON value on standard output")]
 RunsOption = Annotated[Path, typer.Option(help="where the folder of it all is made")]
 ResumeOption = Annotated[

@@ -45,7 +45,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def worded(verb: Callable[..., None]) -> Callable[..., None]:
+def takes_wording(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with these options; it is given the Wording that they make, as `wording`."""
 
     @wraps(verb)

@@ -74,7 +74,7 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
     servers = [file_of("server", file, path.parent) for file in config.server_files]
     targets = [_target(file, changes) for file in servers]
     for target in targets:
-        _check_target(path, config, target)
+        _check_target(path, config, target, workload.endpoint)
     plain = plan.takes_texts(workload.endpoint)
     encoders = {
         t.name: plan.local_encoder(t.tokenizer_folder, plain) if t.tokenizer_folder else None
@@ -101,7 +101,7 @@ def _target(path: Path, changes: Changes) -> Target:
         return remote.prepare(path, config)
 
 
-def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
+def _check_target(path: Path, config: ExperimentConfig, target: Target, endpoint: str) -> None:
     """ConfigError for what cannot be done with this server."""
     if not target.remote:
         if config.cache_reset == "endpoint":
@@ -114,7 +114,7 @@ def _check_target(path: Path, config: ExperimentConfig, target: Target) -> None:
             "emptied; every phase gets cache salts of its own there, so leave the key out",
             key="cache_reset",
         )
-    if "jit" in config.arms and (why := target.lacks_salts):
+    if "jit" in config.arms and (why := target.lacks_salts(endpoint)):
         raise ConfigError(
             path,
             f"jit cannot be measured on {target.path}: its caching cannot be turned off from here, "

@@ -107,9 +107,8 @@ class Launcher:
 
     remote = False
 
-    @property
-    def lacks_salts(self) -> str | None:
-        return self.engine.lacks_salts(None)
+    def lacks_salts(self, endpoint: str) -> str | None:
+        return self.engine.lacks_salts(None, endpoint)
 
     @property
     def name(self) -> str:

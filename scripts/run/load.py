@@ -60,7 +60,7 @@ def load_into(
     A repeat that was not finished is measured again. The phase joins the run only when the server
     is ready for it, so that a failed attempt leaves no trace in the comparison.
     """
-    engine, endpoint = detect(endpoint), worded(endpoint, schedule)
+    engine = detect(endpoint)
     if not (folder / "manifest.json").exists():
         _create(folder, schedule, endpoint, engine)
     elif schedule_file.read(folder / "schedule.jsonl") != schedule:
@@ -77,7 +77,9 @@ def load_into(
     phase.begin()
     salts = None
     version = engine.version(endpoint.page(engine))
-    if endpoint.wording.sends_salts and not engine.lacks_salts(version):
+    if endpoint.wording.sends_salts and not engine.lacks_salts(
+        version, endpoint.wording.dialect.name
+    ):
         # What earlier loads and others have left in its cache must not be found by this one.
         salts = Salts(secrets.token_hex(16), "phase") if arm != "jit" else None
         reset = "fresh cache salts on a running server" if salts else "not emptied"
@@ -93,13 +95,16 @@ def load_into(
     phase.replay(up, engine, schedule, endpoint.tokenize, salts, fleet)
 
 
-def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
+def work(
+    schedule: Path, endpoint: Endpoint, master: tuple[str, int], model_folder: str | None
+) -> None:
     """Be a worker of the replay whose master is at `master`, until it is over."""
-    users = schedule_file.read(schedule).users
+    planned = schedule_file.read(schedule)
+    endpoint, users = worded(endpoint, planned.endpoint, model_folder), planned.users
     with tempfile.TemporaryDirectory(prefix="aot-worker-") as folder:
         job = Replay(
             schedule.resolve(), endpoint.base_url, endpoint.model, users, Path(folder),
-            api_key_env=endpoint.api_key_env, wording=endpoint.wording,
+            api_key_env=endpoint.api_key_env, wording=endpoint.wording, template=endpoint.template,
         )  # fmt: skip
         with status(f"working for {master[0]}:{master[1]}"):
             replay.work(job, master)
@@ -107,7 +112,7 @@ def work(schedule: Path, endpoint: Endpoint, master: tuple[str, int]) -> None:
 
 def warm_prefixes(endpoint: Endpoint, schedule: Schedule) -> list[warm.Warmed]:
     """Compile the schedule's static prefixes into the cache of a running server."""
-    engine, endpoint = detect(endpoint), worded(endpoint, schedule)
+    engine = detect(endpoint)
     prefixes = plan.static_prefixes(schedule, _compile(schedule, endpoint, engine))
     with status("compiling static prefixes ahead of time") as line:
         return warm.warm(endpoint, engine, prefixes, line)

@@ -42,12 +42,11 @@ class Remote:
     def name(self) -> str:
         return self.path.stem
 
-    @property
-    def lacks_salts(self) -> str | None:
-        """Why its requests have no cache salts, in words; None where they have."""
-        if not self.endpoint.wording.sends_salts:
+    def lacks_salts(self, endpoint: str) -> str | None:
+        wording = self.endpoint.wording.for_endpoint(endpoint)
+        if not wording.sends_salts:
             return "requests to it are sent without cache salts"
-        return self.engine.lacks_salts(self.versions.get(self.engine.name))
+        return self.engine.lacks_salts(self.versions.get(self.engine.name), wording.dialect.name)
 
     @property
     def model_name(self) -> str:

@@ -58,11 +58,13 @@ class Session:
     def measure(self, phase: Phase, target: Target, traffic: Traffic) -> None:
         """One phase from its empty folder to its done.json."""
         phase.begin()
-        up, reset = self._empty_server(phase, target)
-        up = replace(up, endpoint=worded(up.endpoint, traffic.schedule, target.tokenizer_folder))
+        up, reset = self._empty_server(phase, target, traffic.schedule.endpoint)
+        up = replace(
+            up, endpoint=worded(up.endpoint, traffic.schedule.endpoint, target.tokenizer_folder)
+        )
         if up.command:
             phase.write("command.json", {"command": up.command})
-        salts = self._salts(phase, target)
+        salts = self._salts(phase, target, traffic.schedule.endpoint)
         self._prove(phase, target, up.endpoint, reset, salts, traffic)
         if phase.arm == "aot":
             compiled = self._compile(target, up.endpoint, traffic)
@@ -112,8 +114,8 @@ class Session:
         plain = endpoint.wording.dialect.list_key is None
         return (plan.local_encoder(folder, plain) if folder else None) or endpoint.tokenize
 
-    def _salts(self, phase: Phase, target: Target) -> Salts | None:
-        if target.lacks_salts:
+    def _salts(self, phase: Phase, target: Target, endpoint: str) -> Salts | None:
+        if target.lacks_salts(endpoint):
             return None
         if target.remote:
             return Salts(secrets.token_hex(16), "request" if phase.arm == "jit" else "phase")
@@ -121,7 +123,7 @@ class Session:
             return Salts(secrets.token_hex(16), "phase")
         return None
 
-    def _empty_server(self, phase: Phase, target: Target) -> tuple[Up, str]:
+    def _empty_server(self, phase: Phase, target: Target, endpoint: str) -> tuple[Up, str]:
         """A server whose cache is empty, and how it came to be."""
         wanted = (target.name, target.resolved(), phase.arm != "jit", phase.repeat)
         if self.reset != "restart" and self._up and self._up.alive() and self._is == wanted:
@@ -133,7 +135,7 @@ class Session:
         self._is = wanted
         if not target.remote:
             return self._up, "fresh process"
-        salted = "not emptied" if target.lacks_salts else "fresh cache salts"
+        salted = "not emptied" if target.lacks_salts(endpoint) else "fresh cache salts"
         return self._up, f"{salted} on a running server"
 
     def _emptied(self, up: Up, target: Target, phase: Phase) -> str:

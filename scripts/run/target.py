@@ -44,9 +44,9 @@ class Target(Protocol):
         """Whether somebody else runs it: then it is neither restarted nor reconfigured."""
         ...
 
-    @property
-    def lacks_salts(self) -> str | None:
-        """Why requests to it can have no cache salt of their own, in words; None where they can."""
+    def lacks_salts(self, endpoint: str) -> str | None:
+        """Why requests to it can have no cache salt of their own, at the kind of `endpoint` that
+        the traffic is for, in words; None where they can."""
         ...
 
     @property

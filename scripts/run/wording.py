@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from aot.scripts.traffic import plan
 from aot.serving.client.endpoint import Endpoint
-from aot.workloads.requests.request import Schedule
 
 
-def worded(server: Endpoint, schedule: Schedule, folder: str | None = None) -> Endpoint:
-    """`server`, asked at the endpoint that `schedule` is for. `folder`: the model's, whose chat
-    template makes the texts of prompts where texts are sent."""
-    wording = server.wording.for_endpoint(schedule.endpoint)
-    tokenizer = None
-    if wording.dialect.list_key is None and folder:
-        tokenizer = plan.local_tokenizer(folder, plain=True)
+def worded(server: Endpoint, endpoint: str, folder: str | None = None) -> Endpoint:
+    """`server`, asked at `endpoint`, for which the traffic is, unless another one was asked for.
+    `folder`: the model's, whose tokenizer counts, and whose chat template makes the texts of
+    prompts where texts are sent."""
+    wording = server.wording.for_endpoint(endpoint)
+    texts = wording.dialect.list_key is None
+    tokenizer = plan.local_tokenizer(folder, plain=texts) if folder else None
     if tokenizer is None:
         return replace(server, wording=wording)
-    return replace(server, wording=wording, render=tokenizer.prompt_text, template=folder)
+    server = replace(server, wording=wording, encode=tokenizer.encode)
+    return replace(server, render=tokenizer.prompt_text, template=folder) if texts else server

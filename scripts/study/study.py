@@ -103,7 +103,8 @@ def sharing(experiment: Experiment) -> CacheReset:
     endpoint of an engine that has no salts; a restart where neither is there."""
     if experiment.config.cache_reset is not None:
         return experiment.config.cache_reset
-    if not any(t.lacks_salts for t in experiment.targets):
+    endpoint = experiment.schedule.endpoint
+    if not any(t.lacks_salts(endpoint) for t in experiment.targets):
         return "salts"
     engines = [t.engine for t in experiment.targets]
     if all(e.reset is not None and not e.reset.needs_dev_mode for e in engines):

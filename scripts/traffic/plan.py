@@ -43,12 +43,12 @@ def schedule_of(path: Path, encode: Encode | None = None) -> Schedule:
     return schedule_file.read(path)
 
 
-def check_traffic(path: Path) -> None:
-    """UsageError for a workload or schedule file that is none, before a server is asked."""
+def endpoint_of(path: Path) -> str:
+    """The kind of endpoint that traffic is for. UsageError for a workload or schedule file that is
+    none, before a server is asked."""
     if path.suffix in (".yaml", ".yml"):
-        load_workload(path)
-    else:
-        schedule_file.read(path)
+        return load_workload(path).endpoint
+    return schedule_file.read(path).endpoint
 
 
 def local_encoder(model: str, plain: bool = False) -> Encode | None:

@@ -137,7 +137,7 @@ def _dropped_salts(
         usage = endpoint.chat(messages, 1, salts.of(f"salts-{n}"))
         if (usage.cached_tokens or 0) * 2 > (usage.prompt_tokens or 0) and n:
             version = engine.version(endpoint.page(engine))
-            if old := engine.lacks_salts(version):
+            if old := engine.lacks_salts(version, endpoint.wording.dialect.name):
                 return [f"{endpoint.base_url}: {old}, so tenants share its cache"]
             return [
                 f"{endpoint.base_url} found a prompt under another cache salt than it was sent "

@@ -130,7 +130,8 @@ class Chat:
         """
         takes_list = self._wording.dialect.list_key is not None
         prompt = list(messages) if takes_list else self._render(messages, tools)
-        asked = Asked(self._model, max_tokens, salt=salt, tools=tools)
+        most = max(max_tokens, self._wording.dialect.least_tokens)
+        asked = Asked(self._model, most, salt=salt, tools=tools)
         body = self._wording.body(prompt, asked) | more
         try:
             answer = self._post(body, headers or {})

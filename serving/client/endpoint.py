@@ -6,6 +6,7 @@ or shown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,13 +59,22 @@ class Endpoint:
     """Makes the text of a prompt, where `wording` is for an endpoint that takes texts."""
     template: str | None = None
     """The model folder by whose files `render` does it, if it does."""
+    encode: Callable[[list[Message], Tools], list[int] | None] | None = None
+    """Counts tokens without the server, where the model's tokenizer is at hand."""
 
     def each(self) -> list[Endpoint]:
         """The engines, one by one; the server itself where there is no router."""
         if not self.replicas:
             return [self]
         return [
-            Endpoint(url, self.model, self.api_key_env, wording=self.wording, render=self.render)
+            Endpoint(
+                url,
+                self.model,
+                self.api_key_env,
+                wording=self.wording,
+                render=self.render,
+                encode=self.encode,
+            )
             for url in self.replicas
         ]
 
@@ -131,7 +141,10 @@ class Endpoint:
         return Page(first.metrics(), first.info(engine.info_path))
 
     def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
-        """Token ids of the rendered chat, by the server itself; None where it cannot."""
+        """Token ids of the rendered chat, by the tokenizer at hand, else by the server itself; None
+        where it cannot."""
+        if self.encode is not None:
+            return self.encode(messages, tools)
         body: dict[str, Any] = {"model": self.model}
         if self.wording.dialect.list_key is None:
             body["prompt"] = self.render(messages, tools)

@@ -136,6 +136,8 @@ class Engine:
     """Whether a request's `cache_salt` gives it a cache of its own."""
     salts_since: str = "0"
     """The first version in which it does."""
+    unsalted_endpoints: frozenset[str] = frozenset()
+    """Kinds of endpoints at which it does not."""
     gauges: Mapping[str, str] = MappingProxyType({})
     """What to watch during a replay, by what analysis calls it: running, waiting (requests),
     kv_usage (share), and counters since the start: preemptions, evicted_tokens. One that other
@@ -204,11 +206,13 @@ class Engine:
         version = page.info.get("version")
         return str(version) if version else None
 
-    def lacks_salts(self, version: str | None) -> str | None:
-        """Why requests to this version can have no cache salts, in words; None where they can. A
-        version that is not said, or is none, is taken for a new one."""
+    def lacks_salts(self, version: str | None, endpoint: str = "chat") -> str | None:
+        """Why requests to this version, at a kind of endpoint, can have no cache salts, in words;
+        None where they can. A version that is not said, or is none, is taken for a new one."""
         if not self.has_salts:
             return f"engine '{self.name}' has no cache salts"
+        if endpoint in self.unsalted_endpoints:
+            return f"{self.title} takes no cache salt at its endpoint for {endpoint}"
         try:
             old = version is not None and Version(version) < Version(self.salts_since)
         except InvalidVersion:

@@ -89,6 +89,7 @@ class SGLang(Engine):
     # It waits that long for running requests, then gives up with 400.
     reset = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True
+    unsalted_endpoints = frozenset({"messages"})
     salts_since = "0.5.11"  # accepted from 0.5.3 on, and dropped on the way until PR #23300
     gauges: Mapping[str, str] = {
         "running": "sglang:num_running_reqs",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import requests
+from support import gateways
 from support.live import KEY, aot, engine_processes, only_run, served
 
 from aot.analysis import report
@@ -63,10 +66,62 @@ def test_vllm_serve_warm_load_and_as_a_remote_server(files: Path) -> None:
         # The cache is warm from before, and the salts keep the arms apart from that.
         check_far(far(files, "vllm", url, "", "[jit, aot]"))
         check_apart(files, url)
+        ratio = at_every_endpoint(files, url, ("chat", "completions", "responses", "messages"))
+        through_gateways(files, url, ratio)
     cache = report.evaluate(files / "load").summary["arms"]["aot"]["cache"]
     assert (
         cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"] > 0.9
     )
+
+
+def at(files: Path, name: str, url: str, *options: str) -> dict[str, Any]:
+    """The numbers of a load in the auto arm; texts are as long as the model's tokenizer says."""
+    done = aot(
+        "load", "short.yaml", "--url", url, "--tokenizer", "smollm2-135m", "-o", f"at-{name}",
+        *options, cwd=files,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    arm: dict[str, Any] = report.evaluate(files / f"at-{name}").summary["arms"]["auto"]
+    assert arm["requests"] == {"planned": 5, "ok": 5, "failed": 0}
+    return arm
+
+
+def at_every_endpoint(
+    files: Path, url: str, endpoints: tuple[str, ...], *options: str
+) -> dict[str, float]:
+    """The same prompts by each kind of endpoint: the same hits, and about the same TTFT."""
+    text = (files / "traffic.yaml").read_text()
+    (files / "short.yaml").write_text(f"{text}static_tokens: 416\ndynamic_tokens: 24\n")
+    engine_name = "vllm" if "messages" in endpoints and "generate" not in endpoints else "sglang"
+    arms = {e: at(files, f"{engine_name}-{e}", url, "--endpoint", e, *options) for e in endpoints}
+    ratios = {e: arm["cache"]["client_hit_ratio"] for e, arm in arms.items()}
+    assert ratios == {e: pytest.approx(ratios["chat"]) for e in endpoints}
+    assert ratios["chat"] > 0.4
+    for arm in arms.values():
+        cache = arm["cache"]
+        assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
+    times = [arm["ttft_s"]["p50"] for arm in arms.values()]
+    assert max(times) < 4 * min(times)  # of five requests on a CPU that others use, too
+    return ratios
+
+
+def through_gateways(files: Path, url: str, ratios: dict[str, float]) -> None:
+    """What is found is the same, and a gateway that holds streams back is named."""
+    with gateways.litellm(files / "litellm", url, "smollm2-135m") as between:
+        os.environ["GATEWAY_KEY"] = gateways.MASTER_KEY
+        arm = at(files, "litellm", between, "--api-key-env", "GATEWAY_KEY")
+        assert arm["cache"]["client_hit_ratio"] == pytest.approx(ratios["chat"])
+        assert arm["stream"]["in_one_read"] < 0.5
+    if gateways.NGINX is None:
+        return  # apt-get install nginx-light
+    for packs in (False, True):
+        with gateways.nginx(files / f"nginx-{packs}", url, packs) as between:
+            options = ("--header", "Accept-Encoding: gzip") if packs else ()
+            arm = at(files, f"nginx-{packs}", between, *options)
+        assert arm["cache"]["client_hit_ratio"] == pytest.approx(ratios["chat"])
+        assert (arm["tpot_s"]["p50"] is None) == packs
+        said = (files / f"at-nginx-{packs}" / "report.md").read_text()
+        assert ("not streamed: 5 of 5 answers" in said) == packs
 
 
 def check_apart(files: Path, url: str) -> None:
@@ -113,6 +168,8 @@ def test_sglang_with_a_key_and_as_a_remote_server(
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("hit") == 2
         check_far(far(files, "sglang", url, "api_key_env: E2E_KEY\n", "[jit, auto, aot]"))
+        endpoints = ("chat", "completions", "responses", "messages", "generate")
+        at_every_endpoint(files, url, endpoints, *key)
         refuse_to_flush(url)
         lines = [" ".join(p.cmdline()) for p in engine_processes()]
         assert not any(KEY in line for line in lines)

@@ -80,7 +80,7 @@ class Bodies:
         salt = tenant_salt(prefix.id, prefix.salt, self._tenant_salts)
         return Asked(
             self._model,
-            schedule.output_tokens(request),
+            max(schedule.output_tokens(request), self._wording.dialect.least_tokens),
             stream=True,
             ignore_eos=schedule.ignore_eos,
             salt=self._salts.of(request.id, salt) if self._salts else salt,

@@ -16,7 +16,7 @@ from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
 from aot.scripts.cli.choices import ArmName, Chart, TargetName
-from aot.scripts.cli.wording_options import worded
+from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, out, say, status
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _group() -> None:
 
 
 @audit_app.command()
-@worded
+@takes_wording
 def isolation(
     url: Annotated[
         str, typer.Argument(help="base URL of the server, or of what is in front of it")

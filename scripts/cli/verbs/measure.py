@@ -15,12 +15,13 @@ from aot.scripts.cli.arguments import (
     ExperimentArgument,
     KeyOption,
     ServedModelOption,
+    TokenizerOption,
     TrafficArgument,
     UrlOption,
     verbs,
 )
 from aot.scripts.cli.choices import ArmName
-from aot.scripts.cli.wording_options import worded
+from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, say, status
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run(
 
 
 @app.command()
-@worded
+@takes_wording
 def load(
     traffic: TrafficArgument,
     url: UrlOption,
@@ -125,6 +126,7 @@ def load(
         str | None,
         typer.Option(metavar="HOST:PORT", help="be a worker of the master there; records go to it"),
     ] = None,
+    tokenizer: TokenizerOption = None,
     *,
     wording: Wording,
 ) -> None:
@@ -140,7 +142,9 @@ def load(
     from aot.scripts.connecting import connect
     from aot.scripts.run import load as load_script
     from aot.scripts.run.concluding import conclude
+    from aot.scripts.run.wording import worded
     from aot.scripts.traffic import plan
+    from aot.serving.local import models
 
     if sum((processes > 1, master > 0, worker is not None)) > 1:
         raise UsageError("--processes, --master and --worker: one of them")
@@ -148,11 +152,13 @@ def load(
         raise UsageError("all machines need the same schedule file: make it with aot schedule -o")
     head = _address("--worker", worker) if worker else None
     fleet = load_script.Fleet(processes, master, _address("--listen", listen))
-    plan.check_traffic(traffic)
+    kind = plan.endpoint_of(traffic)
     endpoint = connect(url, model, api_key_env, wording)
+    folder_of_model = models.resolve(tokenizer, Path()) if tokenizer else None
     if head is not None:
-        load_script.work(traffic, endpoint, head)
+        load_script.work(traffic, endpoint, head, folder_of_model)
         return
+    endpoint = worded(endpoint, kind, folder_of_model)
     schedule = plan.schedule_of(traffic, endpoint.tokenize)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = output or Path("runs") / f"load-{schedule.name}-{stamp}"

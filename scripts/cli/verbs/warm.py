@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aot.configs.kernel.errors import UsageError
-from aot.scripts.cli.arguments import KeyOption, ServedModelOption, verbs
+from aot.scripts.cli.arguments import KeyOption, ServedModelOption, TokenizerOption, verbs
 from aot.scripts.cli.choices import ApiName, TtlName
-from aot.scripts.cli.wording_options import worded
+from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, say, table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ EventsOption = Annotated[
 
 
 @app.command()
-@worded
+@takes_wording
 def warm(
     what: Annotated[
         list[Path],
@@ -53,6 +53,7 @@ def warm(
     ] = "openai",
     ttl: Annotated[TtlName, typer.Option(help="of a hosted API")] = "5m",
     api_key_env: KeyOption = None,
+    tokenizer: TokenizerOption = None,
     *,
     wording: Wording,
 ) -> None:
@@ -64,8 +65,10 @@ def warm(
     """
     from aot.scripts.connecting import connect
     from aot.scripts.run import load as load_script
+    from aot.scripts.run.wording import worded
     from aot.scripts.traffic import plan
     from aot.serving.cache import warm as warm_room
+    from aot.serving.local import models
 
     prompts = _compiled(what)
     if api != "openai":
@@ -73,14 +76,15 @@ def warm(
         return
     if not url:
         raise UsageError("--url is required: where is the server?")
-    if not prompts:
-        plan.check_traffic(what[0])
+    kind = "chat" if prompts else plan.endpoint_of(what[0])
     endpoints = [connect(u, model, api_key_env, wording) for u in url]
     if not prompts:
         if watch or len(what) != 1:
             raise UsageError("--watch and several files need compiled prompts: aot compile")
-        schedule = plan.schedule_of(what[0], endpoints[0].tokenize)
-        warmed = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
+        model_folder = models.resolve(tokenizer, Path()) if tokenizer else None
+        places = [worded(e, kind, model_folder) for e in endpoints]
+        schedule = plan.schedule_of(what[0], places[0].tokenize)
+        warmed = [w for e in places for w in load_script.warm_prefixes(e, schedule)]
         _show(warmed)
         warm_room.insist(warmed)
         return
