@@ -23,7 +23,8 @@ READY_S = 120.0
 
 @contextmanager
 def nginx(folder: Path, url: str, packs: bool) -> Iterator[str]:
-    """nginx as a reverse proxy; with `packs` it gzips what it can, and so holds streams back."""
+    """nginx as a reverse proxy, set to pass streams on; with `packs` as it comes, and told to gzip
+    what it can, and so it holds them back."""
     assert NGINX is not None
     folder.mkdir()
     port = free_port("127.0.0.1")
@@ -36,7 +37,7 @@ def nginx(folder: Path, url: str, packs: bool) -> Iterator[str]:
         events {{}}
         http {{ access_log off; {temporary} {packed}
           server {{ listen 127.0.0.1:{port}; location / {{
-            proxy_pass {url}; proxy_buffering off; }} }} }}
+            proxy_pass {url}; proxy_buffering {"on" if packs else "off"}; }} }} }}
         """)
     )
     command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]

@@ -34,8 +34,8 @@ class Lexicon:
         ids = self.encode(messages, tools)
         if ids is None:
             raise UsageError(
-                "texts of exact lengths need the model's tokenizer: give --tokenizer NAME (aot schedule: --model), or "
-                "'tokenizer' in the server file"
+                "texts of exact lengths need the model's tokenizer: give --tokenizer NAME (aot "
+                "schedule: --model), or 'tokenizer' in the server file"
             )
         return len(ids)
 
