@@ -5,8 +5,12 @@ from support.stub import KEY, MODEL, serving
 
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.ports import free_port
+from aot.configs.kernel.salts import Salts
+from aot.serving.cache import isolation, proof
+from aot.serving.cache.isolation import Tenant
 from aot.serving.client.chat import Usage
 from aot.serving.client.endpoint import Endpoint, connect
+from aot.serving.engines.table import OPENAI
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -75,3 +79,48 @@ def test_a_server_that_is_not_there_is_named() -> None:
         connect(f"http://127.0.0.1:{port}", None, None)
     with pytest.raises(EndpointError, match="is not reachable"):
         Endpoint(f"http://127.0.0.1:{port}", MODEL).chat(HELLO, 1)
+
+
+def test_a_model_is_enough_where_there_is_no_list_of_them() -> None:
+    with serving(models=False) as stub:
+        assert connect(stub.base_url, MODEL, None).chat(HELLO, 1).prompt_tokens == 120
+        with pytest.raises(EndpointError, match="404"):
+            connect(stub.base_url, None, None)
+
+
+def test_a_reasoning_model_is_asked_in_its_own_words() -> None:
+    with serving(refuses="max_tokens") as stub:
+        connect(stub.base_url, MODEL, None).chat(HELLO, 3)
+    assert [b.get("max_completion_tokens") for b in stub.received] == [None, 3]
+    assert "temperature" not in stub.received[1]
+
+
+def test_a_leak_is_seen_though_the_server_leaves_out_a_zero() -> None:
+    """Without the rule that an absent count is 0 once it was shown, it would count as isolated."""
+    with serving(remembers=True, omits_zero=True) as stub:
+        place = connect(stub.base_url, MODEL, None)
+        trials = isolation.run(Tenant(place, None), Tenant(place, None), 3, 96, lambda _: None)
+        assert [t.shows_by_count for t in trials] == [True, True, True]
+        apart = isolation.run(Tenant(place, "a"), Tenant(place, "b"), 3, 96, lambda _: None)
+        assert [t.shows_by_count for t in apart] == [False, False, False]
+        assert {t.known.cached_tokens for t in isolation.run(
+            Tenant(place, "c"), Tenant(place, "d"), 2, 96, lambda _: None)} == {0}  # fmt: skip
+
+
+def test_a_canary_that_leaves_out_a_zero_is_a_proof() -> None:
+    with serving(remembers=True, omits_zero=True) as stub:
+        place = connect(stub.base_url, MODEL, None)
+        for arm, seen in (("auto", (0, 96)), ("jit", (0, 0))):
+            salts = Salts(arm, "phase" if arm == "auto" else "request")
+            wanted = proof.Wanted(arm, None, "x", remote=True, salts=salts)  # type: ignore[arg-type]
+            assert proof.prove(place, OPENAI, wanted, arm).canary_cached == seen
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"choices": [], "usage": null}', '{"error": {"message": "overloaded"}}', "<html>in</html>"],
+)
+def test_what_is_no_answer_is_an_error_and_no_count(answer: str) -> None:
+    posts = {"/v1/chat/completions": (200, answer)}
+    with serving(posts=posts) as stub, pytest.raises(EndpointError, match="not as a chat API"):
+        connect(stub.base_url, MODEL, None).chat(HELLO, 1)

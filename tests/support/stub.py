@@ -33,6 +33,11 @@ class Behaviour:
     remembers: bool = False
     """Whether answers that are not streamed tell `cached_tokens` only of what was asked before,
     under the same salt, as an engine would."""
+    omits_zero: bool = False
+    """Whether a 0 of these is left out, as vLLM did before one fix."""
+    refuses: str | None = None
+    """A field of the body that is refused by name, as OpenAI's reasoning models do."""
+    models: bool = True
     usage: bool = True
     fault: str | None = None
     """None, a status as text ("429"), "break", "error-event", "no-text", "garbage", "stall"."""
@@ -100,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self._known():
             return
-        if self.path == "/v1/models":
+        if self.path == "/v1/models" and self.stub.behaviour.models:
             self._json(200, {"data": [{"id": MODEL}]})
         elif self.path == "/health":
             self._json(200, {})
@@ -124,6 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.stub.behaviour.require_key and not self._allowed():
             return
         behaviour = self.stub.behaviour
+        if behaviour.refuses and behaviour.refuses in body:
+            words = f"'{behaviour.refuses}' is not supported; use 'max_completion_tokens' instead"
+            self._json(400, {"error": {"message": words}})
+            return
         number = next(self.stub.counter)
         fault = behaviour.fault if number > behaviour.faults_after else None
         fault = dict(enumerate(behaviour.faults, 1)).get(number, fault)
@@ -140,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.stub.behaviour.remembers:
             asked = json.dumps([body.get("cache_salt"), body["messages"]])
             if asked not in self.stub.asked:
-                usage["prompt_tokens_details"] = {"cached_tokens": 0}
+                zero = None if self.stub.behaviour.omits_zero else {"cached_tokens": 0}
+                usage["prompt_tokens_details"] = zero
             self.stub.asked.add(asked)
         choice = {"index": 0, "message": {"role": "assistant", "content": "x"}}
         self._json(
