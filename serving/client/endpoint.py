@@ -126,14 +126,16 @@ class Endpoint:
             return {}
 
     def info(self, path: str | None) -> dict[str, Any]:
-        """The JSON object at `path`; empty where there is none or it is not ours to read."""
-        if path is None:
-            return {}
-        try:
-            data = self._get(path).json()
-        except (EndpointError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        """The JSON object at `path`, or at the next of several with a | between them; empty where
+        there is none or it is not ours to read."""
+        for one in path.split("|") if path else ():
+            try:
+                data = self._get(one).json()
+            except (EndpointError, ValueError):
+                continue
+            if isinstance(data, dict):
+                return data
+        return {}
 
     def page(self, engine: Engine) -> Page:
         """What the server says of itself, where `engine` says it; the first of several engines."""

@@ -130,7 +130,8 @@ class Engine:
     alive_path: str = "/v1/models"
     """Answers at once, under load, too, as long as the server can: what routers ask."""
     info_path: str | None = None
-    """A JSON page with the server's version and settings, `version` among them."""
+    """A JSON page with the server's version and settings, `version` among them. One that other
+    versions have elsewhere has both paths, with a | between them."""
     reset: Reset | None = None
     has_salts: bool = False
     """Whether a request's `cache_salt` gives it a cache of its own."""

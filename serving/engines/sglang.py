@@ -85,7 +85,7 @@ class SGLang(Engine):
     health_path = "/health"
     health_timeout_s = 20.0
     alive_path = "/ready"
-    info_path = "/server_info"
+    info_path = "/server_info|/get_server_info"  # the second: until 0.5
     # It waits that long for running requests, then gives up with 400.
     reset = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from aot.configs.loading.wording import of_options
 from aot.workloads.load.dispatch import Dispatcher
 from aot.workloads.load.sink import Sink
 from aot.workloads.requests import schedule as schedule_file
-from aot.workloads.requests.limits import Limits
+from aot.workloads.requests.limits import LateError, Limits
 from aot.workloads.requests.request import Prefix, Request, Schedule
 from aot.workloads.wire.bodies import Bodies
 from aot.workloads.wire.connection import Wire
+from aot.workloads.wire.exchange import exchange
 from aot.workloads.wire.record import Record
 
 REQUESTS = 2
@@ -275,3 +278,47 @@ def test_what_a_strict_server_wants_can_be_said(server: tuple[str, list[Asked]],
     (record, _) = recorded(f"{server[0]}/{name}", of_options(**OPTIONS[name]))
     assert record.error is None
     assert len(record.chunk_s) == 6
+
+
+@contextmanager
+def deaf(backlog: int) -> Iterator[int]:
+    """A port where connections are made by the kernel at most, and nobody reads."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    port = listener.getsockname()[1]
+    others = []
+    for _ in range(4 if backlog == 0 else 0):  # until there is no room for another
+        other = socket.socket()
+        other.setblocking(False)
+        other.connect_ex(("127.0.0.1", port))
+        others.append(other)
+    try:
+        yield port
+    finally:
+        for each in (listener, *others):
+            each.close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "backlog", "prompt", "words"),
+    [
+        ("http", 16, 100, "timed out: no text within 0.5 s"),
+        ("http", 16, 24_000_000, "timed out: the request was not taken within 0.5 s"),
+        ("https", 16, 100, "timed out: no connection within 0.3 s"),
+        ("http", 0, 100, "timed out: no connection within 0.3 s"),
+    ],
+)
+def test_every_wait_has_an_end_that_is_named(
+    scheme: str, backlog: int, prompt: int, words: str
+) -> None:
+    body = b"x" * prompt
+    dialect = USUAL.dialect
+    zero = time.perf_counter()
+    with deaf(backlog) as port:
+        url = f"{scheme}://127.0.0.1:{port}"
+        limits = Limits(0.3, 0.5, 0.5, 2.0)
+        wire = Wire(url, dialect.path, dialect, limits, lambda: time.perf_counter() - zero)
+        record = Record("r", "auto", 1, "t", "p", None, 0.0)
+        with pytest.raises(LateError, match=words):
+            exchange(wire, body, record)
+        assert time.perf_counter() - zero < 2.0
+        wire.close()

@@ -69,8 +69,12 @@ class Wire:
 
     def opened(self) -> Any:
         """A new connection. Raises OSError, or LateError."""
-        with _within(self.limits.connect_s, self.limits.unconnected()):
-            return self._opening.open()
+        late = self.limits.unconnected()
+        with _within(self.limits.connect_s, late):
+            try:
+                return self._opening.open(self.limits.connect_s)
+            except TimeoutError:
+                raise late from None
 
     def send(self, connection: Any, body: bytes, more: bytes = b"") -> float:
         """Write a request; when that began. `more`: headers of this request alone, each with its

@@ -53,18 +53,19 @@ class Opening:
     def is_secure(self) -> bool:
         return self._tls is not None
 
-    def open(self) -> Any:
-        """A connection that requests can be written to; how long to wait for one is the caller's to
-        say. Raises OSError where none can be made."""
+    def open(self, within_s: float) -> Any:
+        """A connection that requests can be written to. Raises OSError where none can be made,
+        TimeoutError among them."""
         connection = self._connect()
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                connection.settimeout(within_s)
+                if self._proxy:
+                    self._tunnel(connection, self._proxy)
+                connection = self._tls.wrap_socket(connection, server_hostname=self._server[0])
             connection.settimeout(None)
-            if self._tls is None:
-                return connection
-            if self._proxy:
-                self._tunnel(connection, self._proxy)
-            return self._tls.wrap_socket(connection, server_hostname=self._server[0])
+            return connection
         except BaseException:
             connection.close()
             raise
