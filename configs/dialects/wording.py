@@ -35,6 +35,8 @@ class Wording:
     omit: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
     key_header: str | None = None
+    profile: str | None = None
+    """The kind of server that it is for, where that was said."""
 
     @property
     def dialect(self) -> Dialect:

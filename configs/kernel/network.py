@@ -12,6 +12,7 @@ import base64
 import os
 import re
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,17 @@ def without_login(text: str) -> str:
         return text
     scheme = re.match(r"(?:[^/]*=)?[a-z][a-z0-9+.-]*://", text)
     return (scheme[0] if scheme else "") + text.rpartition("@")[2]
+
+
+def shown_command(words: Sequence[str]) -> str:
+    """A command line as it may be written down: without logins, and without the values of headers,
+    which are often keys."""
+    shown: list[str] = []
+    for before, word in zip(("", *words), words, strict=False):
+        if before == "--header" or word.startswith("--header="):
+            word = f"'{word.partition(':')[0]}: …'"
+        shown.append(without_login(word))
+    return " ".join(["aot", *shown])
 
 
 def authorization(url: str, key: str | None, named_by: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -47,6 +48,19 @@ def of_options(
     return _over(config, profile, endpoint)
 
 
+def with_profile(wording: Wording, name: str) -> Wording:
+    """What was asked for, over what a kind of server wants."""
+    base = _over(Differences(), name, wording.endpoint)
+    return replace(
+        wording,
+        path=wording.path or base.path,
+        omit=tuple(dict.fromkeys([*base.omit, *wording.omit])),
+        rename={**base.rename, **wording.rename},
+        key_header=base.key_header,
+        profile=name,
+    )
+
+
 def _over(config: Differences, name: str | None, endpoint: EndpointName | None) -> Wording:
     base = shipped(name) if name else Differences()
     return Wording(
@@ -60,6 +74,7 @@ def _over(config: Differences, name: str | None, endpoint: EndpointName | None) 
         omit=tuple(dict.fromkeys([*base.omit, *config.omit])),
         rename={**base.rename, **config.rename},
         key_header=config.key_header or base.key_header,
+        profile=name,
     )
 
 

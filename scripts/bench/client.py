@@ -3,7 +3,7 @@
     python scripts/bench/client.py [--json]
 
 us_per_chunk: CPU of the client's process per streamed chunk, 32 streams of 128 tokens at a time, as
-fast as the server gives them (so that the client, not the pace, is what is measured). paced_us_...:
+fast as the server gives them (so that the client is what is measured, not the pace). paced_us_...:
 the same at 50 tokens a second, where most of it is the kernel waking the process for each chunk.
 ttft_error_p99_ms: how long after the server wrote the first text the client says that it came, with
 256 streams of 50 tokens a second in flight; the median of three runs for "bare" and "ours". Both
@@ -29,10 +29,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from aot.configs.dialects.table import DIALECTS
 from aot.configs.kernel.ports import free_port
 from aot.scripts.terminal import out, status
 
-HERE = Path(__file__).parent
+HERE, CHAT = Path(__file__).parent, DIALECTS["chat"]
 CLIENTS = {
     "bare": "epoll and recv alone: what the machine allows",
     "ours": "the load engine of aot",
@@ -180,16 +181,13 @@ def _ours(url: str, job: dict[str, Any]) -> dict[str, Any]:
     import gevent
     from gevent.pool import Pool
 
-    from aot.configs.dialects.table import DIALECTS
     from aot.workloads.load.dispatch import calm
     from aot.workloads.requests.limits import Limits
     from aot.workloads.wire.connection import Wire
     from aot.workloads.wire.exchange import exchange
     from aot.workloads.wire.record import Record
 
-    headers = {"Content-Type": "application/json"}
-    chat = DIALECTS["chat"]
-    wire = Wire(url, chat.path, chat, Limits.of(60.0), time.perf_counter, headers)
+    wire = Wire(url, CHAT.path, CHAT, Limits.of(60.0), time.perf_counter)
     bodies = {key: json.dumps(_body(key, job["per_s"])).encode() for key in _keys(job)}
     records: dict[str, Record] = {}
 

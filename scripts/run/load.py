@@ -140,6 +140,11 @@ def _same_server(folder: Path, engine: Engine, endpoint: Endpoint) -> None:
             f"{folder} holds arms of the model '{held['model']}', and this server's is "
             f"'{endpoint.model}'; arms are compared on one model. Choose another folder with -o"
         )
+    if held.get("requests", {}) != endpoint.wording.shown():
+        raise UsageError(
+            f"{folder} holds arms whose requests were worded otherwise (endpoint, fields, path); "
+            "arms are compared on the same requests. Choose another folder with -o"
+        )
     version, then = engine.version(endpoint.page(engine)), held["versions"].get(engine.name)
     if None not in (version, then) and version != then:
         raise UsageError(
@@ -179,5 +184,8 @@ def _create(folder: Path, schedule: Schedule, endpoint: Endpoint, engine: Engine
     plan.write_tokens(tokens, folder / tokens_file(SERVER))
     version = engine.version(endpoint.page(engine))
     versions = {engine.name: version} if version else {}
-    server = manifest.server(engine.name, endpoint.model, remote=True, versions=versions)
+    requests = endpoint.wording.shown()
+    server = manifest.server(
+        engine.name, endpoint.model, remote=True, versions=versions, requests=requests
+    )
     manifest.write(folder, manifest.new(schedule.name, {SERVER: server}, digest))

@@ -28,7 +28,7 @@ def new(name: str, servers: dict[str, Any], schedule_sha256: str) -> dict[str, A
         "format": FORMAT,
         "name": name,
         "started_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "command": " ".join(["aot", *map(network.without_login, sys.argv[1:])]),
+        "command": network.shown_command(sys.argv[1:]),
         "servers": servers,
         "versions": {
             "toolkit": importlib.metadata.version("aot-prefix-caching"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aot.analysis.studies.study import FORMAT
+from aot.configs.kernel import network
 from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import held, replacing
 from aot.configs.loading.settings import Changes
@@ -122,7 +123,7 @@ def create(kind: Kind, experiment_file: Path, runs: Path, options: dict[str, Any
         "name": name,
         "experiment_file": str(experiment_file.resolve()),
         "started_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "command": " ".join(["aot", *sys.argv[1:]]),
+        "command": network.shown_command(sys.argv[1:]),
         "options": options,
         "points": [],
     }

@@ -10,6 +10,7 @@ import pytest
 from aot.configs.dialects.dialect import Asked, BrokenAnswerError, Message, Told
 from aot.configs.dialects.table import DIALECTS
 from aot.configs.dialects.wording import Wording, filled, header
+from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.wording import of_config, of_options
 from aot.configs.schema.wording import RequestsConfig
@@ -193,3 +194,17 @@ def test_a_server_file_says_the_same() -> None:
 
 def test_a_name_of_a_header() -> None:
     assert header("X-Team:  blue ", "--header") == ("X-Team", "blue")
+
+
+def test_a_command_is_written_down_without_what_is_secret() -> None:
+    words = [
+        "load",
+        "w.yaml",
+        "--url",
+        "https://me:pw@host",
+        "--header",
+        "X-Key: s3",
+        "--header=A: b",
+    ]
+    shown = network.shown_command(words)
+    assert shown == "aot load w.yaml --url https://host --header 'X-Key: …' '--header=A: …'"

@@ -6,8 +6,11 @@ from support.stub import KEY, MODEL, serving
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.ports import free_port
 from aot.configs.kernel.salts import Salts
+from aot.configs.loading.wording import of_options
+from aot.scripts import connecting
 from aot.serving.cache import isolation, proof
 from aot.serving.cache.isolation import Tenant
+from aot.serving.client import profiles
 from aot.serving.client.chat import Usage
 from aot.serving.client.endpoint import Endpoint, connect
 from aot.serving.engines.table import OPENAI
@@ -124,3 +127,29 @@ def test_what_is_no_answer_is_an_error_and_no_count(answer: str) -> None:
     posts = {"/v1/chat/completions": (200, answer)}
     with serving(posts=posts) as stub, pytest.raises(EndpointError, match="not as a chat API"):
         connect(stub.base_url, MODEL, None).chat(HELLO, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "name"),
+    [
+        ("/api/version", '{"version": "0.12.3"}', "ollama"),
+        ("/props", '{"default_generation_settings": {}}', "llama.cpp"),
+        ("/info", '{"model_id": "m", "max_total_tokens": 4096}', "tgi"),
+        ("/health/readiness", '{"status": "healthy", "litellm_version": "1.9"}', "litellm"),
+        ("/other", "{}", None),
+    ],
+)
+def test_a_kind_of_server_is_known_by_its_pages(path: str, page: str, name: str | None) -> None:
+    with serving(pages={path: page}) as stub:
+        assert profiles.by_pages(connect(stub.base_url, MODEL, None)) == name
+        found = connecting.connect(stub.base_url, MODEL, None)
+        assert found.wording.profile == name
+        assert ("cache_salt" in found.wording.omit) == (name in ("ollama", "llama.cpp", "tgi"))
+        given = connecting.connect(stub.base_url, MODEL, None, of_options(profile="vllm"))
+        assert given.wording.omit == ()
+
+
+def test_a_vendor_is_known_by_its_host() -> None:
+    assert profiles.by_host("https://api.openai.com") == "openai"
+    assert profiles.by_host("https://me.openai.azure.com") == "azure"
+    assert profiles.by_host("https://api.openai.com.evil.test") is None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.serving.cache import proof, warm
@@ -27,6 +28,7 @@ class PlayedServer:
     preloaded: tuple[str, ...] = ()
     forgets: bool = False
     replicas: tuple[str, ...] = ()
+    wording: Wording = USUAL
     seen: list[str] = field(default_factory=list)
 
     def page(self, engine: Engine) -> Page:
