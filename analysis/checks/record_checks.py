@@ -99,10 +99,16 @@ def _buffered(good: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             "warning",
             STREAM,
-            f"not streamed: {_named(good, whole)} of several tokens came in one piece. Something "
-            "on the way buffers the stream, so that TTFT is E2E, and there is no TPOT and no ITL; "
-            "turn its buffering off (nginx: proxy_buffering off, gzip off)",
+            f"not streamed: {_named(good, whole)} of several tokens came in one piece, and "
+            f"{streaming.chunks_per_read(good) or 1:.1f} chunks a read on average. Something on "
+            "the way buffers the stream, so that TTFT is too late (of one piece it is E2E), and "
+            "there is no TPOT and no ITL; turn that off (nginx: proxy_buffering off, gzip off)",
         )
+        return
+    together = streaming.chunks_per_read(good)
+    if together is not None and together > MERGED:
+        detail = f"{together:.2f} chunks came in one read on average: some ITL are 0 for that"
+        yield Finding("warning", STREAM, detail)
 
 
 def _merged(good: pd.DataFrame) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     ttft_s        first chunk with text − sent
     e2e_s         last chunk with text − sent
     tpot_s        (e2e − ttft) / (tokens that arrived − 1); needs at least 2 of them, and an answer
-                  that did not come in one piece
+                  that came neither in one piece nor in bursts
     lateness_s    sent − planned, open loop only
     planned_ttft_s  first chunk with text − planned, open loop only: what a user waits whose request
                     the load generator sent late
@@ -42,7 +42,7 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
     frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)
     tokens = streaming.visible_tokens(frame)
-    later_tokens = (tokens - 1).where((tokens > 1) & ~streaming.in_one_piece(frame))
+    later_tokens = (tokens - 1).where((tokens > 1) & ~streaming.is_held_back(frame))
     frame["tpot_s"] = (frame["e2e_s"] - frame["ttft_s"]) / later_tokens
     frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]

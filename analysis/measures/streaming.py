@@ -11,6 +11,9 @@ INSTANT_S = 1e-4
 """Between two chunks: 10,000 tokens/s of one answer are not generated,"""
 HELD_S = 0.01
 """where its first took longer than this."""
+BURSTS = 2.0
+"""Chunks that came in one read, on average: from here on the times of reads are those of a buffer
+on the way that is passed on when it is full (nginx: 4 or 8 kB)."""
 BUFFERED = 0.5
 """Of the answers: with more of them in one piece, the times of chunks are those of a buffer."""
 
@@ -32,16 +35,32 @@ def in_one_piece(frame: pd.DataFrame) -> pd.Series:
     return (visible_tokens(frame) > 1) & ((frame["gaps"] == 0) | at_once | one_read)
 
 
+def is_held_back(frame: pd.DataFrame) -> pd.Series:
+    """Which answers came in one piece, or in bursts: their times are those of a buffer."""
+    in_bursts = (frame["gaps"] + 1) / frame["reads"].clip(lower=1) >= BURSTS
+    return in_one_piece(frame) | (in_bursts & (frame["gaps"] > 0))
+
+
+def chunks_per_read(frame: pd.DataFrame) -> float | None:
+    """Of the answers with several chunks; None without any."""
+    several = frame[frame["ok"] & (frame["gaps"] > 0)]
+    return float((several["gaps"] + 1).sum() / several["reads"].sum()) if len(several) else None
+
+
 def is_buffered(frame: pd.DataFrame) -> bool:
-    """Whether most answers of several tokens came in one piece."""
+    """Whether most answers of several tokens came in one piece, or in bursts."""
     several = frame[frame["ok"] & (visible_tokens(frame) > 1)]
-    return bool(len(several) and in_one_piece(several).mean() > BUFFERED)
+    if not len(several):
+        return False
+    in_bursts = (chunks_per_read(several) or 1.0) >= BURSTS
+    return in_bursts or bool(in_one_piece(several).mean() > BUFFERED)
 
 
 def of_arm(frame: pd.DataFrame) -> dict[str, Any]:
-    """tokens_per_chunk: visible tokens / chunks with text. in_one_read: share of the answers of
-    several tokens that came in one read. hidden_tokens: of all answers. finish_reasons: how many
-    ended so. resent: requests that went a second time, on a new connection. None: not known."""
+    """tokens_per_chunk: visible tokens / chunks with text. chunks_per_read: of answers with several
+    chunks. in_one_read: share of the answers of several tokens that came in one read.
+    hidden_tokens: of all answers. finish_reasons: how many ended so. resent: requests that went a
+    second time, on a new connection. None: not known."""
     good = frame[frame["ok"]]
     tokens = visible_tokens(good)
     several = good[tokens > 1]
@@ -50,6 +69,7 @@ def of_arm(frame: pd.DataFrame) -> dict[str, Any]:
     hidden = good["hidden_tokens"]
     return {
         "tokens_per_chunk": float(tokens.sum() / chunks.sum()) if known else None,
+        "chunks_per_read": chunks_per_read(good),
         "in_one_read": float(in_one_piece(several).mean()) if len(several) else None,
         "hidden_tokens": int(hidden.sum()) if hidden.notna().any() else None,
         "finish_reasons": good["finish_reason"].dropna().value_counts().to_dict(),

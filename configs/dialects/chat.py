@@ -116,6 +116,7 @@ def take(payload: bytes, told: Told) -> str | None:
         if event.usage is None and event.choices is None:
             refuse_other(parsed(payload))
         return None
+    told.counted = False  # something came behind it
     return _plain_text(event.choices) or _take_choices(event.choices, told)
 
 

@@ -58,8 +58,8 @@ class Told:
     """Whether the answer said itself that it is over."""
     counted: bool = False
     """Whether its last counts came by themselves, as they do when all is generated."""
-    characters: int = 0
-    """Of its text so far, where events repeat it."""
+    so_far: str = ""
+    """Its text, where events repeat it."""
 
     @property
     def hidden_tokens(self) -> int | None:

@@ -51,8 +51,9 @@ class GenerateDialect:
             return None
         _take_facts(event.get("meta_info"), told)
         # The text is all of it so far, unless the server was told otherwise.
-        new = text[told.characters :] if len(text) >= told.characters else text
-        told.characters = max(told.characters, len(text))
+        repeats = text.startswith(told.so_far)
+        new = text[len(told.so_far) :] if repeats else text
+        told.so_far = text if repeats else told.so_far + text
         return new if new or (told.output_tokens or 0) > before else None
 
     def whole(self, body: bytes, told: Told) -> str:

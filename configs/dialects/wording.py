@@ -49,7 +49,8 @@ class Wording:
 
     @property
     def sends_ignore_eos(self) -> bool:
-        return self.dialect.has_ignore_eos and "ignore_eos" not in self.omit
+        sent = self.dialect.has_ignore_eos and "ignore_eos" not in self.omit
+        return bool(self.fields.get("ignore_eos", sent))
 
     @property
     def sends_salts(self) -> bool:
@@ -61,16 +62,22 @@ class Wording:
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         """The body as this server wants it."""
-        usual = self.dialect.body(prompt, asked)
-        body = {self.rename.get(k, k): v for k, v in usual.items() if k not in self.omit}
-        return body | dict(self.fields)
+        usual = self._changed(self.dialect.body(prompt, asked))
+        if isinstance(inside := usual.get("sampling_params"), dict):  # of /generate
+            usual["sampling_params"] = self._changed(inside)
+        return usual | dict(self.fields)
+
+    def _changed(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {self.rename.get(k, k): v for k, v in body.items() if k not in self.omit}
 
     def sent_headers(self, url: str, key: str | None, named_by: str) -> dict[str, str]:
         """Headers of a request, who asks included. UsageError for a variable that is not set."""
         given = {name: filled(value, f"header {name}") for name, value in self.headers.items()}
         if self.key_header and key:
-            return {self.key_header: key} | network.authorization(url, None, named_by) | given
-        return network.authorization(url, key, named_by) | given
+            who = {self.key_header: key} | network.authorization(url, None, named_by)
+        else:
+            who = network.authorization(url, key, named_by)
+        return merged(who, given)
 
     def to_json(self) -> str:
         """For another process of ours; with what is secret, so not for a file."""
@@ -82,13 +89,25 @@ class Wording:
         return Wording(**{**row, "omit": tuple(row["omit"])})
 
     def shown(self) -> dict[str, Any]:
-        """What a report may say of it: the names of headers, and no value."""
+        """What a report may say of it: the names of headers and fields, and no value."""
         usual = asdict(Wording())
-        mine = {k: v for k, v in asdict(self).items() if v != usual[k] and k != "headers"}
-        return mine | ({"headers": sorted(self.headers)} if self.headers else {})
+        mine = {k: v for k, v in asdict(self).items() if v != usual[k]}
+        for key in mine.keys() & {"headers", "fields"}:
+            mine[key] = sorted(mine[key])
+        if self.path:
+            mine["path"] = self.path.partition("?")[0]
+        return mine
 
 
 USUAL = Wording()
+
+
+def merged(*headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers over headers; the names of them know no capitals."""
+    last: dict[str, tuple[str, str]] = {}
+    for each in headers:
+        last |= {name.lower(): (name, value) for name, value in each.items()}
+    return dict(last.values())
 
 
 def header(text: str, named_by: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,16 +34,19 @@ def of_options(
     """The wording that options of the command line ask for. UsageError that names the option."""
     if path is not None and not path.startswith("/"):
         raise UsageError(f"--path: '{path}' must start with /; the base URL is before it")
-    taken = sorted(NEEDED & set(omit))
-    if taken:
-        raise UsageError(f"--omit: without {', '.join(taken)} it is no request")
+    if path is not None and re.search(r"[\s\x00-\x1f]", path):
+        raise UsageError("--path: it has a space in it, which no path has")
+    renamed = [_pair(text, "--rename", "OLD=NEW") for text in rename]
+    for option, names in (("--omit", omit), ("--rename", [n for pair in renamed for n in pair])):
+        if taken := sorted(NEEDED & set(names)):
+            raise UsageError(f"{option}: without {', '.join(taken)} it is no request")
     given = [header(text, "--header") for text in headers]
     config = Differences.model_construct(
         path=path,
         headers={name: SecretStr(value) for name, value in given},
         body=dict(_field(text) for text in fields),
         omit=list(omit),
-        rename=dict(_pair(text, "--rename", "OLD=NEW") for text in rename),
+        rename=dict(renamed),
         key_header=None,
     )
     return _over(config, profile, endpoint)
@@ -56,13 +60,17 @@ def with_profile(wording: Wording, name: str) -> Wording:
         path=wording.path or base.path,
         omit=tuple(dict.fromkeys([*base.omit, *wording.omit])),
         rename={**base.rename, **wording.rename},
-        key_header=base.key_header,
+        key_header=wording.key_header or base.key_header,
         profile=name,
     )
 
 
 def _over(config: Differences, name: str | None, endpoint: EndpointName | None) -> Wording:
     base = shipped(name) if name else Differences()
+    if base.path and not config.path and endpoint not in (None, "chat"):
+        raise UsageError(
+            f"profile {name}: its path is of the chat endpoint; give that for {endpoint} (--path)"
+        )
     return Wording(
         endpoint=endpoint,
         path=config.path or base.path,

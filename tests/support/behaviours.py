@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from typing import Any
 
 Step = bytes | float | None
 END = None
+RESET = -1.0
+"""Ends the connection by a reset."""
 GAP_S = 0.005
 Script = Callable[["Asked"], Iterator[Step]]
 BEHAVIOURS: dict[str, Script] = {}
@@ -148,7 +151,11 @@ def serve(connection: socket.socket, seen: list[Asked]) -> None:
             name = request.path.split("/")[1]
             seen.append(request)
             for step in BEHAVIOURS[name](request):
-                if step is END:
+                if step == RESET:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                if step is END or step == RESET:
+                    file.close()
                     return
                 if isinstance(step, float):
                     time.sleep(step)
@@ -245,9 +252,13 @@ def one_event(a: Asked) -> Iterator[Step]:
 def let_go_together(a: Asked) -> Iterator[Step]:
     yield head()
     yield 0.05
-    for one in words(6):
-        yield chunk(one)
-    yield chunk(event({}, "length") + counted(usage()) + DONE) + LAST
+    yield b"".join(chunk(one) for one in [*words(6), event({}, "length"), counted(usage()), DONE])
+    yield LAST
+
+
+@behaviour
+def slowly(a: Asked) -> Iterator[Step]:
+    yield from answer(a, gap_s=0.08)
 
 
 # Why an answer ended.
@@ -330,7 +341,7 @@ def empty_line_with_the_next(a: Asked) -> Iterator[Step]:
     yield head()
     rest = ""
     for one in words(6):
-        yield 0.03
+        yield 0.08
         a.text_s.append(time.perf_counter())
         yield chunk(rest + one[:-1])
         rest = "\n"
@@ -561,3 +572,27 @@ _strict("more-headers", lambda a: None if a.headers.get("x-team") == "blue" else
 _strict("needs-a-field", lambda a: None if a.body.get("user") == "u1" else "no user")
 AZURE = "/deployments/m/chat/completions?api-version="
 _strict("deployment-path", lambda a: None if AZURE in a.path else f"no deployment at {a.path}")
+
+
+@behaviour
+def bursts(a: Asked) -> Iterator[Step]:
+    """nginx, which passes on a buffer when it is full."""
+    yield head()
+    for _ in range(2):
+        yield 0.02
+        yield chunk("".join(words(3)))
+    yield chunk(event({}, "length") + counted(usage()) + DONE) + LAST
+
+
+@behaviour
+def counts_and_then_more(a: Asked) -> Iterator[Step]:
+    """Counts by themselves at the beginning say nothing of the end."""
+    yield head() + chunk(counted(usage(3)))
+    yield from texts(a, words(3))
+    yield LAST
+
+
+@behaviour
+def reset_behind_done(a: Asked) -> Iterator[Step]:
+    yield from list(answer(a))[:-1]
+    yield RESET

@@ -52,7 +52,7 @@ ORDINARY = """normal role-first role-with-text empty-among-texts reasoning-conte
     empty-line-with-the-next last-chunk-split last-chunk-bytewise last-chunk-zeros chunk-extension
     trailers closed-behind-done held-open-behind-done more-behind-the-answer chunk-extensions
     no-length content-length connection-close interim early-head slow-head no-stream-options
-    """.split()
+    reset-behind-done slowly""".split()
 """Nothing is remarkable in these."""
 RECORDED: dict[str, tuple[dict[str, Any], str | None]] = {
     **{name: ({}, None) for name in ORDINARY},
@@ -60,6 +60,10 @@ RECORDED: dict[str, tuple[dict[str, Any], str | None]] = {
     "four-tokens-a-chunk": ({"chunks": 3, "output": 12}, MERGED),
     "three-tokens-and-a-bit": ({"chunks": 2}, MERGED),
     "one-chunk": ({}, NOT_STREAMED),
+    "bursts": ({}, "3.0 chunks a read on average"),
+    "counts-and-then-more": (
+        {"chunks": 3, "output": 3, "error": "the stream ended before the answer was complete"},
+        "before the answer was complete"),
     "one-event": ({"chunks": 1}, NOT_STREAMED),
     "let-go-together": ({}, NOT_STREAMED),
     "http10": ({}, NOT_STREAMED),
@@ -231,7 +235,7 @@ def findings(folder: Path) -> str:
 
 
 def test_texts_are_stamped_when_they_come(server: tuple[str, list[Asked]]) -> None:
-    for name in ("normal", "lines-crlf", "empty-line-with-the-next", "chunk-extensions"):
+    for name in ("slowly", "empty-line-with-the-next"):
         seen = len(server[1])
         before = time.perf_counter()
         (record, _) = recorded(f"{server[0]}/{name}")
@@ -239,7 +243,7 @@ def test_texts_are_stamped_when_they_come(server: tuple[str, list[Asked]]) -> No
         assert len(written) == 6
         gaps = [b - a for a, b in pairwise(written)]
         stamped = [b - a for a, b in pairwise(record.chunk_s)]
-        assert stamped == pytest.approx(gaps, abs=0.004), name
+        assert stamped == pytest.approx(gaps, abs=0.03), name
         assert written[0] > before
 
 

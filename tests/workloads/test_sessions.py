@@ -7,6 +7,7 @@ import json
 import random
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from support.stub import MODEL, serving
 
 from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from aot.workloads.load import replay
+from aot.workloads.load.dispatch import Dispatcher
 from aot.workloads.plan.arrivals import offsets
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Prefix, Request, Schedule
+from aot.workloads.wire.bodies import Bodies
+from aot.workloads.wire.record import Record
 
 
 def talks(mode: Any = "open", think_s: float = 0.05) -> Schedule:
@@ -131,3 +135,21 @@ def test_arrivals_never_go_back_and_begin_at_once() -> None:
         assert times[0] == 0.0
         assert all(a <= b for a, b in pairwise(times))
         assert len(offsets(kind, 1, random.Random(1))) == 1
+
+
+def test_a_session_may_have_thousands_of_turns() -> None:
+    """One after the other, without a call for each inside the one before."""
+    prefix = Prefix("p", (), (user("a"), user("b")))
+    turns = [
+        Request(f"r{n}", 0.0, "t", "p", user("q"), after=f"r{n - 1}" if n else None)
+        for n in range(3000)
+    ]
+    planned = Schedule("s", 1, "closed", 1, 4, False, 1.0, {"p": prefix}, tuple(turns))
+    kept: list[Record] = []
+    wire: Any = SimpleNamespace(clock=lambda: 0.0)
+    dispatcher = Dispatcher(planned, wire, Bodies(planned, "m", None), "auto", 1, kept.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "_exchange", lambda self, request, record: None)
+        dispatcher.run_session(turns[0], None)
+    assert [r.id for r in kept] == [r.id for r in turns]
+    assert dispatcher.left == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import gevent
@@ -88,23 +88,29 @@ class Dispatcher:
 
     def run_session(self, request: Request, due_s: float | None) -> None:
         """Send a request and then all that build on it, each when it is due."""
-        record = self.send(request, due_s)
-        followers = self._followers.get(request.id, ())
-        if not followers:
-            return
-        answered_s = self.clock()
-        if record.error is not None:
-            for follower in followers:
-                self._give_up(follower, record)
-            return
-        branches = [gevent.spawn(self._follow, follower, answered_s) for follower in followers[1:]]
-        self._follow(followers[0], answered_s)
+        branches = []
+        while True:  # turn by turn: a session may have thousands
+            record = self.send(request, due_s)
+            followers = self._followers.get(request.id, ())
+            if not followers:
+                break
+            if record.error is not None:
+                self._give_up(followers, record)
+                break
+            answered_s = self.clock()
+            branches += [gevent.spawn(self._follow, f, answered_s) for f in followers[1:]]
+            request = followers[0]
+            due_s = self._wait_for(request, answered_s)
         gevent.joinall(branches)
 
     def _follow(self, request: Request, answered_s: float) -> None:
+        self.run_session(request, self._wait_for(request, answered_s))
+
+    def _wait_for(self, request: Request, answered_s: float) -> float | None:
+        """Until a turn is due; when that was, in an open loop."""
         due_s = max(answered_s + request.think_s, request.at_s if self._is_open else 0.0)
         self._wait_until(due_s)
-        self.run_session(request, due_s if self._is_open else None)
+        return due_s if self._is_open else None
 
     @property
     def _is_open(self) -> bool:
@@ -114,14 +120,16 @@ class Dispatcher:
         while (left_s := due_s - self.clock()) > 0:
             gevent.sleep(left_s)
 
-    def _give_up(self, request: Request, before: Record) -> None:
+    def _give_up(self, requests: Sequence[Request], before: Record) -> None:
         """The turns behind a failed one cannot be sent: each is a record that says so."""
-        record = self._record(request, None)
-        record.sent_s = None
-        record.error = f"not sent: the turn before ({before.id}) failed"
-        self._done(record)
-        for follower in self._followers.get(request.id, ()):
-            self._give_up(follower, before)
+        left = list(requests)
+        while left:
+            request = left.pop(0)
+            record = self._record(request, None)
+            record.sent_s = None
+            record.error = f"not sent: the turn before ({before.id}) failed"
+            self._done(record)
+            left += self._followers.get(request.id, ())
 
     def send(self, request: Request, due_s: float | None) -> Record:
         """Send one request now; its record, kept."""

@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from aot.configs.dialects.wording import USUAL, Wording
+from aot.configs.dialects.wording import USUAL, Wording, merged
 from aot.configs.kernel import network
 from aot.configs.kernel.salts import Salts
 from aot.configs.kernel.secrecy import held_in
@@ -110,7 +110,8 @@ class Replay:
         if login := os.environ.get(network.LOGIN_VARIABLE):
             network.remember(self.host, login)
         key = held_in(options.api_key_env, "--api-key-env") if options.api_key_env else None
-        self.headers |= self.wording.sent_headers(self.host, key, "--api-key-env")
+        given = self.wording.sent_headers(self.host, key, "--api-key-env")
+        self.headers = merged(self.headers, given)
         self.worker = Worker(environment.runner) if worker else None
         self.files: Sink | None = None
         self.started = Event()

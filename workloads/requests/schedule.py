@@ -203,7 +203,17 @@ def _messages(rows: Any) -> tuple[Message, ...]:
     for row in rows:
         if row["role"] not in ROLES or not isinstance(row["content"], str):
             raise ValueError("a message needs a known role and a text as content")
+        if not _can_be_sent(row["content"]):
+            raise ValueError("a text has half of a surrogate pair, which no JSON can carry")
     return tuple({"role": row["role"], "content": row["content"]} for row in rows)
+
+
+def _can_be_sent(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from geventhttpclient._parser import HTTPResponseParser
 
 from aot.workloads.wire.sse import events
 
+OVERLAP_BYTES = 40
 GZIP_OR_ZLIB = 47
 """zlib's word for: either, told by the header of the data."""
 
@@ -80,11 +81,18 @@ class Answer(HTTPResponseParser):
             times.append(self._times[number])
         return times, payloads
 
+    def last_event(self) -> list[bytes]:
+        """The data of the last event that is whole; empty where there is none."""
+        body = self.body
+        end = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"), body.rfind(b"\r\r"))
+        before = max(body.rfind(b"\n\n", 0, end), body.rfind(b"\r\n\r\n", 0, end),
+                     body.rfind(b"\r\r", 0, end))  # fmt: skip
+        return events(body[max(before, 0) : end + 4].lstrip(b"\r\n"), complete=False)[1][-1:]
+
     def _has_end(self) -> bool:
         """Whether the answer itself says where it ends."""
-        return "content-length" in self.headers or "chunked" in self.headers.get(
-            "transfer-encoding", ""
-        )
+        coding = self.headers.get("transfer-encoding", "").lower()
+        return "content-length" in self.headers or "chunked" in coding
 
     # What the parser calls.
 
@@ -132,9 +140,9 @@ class Answer(HTTPResponseParser):
         self._times.append(self._now)
         within = self._end_within
         # What may have been cut in two is looked for where it was put together.
-        tail = piece[-within:] if len(piece) >= within else (self._tail + piece)[-within:]
-        self._tail = tail
-        if self._has_ended(tail):
+        seen = piece[-within:] if len(piece) >= within else self._tail + piece
+        self._tail = seen[-OVERLAP_BYTES:]
+        if self._has_ended(seen):
             self.may_be_over = True
 
     def _on_message_complete(self) -> None:

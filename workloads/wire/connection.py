@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from gevent.hub import Waiter, get_hub
+from gevent.monkey import get_original
 from gevent.timeout import Timeout
 
 from aot.configs.dialects.dialect import Dialect
@@ -56,8 +57,7 @@ class Wire:
         """A connection of an earlier request that the server has not closed; None without one."""
         while self._idle:
             since, connection = self._idle.pop()
-            fresh = self.clock() - since < IDLE_LIMIT_S
-            if fresh and not select.select([connection.fileno()], [], [], 0)[0]:
+            if self.clock() - since < IDLE_LIMIT_S and not _has_news(connection):
                 return connection
             connection.close()
         return None
@@ -117,12 +117,14 @@ class Wire:
                     _end(answer)
                 elif not answer.complete and self._is_over(answer):
                     watcher.start(ready)
-                    with Timeout(GRACE_S, False):
+                    # How HTTP ends, or the connection, says nothing of an answer that is over.
+                    with Timeout(GRACE_S, False), suppress(OSError, HTTPParseError):
                         waiter.get()
                     return
 
     def _is_over(self, answer: Answer) -> bool:
-        return is_over(answer.events()[1], self.dialect)
+        answer.may_be_over = False  # until it is said again
+        return is_over(answer.last_event(), self.dialect)
 
     def _wait(self, waiter: Any, answer: Answer, sent_s: float) -> bool:
         """Until something decides; whether that is the end of the connection."""
@@ -149,18 +151,20 @@ class Wire:
         due_s, over = self.clock() + self._left(answer, sent_s), False
         while not answer.complete:
             connection.settimeout(GRACE_S if over else max(due_s - self.clock(), GRACE_S))
-            try:
+            data = None
+            with suppress(TimeoutError):
                 data = connection.recv(READ_BYTES)
-            except TimeoutError:
-                if over:
-                    return
-                due_s = self.clock() + self._left(answer, sent_s)  # says which one has passed
-                continue
-            if not data:
+            if over:
+                return
+            now = self.clock()
+            if data:
+                answer.take(now, data)
+                over = answer.may_be_over and self._is_over(answer)
+            elif data is not None:
                 _end(answer)
                 return
-            answer.take(self.clock(), data)
-            over = answer.may_be_over and self._is_over(answer)
+            if now >= due_s and not over:
+                due_s = now + self._left(answer, sent_s)  # says which one has passed
 
 
 def _arrival(
@@ -186,6 +190,14 @@ def _arrival(
             waiter.switch(not data)
 
     return ready
+
+
+def _has_news(connection: Any) -> bool:
+    """Whether something has arrived on a connection that nobody asked on: its end, mostly. Not by
+    select(), which knows no descriptor above 1,023."""
+    poll = get_original("select", "poll")()
+    poll.register(connection.fileno())
+    return bool(poll.poll(0)[0][1] & ~select.POLLOUT) if poll.poll(0) else False
 
 
 def _end(answer: Answer) -> None:

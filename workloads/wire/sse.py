@@ -21,6 +21,8 @@ def events(body: bytes, complete: bool = True) -> Events:
             end += len(payload) + 8  # an empty line before it, "data: ", and itself
             ends.append(end)
         return ends, plain
+    if (named := _named(body)) is not None:
+        return named
     found = [event for event in _blocks(body, complete) if event is not None]
     return [end for end, _ in found], [payload for _, payload in found]
 
@@ -33,6 +35,24 @@ def _plain(body: bytes) -> list[bytes] | None:
         if body.count(b"\n") == 2 * len(payloads):
             return payloads
     return None
+
+
+def _named(body: bytes) -> Events | None:
+    """The same for a body whose every event has a name before its line of data, as at /v1/messages
+    and /v1/responses."""
+    if not (body.startswith(b"event: ") and body.endswith(b"\n\n")) or b"\r" in body:
+        return None
+    blocks = body[:-2].split(b"\n\n")
+    if body.count(b"\n") != 3 * len(blocks) or body.count(b"\ndata: ") != len(blocks):
+        return None
+    if b"event: error\n" in body:
+        return None
+    ends, payloads, end = [], [], -2
+    for block in blocks:
+        end += len(block) + 2
+        ends.append(end)
+        payloads.append(block.partition(b"\ndata: ")[2])
+    return ends, payloads
 
 
 def _blocks(body: bytes, complete: bool) -> Iterator[tuple[int, bytes] | None]:

@@ -64,7 +64,7 @@ def last_text_s(
 
 
 def is_over(payloads: Sequence[bytes], dialect: Dialect) -> bool:
-    """Whether the last event so far says that the answer is complete."""
+    """Whether the last of these events says that the answer is complete."""
     told = Told()
     try:
         if payloads:

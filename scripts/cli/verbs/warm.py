@@ -77,14 +77,14 @@ def warm(
     if not url:
         raise UsageError("--url is required: where is the server?")
     kind = "chat" if prompts else plan.endpoint_of(what[0])
-    endpoints = [connect(u, model, api_key_env, wording) for u in url]
+    model_folder = models.resolve(tokenizer, Path()) if tokenizer else None
+    connected = [connect(u, model, api_key_env, wording) for u in url]
+    endpoints = [worded(e, kind, model_folder) for e in connected]
     if not prompts:
         if watch or len(what) != 1:
             raise UsageError("--watch and several files need compiled prompts: aot compile")
-        model_folder = models.resolve(tokenizer, Path()) if tokenizer else None
-        places = [worded(e, kind, model_folder) for e in endpoints]
-        schedule = plan.schedule_of(what[0], places[0].tokenize)
-        warmed = [w for e in places for w in load_script.warm_prefixes(e, schedule)]
+        schedule = plan.schedule_of(what[0], endpoints[0].tokenize)
+        warmed = [w for e in endpoints for w in load_script.warm_prefixes(e, schedule)]
         _show(warmed)
         warm_room.insist(warmed)
         return
