@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.behaviours import BEHAVIOURS, Asked, serving
+from support.middle import tls
 
 from aot.analysis import report
 from aot.configs.dialects.wording import USUAL, Wording
@@ -326,3 +327,21 @@ def test_every_wait_has_an_end_that_is_named(
             exchange(wire, body, record)
         assert time.perf_counter() - zero < 2.0
         wire.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["normal", "only-pings", "never-ends", "closed-behind-done", "reset-behind-done", "stalls",
+     "cut-in-the-middle", "held-open-behind-done"],
+)  # fmt: skip
+def test_tls_changes_nothing(
+    server: tuple[str, list[Asked]], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tls(server[0], tmp_path) as port:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        record = recorded(f"https://127.0.0.1:{port}/{name}")[-1]
+    expected, _ = RECORDED[name]
+    wanted, last = {**CHUNKS, **expected}, facts(record)
+    assert (wanted["error"] or "") in (last["error"] or "")
+    assert (last["error"] is None) == (wanted["error"] is None), last["error"]
+    assert wanted["chunks"] in (last["chunks"], ...)

@@ -16,13 +16,14 @@ from scipy import stats
 from support.planned import user
 from support.stub import MODEL, serving
 
+from aot.configs.dialects.wording import Wording
 from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from aot.workloads.load import replay
 from aot.workloads.load.dispatch import Dispatcher
 from aot.workloads.plan.arrivals import offsets
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Prefix, Request, Schedule
-from aot.workloads.wire.bodies import Bodies
+from aot.workloads.wire.bodies import Bodies, joined
 from aot.workloads.wire.record import Record
 
 
@@ -153,3 +154,18 @@ def test_a_session_may_have_thousands_of_turns() -> None:
         dispatcher.run_session(turns[0], None)
     assert [r.id for r in kept] == [r.id for r in turns]
     assert dispatcher.left == 0
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions", "responses", "messages", "generate"])
+def test_bodies_are_what_the_endpoint_is_asked(endpoint: str) -> None:
+    """Put together from pieces, or built at once: the same, answers in the history included."""
+    planned = talks()
+    wording = Wording(endpoint=endpoint)  # type: ignore[arg-type]
+    bodies = Bodies(planned, "m", None, wording=wording)
+    answers = {r.id: f'said "{r.id}" é\n' for r in planned.requests}
+    for request in planned.requests:
+        chat = planned.chat_of(request, answers)
+        listed = wording.dialect.list_key is not None
+        prompt: Any = chat.messages if listed else joined(chat.messages, ())
+        whole = wording.body(prompt, bodies.asked(request))
+        assert json.loads(bodies.of(request, answers)) == whole

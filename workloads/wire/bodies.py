@@ -27,8 +27,8 @@ def joined(messages: Sequence[Message], tools: Tools) -> str:
 class Bodies:
     """The bodies of a schedule's requests, in pieces that are joined when one is sent.
 
-    Where messages are sent, a static prefix is serialised once for all its requests, so that a
-    schedule of long prompts stays small in memory. `render` is needed where texts are.
+    A static prefix is kept once for all its requests, so that a schedule of long prompts stays
+    small in memory. `render` is needed where texts are sent.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class Bodies:
         }
         build = self._around if wording.dialect.list_key else self._text
         self._heads: dict[str, bytes] = {}
+        self._shared: dict[str, int] = {}
+        """Of a body with a text: how many bytes it has in common with the head."""
         self._ends: dict[tuple[str, int, str | None], bytes] = {}
         self._pieces = {r.id: build(r) for r in schedule.requests}
 
@@ -107,14 +109,19 @@ class Bodies:
         return b", ".join(_json(self._wording.dialect.item(m)) for m in messages)
 
     def _text(self, request: Request) -> tuple[bytes, bytes]:
-        """A whole body whose prompt is one text, with marks for the answers in it."""
+        """A body whose prompt is one text, with marks for the answers in it: what is behind the
+        part that it has in common with the first body of its static prefix."""
         marks = {id_: _mark(n) for n, id_ in enumerate(self._answered(request))}
         chat = self._schedule.chat_of(request, marks)
         text = self._render(chat.messages, chat.tools)
-        return _json(self._wording.body(text, self.asked(request))), b""
+        body = _json(self._wording.body(text, self.asked(request)))
+        shared = _common(self._heads.setdefault(request.prefix, body), body)
+        self._shared[request.id] = shared
+        return body[shared:], b""
 
     def _of_text(self, request: Request, answers: Mapping[str, str]) -> bytes:
-        body = self._pieces[request.id][0]
+        shared = self._heads[request.prefix][: self._shared[request.id]]
+        body = shared + self._pieces[request.id][0]
         for n, id_ in enumerate(self._answered(request)):
             body = body.replace(_mark(n).encode(), _json(answers[id_])[1:-1])
         return body
@@ -126,6 +133,18 @@ class Bodies:
             turns.append(turn.after)
             turn = self._schedule.by_id[turn.after]
         return turns
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Bytes that both begin with."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _mark(number: int) -> str:

@@ -150,21 +150,36 @@ class Wire:
     def _read_secure(self, connection: Any, answer: Answer, sent_s: float) -> None:
         due_s, over = self.clock() + self._left(answer, sent_s), False
         while not answer.complete:
-            connection.settimeout(GRACE_S if over else max(due_s - self.clock(), GRACE_S))
-            data = None
-            with suppress(TimeoutError):
-                data = connection.recv(READ_BYTES)
-            if over:
+            left_s = due_s - self.clock()
+            if over and left_s <= 0:
                 return
+            data = _received(connection, max(left_s, GRACE_S), over)
             now = self.clock()
             if data:
                 answer.take(now, data)
-                over = answer.may_be_over and self._is_over(answer)
+            elif over:
+                return
             elif data is not None:
                 _end(answer)
-                return
-            if now >= due_s and not over:
+            if not over and answer.may_be_over and self._is_over(answer):
+                due_s, over = now + GRACE_S, True
+            elif not over and now >= due_s:
                 due_s = now + self._left(answer, sent_s)  # says which one has passed
+
+
+def _received(connection: Any, within_s: float, over: bool) -> bytes | None:
+    """What arrives; empty at the end of the connection, None where nothing does. `over`: how the
+    connection ends is of no interest any more."""
+    connection.settimeout(within_s)
+    try:
+        data: bytes = connection.recv(READ_BYTES)
+    except TimeoutError:
+        return None
+    except OSError:
+        if over:
+            return None
+        raise
+    return data
 
 
 def _arrival(
