@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aot.configs.dialects.wording import USUAL, Wording
-from aot.configs.kernel.network import without_login
+from aot.configs.kernel.network import base_url, without_login
 from aot.configs.loading.wording import with_profile
 from aot.scripts.terminal import note, status
 from aot.serving.client import endpoint, profiles
@@ -20,7 +20,7 @@ def connect(
     """As `aot.serving.client.endpoint.connect`; without a profile, the one of the kind of server
     that is found there."""
     with status(f"asking {without_login(url)} what it serves"):
-        name = None if wording.profile else profiles.by_host(url)
+        name = None if wording.profile else profiles.by_host(base_url(url, "--url"))
         found = endpoint.connect(url, model, api_key_env, _for(wording, name))
         if name is None and not wording.profile and detect(found) is OPENAI:
             name = profiles.by_pages(found)
