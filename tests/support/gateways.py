@@ -15,6 +15,7 @@ from textwrap import dedent
 import requests
 
 from aot.configs.kernel.ports import free_port
+from aot.serving.local.packages import installer
 
 MASTER_KEY = "sk-4f9d8a7c6b5e4d3c2b1a0f9e8d7c6b5a"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -49,11 +50,12 @@ def nginx(folder: Path, url: str, packs: bool) -> Iterator[str]:
 def litellm(folder: Path, url: str, model: str) -> Iterator[str]:
     """LiteLLM's proxy, in an environment of its own."""
     folder.mkdir()
-    uv = Path(sys.executable).parent / "uv"
-    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder / "env"], check=True)
-    python = folder / "env" / "bin" / "python"
-    packages = ["litellm[proxy]", "prisma"]
-    subprocess.run([uv, "pip", "install", "-q", "--python", python, *packages], check=True)
+    tool, place = installer(), folder / "env"
+    env = {**os.environ, **tool.env}
+    subprocess.run(tool.create(sys.executable, place), env=env, check=True)
+    packages = ("litellm[proxy]", "prisma")
+    command = tool.install(str(place / "bin" / "python"), "--quiet", *packages)
+    subprocess.run(command, env=env, check=True)
     port = free_port("127.0.0.1")
     (folder / "config.yaml").write_text(
         dedent(f"""\
@@ -63,11 +65,11 @@ def litellm(folder: Path, url: str, model: str) -> Iterator[str]:
         litellm_settings: {{telemetry: false}}
         """)
     )
-    command = [str(folder / "env" / "bin" / "litellm"), "--config", str(folder / "config.yaml")]
+    command = [str(place / "bin" / "litellm"), "--config", str(folder / "config.yaml")]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    env = {"LITELLM_MASTER_KEY": MASTER_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    settings = {"LITELLM_MASTER_KEY": MASTER_KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     where = f"http://127.0.0.1:{port}/v1/models"
-    with _running(command, folder / "litellm.log", where, env) as base:
+    with _running(command, folder / "litellm.log", where, settings) as base:
         yield base
 
 
