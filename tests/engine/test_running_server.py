@@ -89,7 +89,7 @@ def at(files: Path, name: str, url: str, *options: str) -> dict[str, Any]:
 def at_every_endpoint(
     files: Path, url: str, endpoints: tuple[str, ...], *options: str
 ) -> dict[str, float]:
-    """The same prompts by each kind of endpoint: the same hits, and about the same TTFT."""
+    """The same prompts by each kind of endpoint: the same hits."""
     text = (files / "traffic.yaml").read_text()
     (files / "short.yaml").write_text(f"{text}static_tokens: 416\ndynamic_tokens: 24\n")
     engine_name = "sglang" if "generate" in endpoints else "vllm"
@@ -100,8 +100,6 @@ def at_every_endpoint(
     for arm in arms.values():
         cache = arm["cache"]
         assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
-    times = [arm["ttft_s"]["p50"] for arm in arms.values()]
-    assert max(times) < 4 * min(times)  # of five requests on a CPU that others use, too
     return ratios
 
 
