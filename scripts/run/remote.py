@@ -72,6 +72,8 @@ def prepare(path: Path, config: RemoteConfig) -> Remote:
     engine = table.engine(config.engine)
     try:
         wording = of_config(config.requests)
+        if config.engine != "openai" and wording.profile is None:
+            wording = replace(wording, profile=config.engine)  # known, whatever stands before it
         endpoint = connect(config.url, config.model, config.api_key_env, wording)
     except UsageError as error:
         # It speaks of options of the command line; here they are keys of a file.
