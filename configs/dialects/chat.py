@@ -55,7 +55,6 @@ _decode = msgspec.json.Decoder(_Event).decode
 class ChatDialect:
     name = "chat"
     path = "/v1/chat/completions"
-    list_key: str | None = "messages"
     end = END
     end_within = 40
     has_ignore_eos = True

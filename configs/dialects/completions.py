@@ -12,7 +12,7 @@ from aot.configs.dialects.dialect import Asked, Message, Told, parsed, text_of
 class CompletionsDialect:
     name = "completions"
     path = "/v1/completions"
-    list_key: str | None = None
+    item = None  # the prompt is one text
     end = chat.END
     end_within = 40
     has_ignore_eos = True
@@ -20,9 +20,6 @@ class CompletionsDialect:
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
         return {"model": asked.model, "prompt": prompt} | chat.openai_fields(asked)
-
-    def item(self, message: Message) -> dict[str, Any]:
-        raise NotImplementedError("the prompt is one text")
 
     def take(self, payload: bytes, told: Told) -> str | None:
         return chat.take(payload, told)

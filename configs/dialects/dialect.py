@@ -7,7 +7,7 @@ its text. What is common to all of them is here; each kind is a module of its ow
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ import msgspec
 
 Message = dict[str, str]
 Tools = Sequence[Mapping[str, Any]]
+Render = Callable[[list[Message], tuple[dict[str, Any], ...]], str]
+"""Chat → the text of its prompt."""
 CUT_OFF = ("abort", "error", "filter", "cancel", "fail", "refus", "timeout", "overload", "safety",
            "recitation", "disconnect")  # fmt: skip
 """Parts of such reasons: vLLM and SGLang (abort, error), OpenAI (content_filter), Anthropic
@@ -79,8 +81,6 @@ class Dialect(Protocol):
     name: str
     path: str
     """Behind the base URL."""
-    list_key: str | None
-    """Field of the body with the list of messages; None where the prompt is one text."""
     end: re.Pattern[bytes]
     """What stands in the last event of an answer, and hardly ever in another,"""
     end_within: int
@@ -90,11 +90,12 @@ class Dialect(Protocol):
     """The fewest that can be asked for."""
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:
-        """The body of a request. `prompt` is a text where `list_key` is None."""
+        """The body of a request. `prompt` is a text where there is no `item`."""
         ...
 
-    def item(self, message: Message) -> dict[str, Any]:
-        """A message as it stands in the list; only where there is one."""
+    @property
+    def item(self) -> Callable[[Message], dict[str, Any]] | None:
+        """A message as it stands in the list of them; None where the prompt is one text."""
         ...
 
     def take(self, payload: bytes, told: Told) -> str | None:
@@ -174,6 +175,7 @@ def text_of(content: object) -> str:
     return "".join(t for part in parts if isinstance(t := inner(part, "text"), str))
 
 
-def plain(messages: Sequence[Message]) -> str:
-    """A prompt for a model without a chat template: the texts, a blank line between them."""
+def joined(messages: Sequence[Message], tools: Tools = ()) -> str:
+    """The prompt of a model without a chat template: the texts, a blank line between them."""
+    del tools  # which only a template can show
     return "\n\n".join(m["content"] for m in messages)

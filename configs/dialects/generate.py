@@ -20,7 +20,7 @@ from aot.configs.dialects.dialect import (
 class GenerateDialect:
     name = "generate"
     path = "/generate"
-    list_key: str | None = None
+    item = None  # the prompt is one text
     end = END
     end_within = 40
     has_ignore_eos = True
@@ -36,9 +36,6 @@ class GenerateDialect:
         if asked.salt:
             body["cache_salt"] = asked.salt
         return body
-
-    def item(self, message: Message) -> dict[str, Any]:
-        raise NotImplementedError("the prompt is one text")
 
     def take(self, payload: bytes, told: Told) -> str | None:
         if payload == DONE:

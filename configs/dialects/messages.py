@@ -24,7 +24,6 @@ THOUGHTS = ("thinking", "partial_json", "signature")
 class MessagesDialect:
     name = "messages"
     path = "/v1/messages"
-    list_key: str | None = "messages"
     end = re.compile(rb"message_stop")
     end_within = 40
     has_ignore_eos = False

@@ -30,7 +30,6 @@ ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"
 class ResponsesDialect:
     name = "responses"
     path = "/v1/responses"
-    list_key: str | None = "input"
     end = re.compile(rb"response\.(completed|incomplete|failed)")
     end_within = 1 << 30  # the end is far from its beginning
     has_ignore_eos = True

@@ -111,7 +111,7 @@ class Session:
 
     def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:
         folder = target.tokenizer_folder
-        plain = endpoint.wording.dialect.list_key is None
+        plain = endpoint.wording.dialect.item is None
         return (plan.local_encoder(folder, plain) if folder else None) or endpoint.tokenize
 
     def _salts(self, phase: Phase, target: Target, endpoint: str) -> Salts | None:

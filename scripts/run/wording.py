@@ -13,7 +13,7 @@ def worded(server: Endpoint, endpoint: str, folder: str | None = None) -> Endpoi
     `folder`: the model's, whose tokenizer counts, and whose chat template makes the texts of
     prompts where texts are sent."""
     wording = server.wording.for_endpoint(endpoint)
-    texts = wording.dialect.list_key is None
+    texts = wording.dialect.item is None
     tokenizer = plan.local_tokenizer(folder, plain=texts) if folder else None
     if tokenizer is None:
         return replace(server, wording=wording)

@@ -65,7 +65,7 @@ def local_tokenizer(model: str, plain: bool = False) -> ChatTokenizer | None:
 
 def takes_texts(endpoint: str) -> bool:
     """Whether prompts go to such an endpoint as texts, so that no chat template is needed."""
-    return DIALECTS[endpoint].list_key is None
+    return DIALECTS[endpoint].item is None
 
 
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:

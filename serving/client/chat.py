@@ -1,15 +1,15 @@
-"""One question to an OpenAI-compatible chat API → its text and its token counts."""
+"""One question to a server, at any kind of endpoint → its text and its token counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import openai
 
-from aot.configs.dialects.dialect import Asked, BrokenAnswerError, Told, is_cut_off, plain
+from aot.configs.dialects.dialect import Asked, BrokenAnswerError, Render, Told, is_cut_off, joined
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError
@@ -17,17 +17,9 @@ from aot.serving.client.refusals import not_as_expected, refused, unreachable
 
 Message = dict[str, str]
 Tools = tuple[dict[str, Any], ...]
-Render = Callable[[Sequence[Message], Tools], str]
-"""Chat → the text of its prompt."""
 TIMEOUT_S = 600.0
 NEWER_NAMES = {"max_tokens": "max_completion_tokens"}
 VENDORS = "https://api.openai.com"
-
-
-def joined(messages: Sequence[Message], tools: Tools) -> str:
-    """The prompt of a model without a chat template."""
-    del tools
-    return plain(messages)
 
 
 def way(url: str | None) -> dict[str, Any]:
@@ -128,8 +120,8 @@ class Chat:
 
         Raises EndpointError with the server's own words.
         """
-        takes_list = self._wording.dialect.list_key is not None
-        prompt = list(messages) if takes_list else self._render(messages, tools)
+        takes_list = self._wording.dialect.item is not None
+        prompt = list(messages) if takes_list else self._render(list(messages), tools)
         most = max(max_tokens, self._wording.dialect.least_tokens)
         asked = Asked(self._model, most, salt=salt, tools=tools)
         body = self._wording.body(prompt, asked) | more

@@ -12,12 +12,13 @@ from typing import Any
 
 import requests
 
+from aot.configs.dialects.dialect import Render, joined
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.secrecy import held_in
-from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Render, Tools, Usage, joined
+from aot.serving.client.chat import TIMEOUT_S, Chat, Message, Tools, Usage
 from aot.serving.client.refusals import refused, unreachable
 from aot.serving.engines.engine import Engine, Page
 from aot.serving.metrics.counters import Metrics, parse
@@ -148,7 +149,7 @@ class Endpoint:
         if self.encode is not None:
             return self.encode(messages, tools)
         body: dict[str, Any] = {"model": self.model}
-        if self.wording.dialect.list_key is None:
+        if self.wording.dialect.item is None:
             body["prompt"] = self.render(messages, tools)
         else:
             body |= {"messages": messages} | ({"tools": tools} if tools else {})

@@ -25,7 +25,7 @@ ASKED = Asked("m", 5, stream=True, ignore_eos=True, salt="s", tools=(TOOL,))
 
 def body(name: str) -> dict[str, Any]:
     dialect = DIALECTS[name]
-    return dialect.body(CHAT if dialect.list_key else "S\n\nQ", ASKED)
+    return dialect.body(CHAT if dialect.item else "S\n\nQ", ASKED)
 
 
 def test_what_is_asked() -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 from support.planned import user
 from support.stub import MODEL, serving
 
+from aot.configs.dialects.dialect import joined
 from aot.configs.dialects.wording import Wording
 from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from aot.workloads.load import replay
@@ -23,7 +24,7 @@ from aot.workloads.load.dispatch import Dispatcher
 from aot.workloads.plan.arrivals import offsets
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Prefix, Request, Schedule
-from aot.workloads.wire.bodies import Bodies, joined
+from aot.workloads.wire.bodies import Bodies
 from aot.workloads.wire.record import Record
 
 
@@ -165,7 +166,7 @@ def test_bodies_are_what_the_endpoint_is_asked(endpoint: str) -> None:
     answers = {r.id: f'said "{r.id}" é\n' for r in planned.requests}
     for request in planned.requests:
         chat = planned.chat_of(request, answers)
-        listed = wording.dialect.list_key is not None
+        listed = wording.dialect.item is not None
         prompt: Any = chat.messages if listed else joined(chat.messages, ())
         whole = wording.body(prompt, bodies.asked(request))
         assert json.loads(bodies.of(request, answers)) == whole

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from aot.configs.dialects.dialect import Render, joined
 from aot.configs.dialects.wording import USUAL, Wording, merged
 from aot.configs.kernel import network
 from aot.configs.kernel.salts import Salts
@@ -24,7 +25,7 @@ from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests import tokens
 from aot.workloads.requests.limits import Limits
 from aot.workloads.requests.request import Request, Schedule
-from aot.workloads.wire.bodies import Bodies, Render, joined
+from aot.workloads.wire.bodies import Bodies
 from aot.workloads.wire.connection import Wire
 from aot.workloads.wire.record import Record
 

@@ -19,7 +19,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from aot.configs.dialects.dialect import plain as plain_text
+from aot.configs.dialects.dialect import joined
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.requests.request import Message, Tools
 
@@ -65,7 +65,7 @@ class ChatTokenizer:
     def render(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
         if self.template is None:
-            return plain_text(messages)
+            return joined(messages)
         try:
             return _compiled(self.template, self.clock).render(
                 messages=list(messages),

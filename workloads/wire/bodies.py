@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aot.configs.dialects.dialect import Asked, plain
+from aot.configs.dialects.dialect import Asked, Render, joined
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.salts import Salts, tenant_salt
-from aot.workloads.requests.request import Message, Prefix, Request, Schedule, Tools
+from aot.workloads.requests.request import Message, Prefix, Request, Schedule
 
 MARK = "\ue000"
 """Stands where something is put in later: of the private use area, as no prompt has it."""
-Render = Callable[[Sequence[Message], Tools], str]
-"""Chat → the text of its prompt."""
-
-
-def joined(messages: Sequence[Message], tools: Tools) -> str:
-    """The prompt of a model without a chat template."""
-    del tools
-    return plain(messages)
 
 
 class Bodies:
@@ -47,7 +39,8 @@ class Bodies:
             p: f"{key_header}: {routing_key(p)}\r\n".encode() if key_header else b""
             for p in schedule.prefixes
         }
-        build = self._around if wording.dialect.list_key else self._text
+        self._item = wording.dialect.item
+        build = self._text if self._item is None else self._around
         self._heads: dict[str, bytes] = {}
         self._shared: dict[str, int] = {}
         """Of a body with a text: how many bytes it has in common with the head."""
@@ -56,7 +49,7 @@ class Bodies:
 
     def of(self, request: Request, answers: Mapping[str, str]) -> bytes:
         """The body of `request`. `answers`: the server's own, by request."""
-        if self._wording.dialect.list_key is None:
+        if self._item is None:
             return self._of_text(request, answers)
         own, end = self._pieces[request.id]
         parts = [own]
@@ -102,11 +95,12 @@ class Bodies:
         """The body around a message that stands for all behind the static prefix."""
         mark: Message = {"role": "user", "content": MARK}
         body = _json(self._wording.body([*prefix.messages, mark], asked))
-        head, _, end = body.partition(_json(self._wording.dialect.item(mark)))
+        head, _, end = body.partition(self._items([mark]))
         return head.removesuffix(b", "), end
 
     def _items(self, messages: Sequence[Message]) -> bytes:
-        return b", ".join(_json(self._wording.dialect.item(m)) for m in messages)
+        assert self._item is not None
+        return b", ".join(_json(self._item(m)) for m in messages)
 
     def _text(self, request: Request) -> tuple[bytes, bytes]:
         """A body whose prompt is one text, with marks for the answers in it: what is behind the
