@@ -1,7 +1,7 @@
 """summary.json: every number of the report under stable keys. None where nothing is known.
 
 arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,itl_per_token_s,e2e_s}.{p50,p90,p99,mean}
-arms.ARM.stream.{tokens_per_chunk,chunks_per_read,in_one_read,hidden_tokens,finish_reasons,resent}
+arms.ARM.stream.{tokens_per_chunk,merged,chunks_per_read,in_one_read,hidden_tokens,finish_reasons,resent}
                                                    analysis/measures/streaming.py
 arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s,duration_s,
                      in_flight_mean}

@@ -23,8 +23,6 @@ SAME_S = 1e-4
 EXAMPLES = 3
 RESENT = 0.05
 """Of the requests: with more of them, the wait for the first try is in the times."""
-MERGED = 1.05
-"""Tokens per chunk: from here on a chunk is no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +104,20 @@ def _buffered(good: pd.DataFrame) -> Iterator[Finding]:
         )
         return
     together = streaming.chunks_per_read(good)
-    if together is not None and together > MERGED:
+    if together is not None and together > streaming.MERGED:
         detail = f"{together:.2f} chunks came in one read on average: some ITL are 0 for that"
         yield Finding("warning", STREAM, detail)
 
 
 def _merged(good: pd.DataFrame) -> Iterator[Finding]:
     of_arm = streaming.of_arm(good)
-    tokens = of_arm["tokens_per_chunk"]
-    if tokens is not None and tokens > MERGED and not streaming.is_buffered(good):
+    if of_arm["merged"] and not streaming.is_buffered(good):
         yield Finding(
             "warning",
             STREAM,
-            f"chunks are not tokens: {tokens:.2f} tokens a chunk on average (speculative decoding, "
-            "or a stream that was merged on the way), so that ITL is per chunk; ITL per token "
-            "stands beside it",
+            f"chunks are not tokens: {of_arm['tokens_per_chunk']:.2f} tokens a chunk on average "
+            "(speculative decoding, or a stream that was merged on the way), so that ITL is per "
+            "chunk; ITL per token stands beside it",
         )
 
 

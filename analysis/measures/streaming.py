@@ -11,6 +11,8 @@ INSTANT_S = 1e-4
 """Between two chunks: 10,000 tokens/s of one answer are not generated,"""
 HELD_S = 0.01
 """where its first took longer than this."""
+MERGED = 1.05
+"""Of one thing in another, on average: from here on a chunk is no token, and a read no chunk."""
 BURSTS = 2.0
 """Chunks that came in one read, on average: from here on the times of reads are those of a buffer
 on the way that is passed on when it is full (nginx: 4 or 8 kB)."""
@@ -57,18 +59,21 @@ def is_buffered(frame: pd.DataFrame) -> bool:
 
 
 def of_arm(frame: pd.DataFrame) -> dict[str, Any]:
-    """tokens_per_chunk: visible tokens / chunks with text. chunks_per_read: of answers with several
-    chunks. in_one_read: share of the answers of several tokens that came in one read.
-    hidden_tokens: of all answers. finish_reasons: how many ended so. resent: requests that went a
-    second time, on a new connection. None: not known."""
+    """tokens_per_chunk: visible tokens / chunks with text; merged: whether that is more than one,
+    so that a chunk is no token. chunks_per_read: of answers with several chunks. in_one_read: share
+    of the answers of several tokens that came in one read. hidden_tokens: of all answers.
+    finish_reasons: how many ended so. resent: requests that went a second time, on a new
+    connection. None: not known."""
     good = frame[frame["ok"]]
     tokens = visible_tokens(good)
     several = good[tokens > 1]
     chunks = (good["gaps"] + 1).where(tokens.notna())
     known = bool(tokens.notna().any())
     hidden = good["hidden_tokens"]
+    per_chunk = float(tokens.sum() / chunks.sum()) if known else None
     return {
-        "tokens_per_chunk": float(tokens.sum() / chunks.sum()) if known else None,
+        "tokens_per_chunk": per_chunk,
+        "merged": per_chunk is not None and per_chunk > MERGED,
         "chunks_per_read": chunks_per_read(good),
         "in_one_read": float(in_one_piece(several).mean()) if len(several) else None,
         "hidden_tokens": int(hidden.sum()) if hidden.notna().any() else None,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from aot.configs.dialects.chat import DONE
 from aot.configs.dialects.dialect import (
     Asked,
     BrokenAnswerError,
@@ -53,7 +54,7 @@ class ResponsesDialect:
         return dict(message)
 
     def take(self, payload: bytes, told: Told) -> str | None:
-        if payload == b"[DONE]":
+        if payload == DONE:
             told.ended = True
             return None
         event = parsed(payload)

@@ -47,6 +47,19 @@ class Wording:
         asked for."""
         return self if self.endpoint else replace(self, endpoint=name)  # type: ignore[arg-type]
 
+    def over(self, base: Wording) -> Wording:
+        """What is said here, and of `base` what is not."""
+        return Wording(
+            self.endpoint or base.endpoint,
+            self.path or base.path,
+            merged(base.headers, self.headers),
+            {**base.fields, **self.fields},
+            tuple(dict.fromkeys([*base.omit, *self.omit])),
+            {**base.rename, **self.rename},
+            self.key_header or base.key_header,
+            self.profile or base.profile,
+        )
+
     @property
     def sends_ignore_eos(self) -> bool:
         sent = self.dialect.has_ignore_eos and "ignore_eos" not in self.omit

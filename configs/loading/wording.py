@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import SecretStr
-
 from aot.configs.dialects.table import EndpointName
 from aot.configs.dialects.wording import Wording, header
 from aot.configs.kernel.errors import UsageError
@@ -19,7 +17,8 @@ from aot.configs.schema.wording import NEEDED, Differences, RequestsConfig
 
 def of_config(config: RequestsConfig) -> Wording:
     """The wording that a server file asks for. UsageError for a profile that is not known."""
-    return _over(config, config.profile, config.endpoint)
+    wording = _of(config, config.endpoint)
+    return with_profile(wording, config.profile) if config.profile else wording
 
 
 def of_options(
@@ -40,49 +39,38 @@ def of_options(
     for option, names in (("--omit", omit), ("--rename", [n for pair in renamed for n in pair])):
         if taken := sorted(NEEDED & set(names)):
             raise UsageError(f"{option}: without {', '.join(taken)} it is no request")
-    given = [header(text, "--header") for text in headers]
-    config = Differences.model_construct(
-        path=path,
-        headers={name: SecretStr(value) for name, value in given},
-        body=dict(_field(text) for text in fields),
-        omit=list(omit),
-        rename=dict(renamed),
-        key_header=None,
+    wording = Wording(
+        endpoint,
+        path,
+        dict(header(text, "--header") for text in headers),
+        dict(_field(text) for text in fields),
+        tuple(omit),
+        dict(renamed),
     )
-    return _over(config, profile, endpoint)
+    return with_profile(wording, profile) if profile else wording
 
 
 def with_profile(wording: Wording, name: str) -> Wording:
-    """What was asked for, over what a kind of server wants."""
-    base = _over(Differences(), name, wording.endpoint)
-    return replace(
-        wording,
-        path=wording.path or base.path,
-        omit=tuple(dict.fromkeys([*base.omit, *wording.omit])),
-        rename={**base.rename, **wording.rename},
-        key_header=wording.key_header or base.key_header,
-        profile=name,
-    )
-
-
-def _over(config: Differences, name: str | None, endpoint: EndpointName | None) -> Wording:
-    base = shipped(name) if name else Differences()
-    if base.path and not config.path and endpoint not in (None, "chat"):
+    """What was asked for, over what a kind of server wants. UsageError for a kind that is not
+    known, and where its path is of another endpoint."""
+    base = replace(_of(shipped(name)), profile=name)
+    if base.path and not wording.path and wording.endpoint not in (None, "chat"):
         raise UsageError(
-            f"profile {name}: its path is of the chat endpoint; give that for {endpoint} (--path)"
+            f"profile {name}: its path is of the chat endpoint; give that for {wording.endpoint} "
+            "(--path)"
         )
+    return wording.over(base)
+
+
+def _of(config: Differences, endpoint: EndpointName | None = None) -> Wording:
     return Wording(
-        endpoint=endpoint,
-        path=config.path or base.path,
-        headers={
-            name: value.get_secret_value()
-            for name, value in {**base.headers, **config.headers}.items()
-        },
-        fields={**base.body, **config.body},
-        omit=tuple(dict.fromkeys([*base.omit, *config.omit])),
-        rename={**base.rename, **config.rename},
-        key_header=config.key_header or base.key_header,
-        profile=name,
+        endpoint,
+        config.path,
+        {name: value.get_secret_value() for name, value in config.headers.items()},
+        config.body,
+        tuple(config.omit),
+        config.rename,
+        config.key_header,
     )
 
 

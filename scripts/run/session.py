@@ -71,8 +71,7 @@ class Session:
             phase.warm(
                 up.endpoint, target.engine, traffic.schedule, compiled, salts, self.has_controls
             )
-        encode = self._encoder(target, up.endpoint)
-        phase.replay(up, target.engine, traffic.schedule, encode, salts)
+        phase.replay(up, target.engine, traffic.schedule, up.endpoint.tokenize, salts)
 
     def _prove(
         self,
@@ -83,7 +82,7 @@ class Session:
         salts: Salts | None,
         traffic: Traffic,
     ) -> None:
-        encode = self._encoder(target, endpoint)
+        encode = endpoint.tokenize  # by the tokenizer at hand, where there is one
         if traffic.tokens[target.name] is None:
             # Without a local tokenizer the server's own counts, once, before anything is measured.
             with status(f"counting the tokens of the planned prompts on {target.name}"):
@@ -108,11 +107,6 @@ class Session:
             plan.write_compiled(compiled, traffic.run_folder, target.name)
             traffic.compiled[target.name] = compiled
         return traffic.compiled[target.name]
-
-    def _encoder(self, target: Target, endpoint: Endpoint) -> plan.Encode:
-        folder = target.tokenizer_folder
-        plain = endpoint.wording.dialect.item is None
-        return (plan.local_encoder(folder, plain) if folder else None) or endpoint.tokenize
 
     def _salts(self, phase: Phase, target: Target, endpoint: str) -> Salts | None:
         if target.lacks_salts(endpoint):

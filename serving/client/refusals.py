@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from aot.configs.dialects.dialect import WORDS
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import EndpointError
-
-WORDS = 300
-"""Characters that are shown of what a server said."""
 
 
 def refused(where: str, status: int, words: str, key_env: str | None, model: str) -> EndpointError:

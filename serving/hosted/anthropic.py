@@ -11,6 +11,8 @@ from typing import Any
 
 import anthropic
 
+from aot.configs.dialects.dialect import Told
+from aot.configs.dialects.messages import take_usage, tool
 from aot.configs.kernel import network
 from aot.serving.client.chat import Completion, Message, Usage, way
 from aot.serving.client.refusals import not_as_expected, refused, unreachable
@@ -62,7 +64,7 @@ class AnthropicClient:
         """The body's parts, with breakpoints behind the static segments."""
         system = [{"type": "text", "text": text} for text in static.system]
         turns = [{"role": m["role"], "content": m["content"]} for m in [*static.turns, *dynamic]]
-        tools = [_tool(t) for t in static.tools]
+        tools = [tool(t) for t in static.tools]
         body: dict[str, Any] = {"messages": turns}
         if system:
             body["system"] = [*system[:-1], {**system[-1], "cache_control": self._mark}]
@@ -77,19 +79,8 @@ class AnthropicClient:
 
 
 def _completion(answer: Any) -> Completion:
-    usage = answer.usage
-    read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
-    known = [n for n in (usage.input_tokens, read, written) if n is not None]
     text = "".join(block.text for block in answer.content if block.type == "text")
-    # input_tokens is the remainder only: what was neither read nor written.
-    return Completion(text, Usage(sum(known), read, usage.output_tokens, written))
-
-
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """A chat API's tool schema in the form of this API."""
-    inner = tool.get("function", tool)
-    return {
-        "name": inner.get("name"),
-        "description": inner.get("description", ""),
-        "input_schema": inner.get("parameters", {"type": "object", "properties": {}}),
-    }
+    told = Told()
+    take_usage(answer.usage.to_dict(), told)
+    counts = (told.prompt_tokens, told.cached_tokens, told.output_tokens, told.written_tokens)
+    return Completion(text, Usage(*counts))

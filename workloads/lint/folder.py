@@ -15,10 +15,10 @@ from pathlib import Path
 import jinja2
 import jinja2.nodes
 
+from aot.configs.dialects.dialect import Render
 from aot.workloads.lint import template as lint_template
 from aot.workloads.lint import volatile
 from aot.workloads.lint.flaw import Flaw
-from aot.workloads.lint.template import Render
 from aot.workloads.lint.text import (
     Count,
     StaticFile,

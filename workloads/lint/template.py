@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
+from aot.configs.dialects.dialect import Render
 from aot.workloads.lint.flaw import Flaw
-from aot.workloads.requests.request import Message, Tools
-
-Render = Callable[[Sequence[Message], Tools], str]
+from aot.workloads.requests.request import Message
 
 
 def lint(render: Render, render_tomorrow: Render) -> Iterator[Flaw]:

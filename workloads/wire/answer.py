@@ -84,10 +84,9 @@ class Answer(HTTPResponseParser):
     def last_event(self) -> list[bytes]:
         """The data of the last event that is whole; empty where there is none."""
         body = self.body
-        end = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"), body.rfind(b"\r\r"))
-        before = max(body.rfind(b"\n\n", 0, end), body.rfind(b"\r\n\r\n", 0, end),
-                     body.rfind(b"\r\r", 0, end))  # fmt: skip
-        return events(body[max(before, 0) : end + 4].lstrip(b"\r\n"), complete=False)[1][-1:]
+        end = _last_empty_line(body, len(body))
+        begin = max(_last_empty_line(body, end), 0)
+        return events(body[begin : end + 4].lstrip(b"\r\n"), complete=False)[1][-1:]
 
     def _has_end(self) -> bool:
         """Whether the answer itself says where it ends."""
@@ -152,3 +151,8 @@ class Answer(HTTPResponseParser):
             self.headers.clear()
             return
         self.complete = True
+
+
+def _last_empty_line(body: bytes, before: int) -> int:
+    """Where the line before it ends; -1 where there is none."""
+    return max(body.rfind(ending, 0, before) for ending in (b"\n\n", b"\r\n\r\n", b"\r\r"))

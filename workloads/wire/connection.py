@@ -211,8 +211,8 @@ def _has_news(connection: Any) -> bool:
     """Whether something has arrived on a connection that nobody asked on: its end, mostly. Not by
     select(), which knows no descriptor above 1,023."""
     poll = get_original("select", "poll")()
-    poll.register(connection.fileno())
-    return bool(poll.poll(0)[0][1] & ~select.POLLOUT) if poll.poll(0) else False
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _end(answer: Answer) -> None:

@@ -18,8 +18,11 @@ def of_body(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         return words_of(json.loads(text))
-    except ValueError:
-        pass
+    except ValueError:  # a page, or plain words
+        return _of_page(text)
+
+
+def _of_page(text: str) -> str:
     if "<html" in text[:1000].lower():
         title = TITLE.search(text)
         seen = TAG.sub(" ", HIDDEN.sub(" ", text))
