@@ -14,7 +14,7 @@ from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.secrecy import held_in
 
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 """The name of a header (RFC 9110, token)."""
 OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
@@ -37,6 +37,8 @@ class Wording:
     key_header: str | None = None
     profile: str | None = None
     """The kind of server that it is for, where that was said."""
+    path_is_for: EndpointName | None = None
+    """The one endpoint whose path `path` is; None where whoever gave it knows."""
 
     @property
     def dialect(self) -> Dialect:
@@ -58,6 +60,7 @@ class Wording:
             {**base.rename, **self.rename},
             self.key_header or base.key_header,
             self.profile or base.profile,
+            None if self.path else base.path_is_for,
         )
 
     @property
@@ -70,7 +73,13 @@ class Wording:
         return "cache_salt" not in self.omit
 
     def target(self, model: str) -> str:
-        """The path of a request, behind the base URL."""
+        """The path of a request, behind the base URL. UsageError where there is none for this
+        endpoint."""
+        if self.path_is_for not in (None, self.dialect.name):
+            raise UsageError(
+                f"profile {self.profile}: its path is of the {self.path_is_for} endpoint; give "
+                f"that for {self.dialect.name} (--path, or path in a server file's requests)"
+            )
         return (self.path or self.dialect.path).replace("{model}", model)
 
     def body(self, prompt: Sequence[Message] | str, asked: Asked) -> dict[str, Any]:

@@ -52,14 +52,10 @@ def of_options(
 
 def with_profile(wording: Wording, name: str) -> Wording:
     """What was asked for, over what a kind of server wants. UsageError for a kind that is not
-    known, and where its path is of another endpoint."""
-    base = replace(_of(shipped(name)), profile=name)
-    if base.path and not wording.path and wording.endpoint not in (None, "chat"):
-        raise UsageError(
-            f"profile {name}: its path is of the chat endpoint; give that for {wording.endpoint} "
-            "(--path)"
-        )
-    return wording.over(base)
+    known."""
+    base = _of(shipped(name))
+    is_for: EndpointName | None = "chat" if base.path else None
+    return wording.over(replace(base, profile=name, path_is_for=is_for))
 
 
 def _of(config: Differences, endpoint: EndpointName | None = None) -> Wording:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from aot.configs.dialects.table import EndpointName
-from aot.configs.dialects.wording import header
+from aot.configs.dialects.wording import HEADER, header
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.strict import StrictModel
 
@@ -28,7 +28,9 @@ class Differences(StrictModel):
     omit: list[str] = Field(default_factory=list, description="fields left out of the body")
     rename: dict[str, str] = Field(default_factory=dict, description="fields: old name: new name")
     key_header: str | None = Field(
-        None, description="header for the API key, instead of Authorization: Bearer"
+        None,
+        pattern=HEADER.pattern,
+        description="header for the API key, instead of Authorization: Bearer",
     )
 
     @field_validator("headers")
@@ -43,7 +45,7 @@ class Differences(StrictModel):
 
     @model_validator(mode="after")
     def _leaves_a_request(self) -> Differences:
-        taken = sorted(NEEDED & {*self.omit, *self.rename, *self.body})
+        taken = sorted(NEEDED & {*self.omit, *self.rename, *self.rename.values(), *self.body})
         if taken:
             raise ValueError(f"{', '.join(taken)}: without it, or with another, it is no request")
         return self

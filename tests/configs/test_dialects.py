@@ -208,3 +208,28 @@ def test_a_command_is_written_down_without_what_is_secret() -> None:
     ]
     shown = network.shown_command(words)
     assert shown == "aot load w.yaml --url https://host --header 'X-Key: …' '--header=A: …'"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"rename": {"max_tokens": "model"}}, {"rename": {"stream": "s"}}, {"body": {"prompt": "x"}},
+     {"key_header": "two words"}, {"key_header": ""}, {"path": "/a b"}, {"path": "v1"},
+     {"headers": {"Content-Length": "3"}}, {"headers": {"X": "é"}}],
+)  # fmt: skip
+def test_a_server_file_that_asks_for_no_request_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        RequestsConfig.model_validate(given)
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "responses", "messages", "generate"])
+def test_a_path_of_a_profile_is_of_one_endpoint(endpoint: Any) -> None:
+    """Whether the endpoint was asked for, or is the traffic's."""
+    for wording in (
+        of_options(endpoint, "azure"),
+        of_options(None, "azure").for_endpoint(endpoint),
+    ):
+        with pytest.raises(UsageError, match=f"profile azure: .*give that for {endpoint}"):
+            wording.target("m")
+        own = of_options(endpoint, "azure", "/mine").target("m")
+        assert own == "/mine"
+    assert "/deployments/m/" in of_options(None, "azure").for_endpoint("chat").target("m")
