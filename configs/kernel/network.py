@@ -89,13 +89,20 @@ def without_login(text: str) -> str:
     return (scheme[0] if scheme else "") + text.rpartition("@")[2]
 
 
+HIDDEN = (("--header", ":", ": …"), ("--body", "=", "=…"), ("--path", "?", "?…"))
+"""Options whose values are hidden from a sign on, and what stands there instead."""
+
+
 def shown_command(words: Sequence[str]) -> str:
-    """A command line as it may be written down: without logins, and without the values of headers,
-    which are often keys."""
+    """A command line as it may be written down: without logins, without the values of headers and
+    fields, which are often keys, and without what stands behind a path."""
     shown: list[str] = []
     for before, word in zip(("", *words), words, strict=False):
-        if before == "--header" or word.startswith("--header="):
-            word = f"'{word.partition(':')[0]}: …'"
+        for option, sign, rest in HIDDEN:
+            if before == option or word.startswith(f"{option}="):
+                begin = len(option) + 1 if word.startswith(f"{option}=") else 0
+                kept, found, _ = word[begin:].partition(sign)
+                word = f"'{word[:begin]}{kept}{rest if found else ''}'"
         shown.append(without_login(word))
     return " ".join(["aot", *shown])
 

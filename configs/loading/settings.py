@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import did_you_mean
 from aot.configs.loading.yaml_file import scalar
-from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import DocQa, WorkloadConfig
 
 Value = bool | int | float | str | list[str]
@@ -64,11 +63,7 @@ def changed(file: str, config: Model, changes: Mapping[str, Value]) -> Model:
     mine = {k.removeprefix(f"{file}."): v for k, v in changes.items() if k.startswith(f"{file}.")}
     if not mine:
         return config
-    data = config.model_dump(mode="json", exclude_unset=True)
-    if "env" in data:  # which is not shown where it is dumped
-        data["env"] = dict(getattr(config, "env"))  # noqa: B009
-    if isinstance(config, RemoteConfig) and "headers" in data.get("requests", {}):
-        data["requests"]["headers"] = dict(config.requests.headers)
+    data = config.model_dump(exclude_unset=True)  # not as JSON, which shows no secret
     for name, new in mine.items():
         _set(data, config, name.split("."), new, f"{file}.{name}")
     try:
@@ -95,5 +90,5 @@ def _set(data: dict[str, Any], config: BaseModel, keys: list[str], new: Value, n
         raise UsageError(f"{name}: '{key}' has no keys of its own here")
     # Defaults are not in the file; what is changed in them needs the rest of them.
     below = data.get(key)
-    data[key] = below if isinstance(below, dict) else inner.model_dump(mode="json")
+    data[key] = below if isinstance(below, dict) else inner.model_dump()
     _set(data[key], inner, rest, new, name)

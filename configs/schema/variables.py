@@ -57,7 +57,7 @@ Variables = Annotated[
     dict[str, str | FromEnv | Told | SecretStr],
     BeforeValidator(_as_text),
     AfterValidator(_hide),
-    PlainSerializer(_shown),
+    PlainSerializer(_shown, when_used="json"),
 ]
 """Variables of an engine: VALUE, {from_env: NAME}, {secret: VALUE} or {plain: VALUE}. A plain VALUE
 that looks like a secret is one; what is secret is a `SecretStr`, or a reference, from here on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
 from aot.configs.dialects.table import EndpointName
 from aot.configs.dialects.wording import HEADER, header
@@ -42,6 +42,15 @@ class Differences(StrictModel):
             except UsageError as error:
                 raise ValueError(str(error)) from None
         return value
+
+    @field_serializer("body", when_used="json")
+    def _names_of(self, body: dict[str, Any]) -> dict[str, str]:
+        """What is written down of them: gateways take keys in fields."""
+        return dict.fromkeys(body, "…")
+
+    @field_serializer("path", when_used="json")
+    def _without_query(self, path: str | None) -> str | None:
+        return path.partition("?")[0] if path else None
 
     @model_validator(mode="after")
     def _leaves_a_request(self) -> Differences:

@@ -169,7 +169,10 @@ def call(arguments: list[str]) -> int:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):
             return READER_GONE
-        return end.code if isinstance(end.code, int) else 0
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        err().print(str(end.code), markup=False, soft_wrap=True)  # as Python itself would
+        return failed
     except OSError as error:
         if error.errno not in OUTSIDE:
             raise

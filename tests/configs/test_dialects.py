@@ -12,7 +12,9 @@ from aot.configs.dialects.table import DIALECTS
 from aot.configs.dialects.wording import Wording, filled, header
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
+from aot.configs.loading.settings import changed
 from aot.configs.loading.wording import of_config, of_options
+from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.wording import RequestsConfig
 
 CHAT: list[Message] = [
@@ -233,3 +235,27 @@ def test_a_path_of_a_profile_is_of_one_endpoint(endpoint: Any) -> None:
         own = of_options(endpoint, "azure", "/mine").target("m")
         assert own == "/mine"
     assert "/deployments/m/" in of_options(None, "azure").for_endpoint("chat").target("m")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["--body", 'api_key="s3"'], "--body 'api_key=…'"),
+        (["--body=user=s3"], "'--body=user=…'"),
+        (["--path", "/v1/chat?key=s3"], "--path '/v1/chat?…'"),
+        (["--path=/v1/chat"], "'--path=/v1/chat'"),
+    ],
+)
+def test_values_of_fields_and_queries_are_not_written_down(given: list[str], shown: str) -> None:
+    assert network.shown_command(given) == f"aot {shown}"
+
+
+def test_a_server_file_is_written_down_without_them_and_changed_with_them() -> None:
+    config = RemoteConfig.model_validate(
+        {
+            "engine": "openai", "runtime": "remote", "url": "http://h",
+            "requests": {"headers": {"X": "s3"}, "body": {"k": {"t": "s3"}}, "path": "/v1?k=s3"},
+        }
+    )  # fmt: skip
+    assert "s3" not in config.model_dump_json()
+    assert changed("server", config, {"server.model": "m"}).requests == config.requests

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.command import Aot, check
 
+from aot.scripts.cli import main as command_line
+
 HEAVY = ("rich", "numpy", "pandas", "openai", "requests", "ruamel", "matplotlib")
 
 
@@ -202,3 +204,15 @@ def test_shipped_files_are_listed_shown_and_copied(aot: Aot, tmp_path: Path) -> 
     (tmp_path / "folder").mkdir()
     check(aot("configs", "copy", "servers", "demo", "folder"), 0)
     assert (tmp_path / "folder" / "demo.yaml").exists()
+
+
+def test_an_end_with_a_text_is_told_and_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(*_: object, **__: object) -> None:
+        sys.exit("a module of the user's own")
+
+    monkeypatch.setattr(command_line, "app", ends)
+    assert command_line.call(["load"]) == 1
+    assert command_line.call(["gate"]) == 2
+    assert capsys.readouterr().err.count("a module of the user's own") == 2
