@@ -79,8 +79,10 @@ def _once_s(numbers: dict[str, Any], arm: str) -> tuple[float | None, int]:
     """Seconds that starts of the server cost besides, and of how many starts."""
     if arm == "jit":
         return 0.0, 1
-    if arm == "aot":
-        warming = numbers["arms"]["aot"]["warming"]
+    if arm == "restarted":
+        return None, 1
+    if arm in ("aot", "store"):
+        warming = numbers["arms"][arm]["warming"]
         return (float(warming["prefill_s"]) if warming else None), 1
     cold = numbers["arms"]["auto"]["cold"]
     if cold is None or cold["extra_s"] is None:

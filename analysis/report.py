@@ -138,6 +138,7 @@ LOSS_NAMES = (
     ("dynamic", "new in each request"),
     ("salts", "known under another salt only"),
     ("rounding", "behind the last full block"),
+    ("sparse", "not kept by this kind of cache"),
     ("concurrency", "sent while the same beginning was being prefilled"),
     ("eviction", "evicted, not kept by the engine, or on another replica"),
 )

@@ -3,18 +3,20 @@
 arms.ARM.{ttft_s,ttft_from_planned_s,tpot_s,itl_s,itl_per_token_s,e2e_s}.{p50,p90,p99,mean}
 arms.ARM.stream.{tokens_per_chunk,merged,chunks_per_read,in_one_read,hidden_tokens,finish_reasons,resent}
                                                    analysis/measures/streaming.py
-arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s,duration_s,
-                     in_flight_mean}
+arms.ARM.throughput.{requests_per_s,output_tokens_per_s,prompt_tokens_per_s,duration_s,in_flight_mean}
 arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the workload file
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
-                achieved_of_reachable,
-                cached_tokens,prompt_tokens,losses}        losses: analysis/cache/losses.py
+                achieved_of_reachable,cached_tokens,prompt_tokens,losses}   …/cache/losses.py
+arms.ARM.log.{prompt_tokens,output_tokens,hit_ratio}   analysis/measures/logged.py
 arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
 arms.auto.cold.{requests,of,repeats,extra_s}   first requests of a prefix: …/measures/prefill.py
+arms.ARM.firsts.{requests,ttft_p50_s,cached_tokens,prompt_tokens}   the same place
 arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}   analysis/measures/replicas.py
-arms.ARM.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   …/distance.py; aot only
-arms.ARM.warming.{prefixes,prefill_s}                before the clock, of one repeat; aot only
+arms.ARM.{tiers.{device,host,disk,store},store}   analysis/measures/tiers.py
+arms.aot.floor.{with_prefix_s,suffix_alone_s,ratio,ci95,pairs}   …/distance.py
+arms.aot.warming.{prefixes,prefill_s}                before the clock, of one repeat
+arms.ARM.retention.{predicted_p50_s,observed_p50_s,…}   analysis/measures/retention.py
 arms.ARM.server.{stages,overhead_ttft_s,gauges}   analysis/measures/server_times.py
 prefill.{fixed_s,s_per_token,s_per_token_ci95,tokens_per_s,points}   analysis/measures/prefill.py
 comparison.{ttft_p50_speedup,ttft_p50_speedup_ci95,verdict,...}      aot against jit
@@ -24,7 +26,6 @@ comparison.ratios[]: before, after, metric, quantile, ratio, ci95 (of these repe
 comparison.starts    how starts of the server were allowed for
 answers.{caching,compiling,floor}                    analysis/inference/answers.py
 headlines[], headline                                the sentences of the page
-
 With one server those are at the top; servers.NAME has the same, with engine and version, for each.
 between_servers: the first server against each other one, per arm, over the same requests.
 """
@@ -38,7 +39,16 @@ import pandas as pd
 
 from aot.analysis.cache import losses, oracle
 from aot.analysis.inference import answers, comparison, distance, starts
-from aot.analysis.measures import metrics, prefill, replicas, server_times, streaming
+from aot.analysis.measures import (
+    logged,
+    metrics,
+    prefill,
+    replicas,
+    retention,
+    server_times,
+    streaming,
+    tiers,
+)
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import Run, ServerRun
 from aot.serving.metrics.counters import sum_up
@@ -102,11 +112,16 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "goodput": _goodput(run, frame, timed),
         "by_hit": prefill.split(timed, static),
         "cold": prefill.cold(frame, static) if arm == "auto" else None,
+        "firsts": prefill.firsts(frame),
         "routing": replicas.of_arm(phases, frame, static),
         "cache": _cache(run, phases, frame),
+        "tiers": tiers.of_arm(tiers.tokens_of(phases), frame, _on_device(run, phases, frame)),
+        "store": tiers.store_of(phases),
+        "log": logged.of_arm(run.schedule, frame),
         "floor": distance.from_floor(phases),
         "warming": _warming(phases),
         "server": server_times.of_arm(phases, frame),
+        "retention": retention.of_arm(run, phases),
         "stream": streaming.of_arm(frame),
     }
 
@@ -172,18 +187,31 @@ def _cache(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> dict[str
         "server_hit_ratio": _server_hit_ratio(phases),
         "expected_hit_ratio": expected,
         "achieved_of_reachable": client / expected if client is not None and expected else None,
-        "predicted_hit_ratio": predicted_hit_ratio(run, phases, good),
+        "predicted_hit_ratio": predicted_hit_ratio(phases, good),
         "cached_tokens": metrics.total(good["cached_tokens"]),
         "prompt_tokens": metrics.total(good["prompt_tokens"]),
         "losses": losses_of(run, phases),
+        "tiers": tiers.tokens_of(phases),
     }
 
 
 def static_blocks(run: ServerRun, phases: list[Phase]) -> dict[str, int]:
     """Tokens in full blocks of each static prefix; empty where they are not known."""
-    block = next((p.facts.block_tokens for p in phases if p.facts), None)
-    prefixes = run.static_prefixes
-    return {p: len(ids) // block * block for p, ids in prefixes.items()} if block else {}
+    rule = next((p.facts.reuse for p in phases if p.facts), None)
+    if rule is None:
+        return {}
+    return {p: rule.expected_tokens(len(i), len(i) + 1) for p, i in run.static_prefixes.items()}
+
+
+def _on_device(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> pd.Series:
+    """What each request must find on the device, whatever lies beyond it; NaN where unknown."""
+    found = {
+        (p.repeat, request): n
+        for p in phases
+        for request, n in (found_on_device(run, p) or {}).items()
+    }
+    keys = zip(frame["repeat"], frame["id"], strict=True)
+    return pd.Series([found.get(key) for key in keys], index=frame.index, dtype="float64")
 
 
 def _server_hit_ratio(phases: list[Phase]) -> float | None:
@@ -206,33 +234,40 @@ def expected_hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
     return cached / prompts if prompts else None
 
 
-def predicted_hit_ratio(run: ServerRun, phases: list[Phase], good: pd.DataFrame) -> float | None:
+def predicted_hit_ratio(phases: list[Phase], good: pd.DataFrame) -> float | None:
     """What compiling promised before the run: every request finds the full blocks of its prefix's
     static part, and nothing else. Only where prefixes were compiled in (aot)."""
-    block = next((p.facts.block_tokens for p in phases if p.facts), None)
+    if any(p.arm == "restarted" for p in phases):
+        return None  # a store keeps whole chunks, and not whole blocks
+    rule = next((p.facts.reuse for p in phases if p.facts), None)
     static = {w["id"]: w["static_tokens"] for p in phases for w in p.warmed or ()}
-    if not block or not static or None in static.values() or good.empty:
+    if rule is None or not static or None in static.values() or good.empty:
         return None
     pairs = zip(good["prefix"], good["prompt_tokens"], strict=True)
     known = [(static[p], int(n)) for p, n in pairs if p in static and n == n]
     total = sum(n for _, n in known)
-    cached = sum(run.engine.expected_cached_tokens(s, n, block) for s, n in known)
+    cached = sum(rule.expected_tokens(s, n) for s, n in known)
     return cached / total if total else None
 
 
 def expected_by_request(run: ServerRun, phase: Phase) -> dict[str, int] | None:
     """Expected cached tokens of each recorded request, in the order of sending (a request that
     failed may still have filled the cache); None without token ids or block size."""
+    if phase.arm == "restarted":
+        return None  # what a store gave back was not asked of it
+    return found_on_device(run, phase)
+
+
+def found_on_device(run: ServerRun, phase: Phase) -> dict[str, int] | None:
+    """The same without any tier beyond the device."""
     order = run.sent(phase)
     if order is None:
         return None
     if phase.arm == "jit":
         return dict.fromkeys((s.id for s in order), 0)
-    if phase.facts is None or phase.facts.block_tokens is None:
+    if phase.facts is None or phase.facts.reuse is None:
         return None
-    return oracle.expected_cached_tokens(
-        order, run.before(phase), run.engine, phase.facts.block_tokens
-    )
+    return oracle.expected_cached_tokens(order, run.before(phase), phase.facts.reuse)
 
 
 def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
@@ -240,17 +275,23 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
     total: dict[str, int] = {}
     for phase in phases:
         order = run.sent(phase)
-        if order is None or phase.arm == "jit" or phase.facts is None or run.schedule is None:
+        if (
+            order is None
+            or phase.arm in ("jit", "restarted")
+            or phase.facts is None
+            or run.schedule is None
+        ):
             return None
         good = phase.records[phase.records["error"].isna()]
         cached = dict(zip(good["id"], good["cached_tokens"], strict=True))
-        if not phase.facts.block_tokens or any(n != n for n in cached.values()):
+        rule = phase.facts.reuse
+        if rule is None or any(n != n for n in cached.values()):
             return None
         static = {p: len(ids) for p, ids in run.static_prefixes.items()}
         of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
         phase_losses = losses.attribute(
             order, {k: int(v) for k, v in cached.items()}, of_request, run.before(phase),
-            run.engine, phase.facts.block_tokens,
+            rule,
         )  # fmt: skip
         if phase_losses is None:
             return None

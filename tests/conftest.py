@@ -117,6 +117,20 @@ def fake_sglang(fake_engine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def fake_store(fake_engine: Path, tmp_path: Path) -> Path:
+    """The engine's server file with a store, whose packages look installed."""
+    from aot.serving.local import environments
+
+    folder = tmp_path / "home" / ".engines" / "lmcache"
+    folder.mkdir()
+    marker = {"recipe_sha256": environments.recipe_digest("lmcache"), "versions": {}}
+    (folder / environments.MARKER).write_text(json.dumps(marker))
+    store = "block_tokens: 32\nstore: {disk: kept, chunk_tokens: 64}\n"
+    fake_engine.write_text(fake_engine.read_text() + store)
+    return fake_engine
+
+
+@pytest.fixture
 def fake_router(fake_engine: Path, tmp_path: Path) -> Path:
     """Two of fake_engine behind an installed-looking vllm-router; returns a server file."""
     _pretend_installed(tmp_path / "home", "vllm-router", "vllm-router")

@@ -13,11 +13,21 @@ from aot.analysis.cache.stack_distance import Curve
 COLOR = {
     "lru": "#0072B2",
     "leaf-lru": "#009E73",
+    "radix": "#56B4E9",
+    "in-flight": "#E69F00",
     "fifo": "#7f7f7f",
     "lfu": "#CC79A7",
     "opt": "#D55E00",
 }
-MARKER = {"lru": "o", "leaf-lru": "s", "fifo": "v", "lfu": "^", "opt": "D"}
+MARKER = {
+    "lru": "o",
+    "leaf-lru": "s",
+    "radix": "P",
+    "in-flight": "X",
+    "fifo": "v",
+    "lfu": "^",
+    "opt": "D",
+}
 
 
 def svg(curve: Curve, total_tokens: int, reaches: Sequence[Reach]) -> str:

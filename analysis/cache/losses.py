@@ -2,8 +2,8 @@
 
 Each cause is the difference between two caches that differ in it alone, request by request, so that
 no cause is below 0 and all of them add up to the tokens that were computed: found by anybody token
-by token → the same within one salt → in whole blocks → of prompts whose prefill was over → found by
-the engine.
+by token → the same within one salt → in whole blocks → by the rule of the model's cache → of
+prompts whose prefill was over → found by the engine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aot.analysis.cache.oracle import PrefixCache, Sent
-from aot.serving.engines.engine import Engine
+from aot.analysis.cache.oracle import Sent
+from aot.configs.caches.endless import EndlessCache
+from aot.configs.caches.rule import CacheRule, dense
 
 Before = Sequence[tuple[Sequence[int], str | None]]
 MOST_TOKENS = 30_000_000
@@ -35,6 +36,9 @@ class Losses:
     """Known under another salt only."""
     rounding: int
     """Behind the last full block, or the last token."""
+    sparse: int
+    """In the cache of full attention, and not in that of this model: windows and states are kept
+    where prompts end, and where they part from the second time on."""
     concurrency: int
     """Sent while the first request with the same beginning had no first token yet, and not found:
     in the engine's queue, or scheduled in the same step."""
@@ -50,8 +54,7 @@ def attribute(
     cached: Mapping[str, int],
     static_tokens: Mapping[str, int],
     before: Before,
-    engine: Engine,
-    block_tokens: int,
+    rule: CacheRule,
 ) -> Losses | None:
     """The losses of one phase; None where that is too much to hold.
 
@@ -61,32 +64,29 @@ def attribute(
     """
     if not cached or sum(len(s.prompt) for s in order) > MOST_TOKENS:
         return None
-    anybody, same_salt = PrefixCache(1), PrefixCache(1)
-    blocks = PrefixCache(block_tokens)
-    timed = _Timed(block_tokens)
+    anybody, same_salt = EndlessCache(dense(1)), EndlessCache(dense(1))
+    whole, kept = EndlessCache(dense(rule.block_tokens)), EndlessCache(rule)
+    apart, timed = (same_salt, whole, kept), _Timed(rule)
     for prompt, salt in before:
-        anybody.add(prompt)
-        same_salt.add(prompt, salt)
-        blocks.add(prompt, salt)
-        timed.cache.add(prompt, salt)
+        anybody.add(prompt, None)
+        for cache in (*apart, timed.cache):
+            cache.add(prompt, salt)
     sums = dict.fromkeys(Losses.__dataclass_fields__, 0)
     for sent in order:
-        size = len(sent.prompt)
-        shared = blocks.shared(sent.prompt, sent.salt)
         reach = [
-            anybody.shared(sent.prompt),
-            same_salt.shared(sent.prompt, sent.salt),
-            engine.expected_cached_tokens(shared, size, block_tokens),
-            engine.expected_cached_tokens(timed.shared(sent), size, block_tokens),
+            anybody.shared_tokens(sent.prompt),
+            same_salt.shared_tokens(sent.prompt, sent.salt),
+            whole.found_tokens(sent.prompt, sent.salt),
+            kept.found_tokens(sent.prompt, sent.salt),
+            timed.found_tokens(sent),
         ]
         if sent.id in cached:
-            static = static_tokens.get(sent.id, 0)
+            size, static = len(sent.prompt), static_tokens.get(sent.id, 0)
             for cause, tokens in _of_request(size, reach, cached[sent.id], static).items():
                 sums[cause] += tokens
-        left = sent.leaves or sent.prompt
-        anybody.add(left)
-        same_salt.add(left, sent.salt)
-        blocks.add(left, sent.salt)
+        anybody.add(sent.prompt, None, sent.leaves)
+        for cache in apart:
+            cache.add(sent.prompt, sent.salt, sent.leaves)
     return Losses(**sums)
 
 
@@ -102,7 +102,7 @@ def _of_request(size: int, reach: Sequence[int], found: int, static: int) -> dic
     for tokens in reach:
         most = max(min(tokens, most), found)
         links.append(most)
-    known, salted, whole, ready = links
+    known, salted, whole, kept, ready = links
     first = max(0, min(static, size) - known)
     return {
         "prompt_tokens": size,
@@ -111,7 +111,8 @@ def _of_request(size: int, reach: Sequence[int], found: int, static: int) -> dic
         "dynamic": size - known - first,
         "salts": known - salted,
         "rounding": salted - whole,
-        "concurrency": whole - ready,
+        "sparse": whole - kept,
+        "concurrency": kept - ready,
         "eviction": ready - found,
     }
 
@@ -119,17 +120,17 @@ def _of_request(size: int, reach: Sequence[int], found: int, static: int) -> dic
 class _Timed:
     """A cache into which a prompt comes when its prefill is over."""
 
-    def __init__(self, block_tokens: int) -> None:
-        self.cache = PrefixCache(block_tokens)
+    def __init__(self, rule: CacheRule) -> None:
+        self.cache = EndlessCache(rule)
         self._waiting: list[tuple[float, int, Sent]] = []
         self._number = 0
 
-    def shared(self, sent: Sent) -> int:
+    def found_tokens(self, sent: Sent) -> int:
         """What `sent` finds at its time; then it waits for its own."""
         while self._waiting and self._waiting[0][0] <= sent.sent_s:
             _, _, done = heapq.heappop(self._waiting)
-            self.cache.add(done.leaves or done.prompt, done.salt)
-        tokens = self.cache.shared(sent.prompt, sent.salt)
+            self.cache.add(done.prompt, done.salt, done.leaves)
+        tokens = self.cache.found_tokens(sent.prompt, sent.salt)
         ready_s = sent.sent_s if sent.ready_s is None else sent.ready_s
         self._number += 1
         heapq.heappush(self._waiting, (ready_s, self._number, sent))

@@ -9,12 +9,15 @@ modelled. References of each policy: docs/traffic.md.
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
+from aot.configs.caches.radix import RadixCache
 from aot.workloads.traces.blocks import BlockTrace
 
 
@@ -83,6 +86,17 @@ def leaf_lru(trace: Replayable, capacity: int) -> Leading:
             evict(False)
 
 
+def radix(trace: Replayable, capacity: int) -> Leading:
+    """SGLang's own tree: the leaf that was unused for longest goes, whole, when room is needed. A
+    prompt that does not fit alone is not kept."""
+    cache = RadixCache(capacity)
+    for blocks in trace.prompts():
+        found, _ = cache.match(blocks)
+        yield found
+        with suppress(ValueError):
+            cache.finish(cache.start(blocks, len(blocks)))
+
+
 def fifo(trace: Replayable, capacity: int) -> Leading:
     """What came first goes first, used or not."""
     cache: OrderedDict[Any, None] = OrderedDict()
@@ -119,18 +133,29 @@ def _evict_least(uses: dict[Any, tuple[int, int]], heap: list[tuple[int, int, An
             return
 
 
-def next_uses(trace: BlockTrace) -> list[int]:
-    """Of every reference, the position of the next one to the same block, or NEVER."""
+def next_uses(trace: BlockTrace) -> array[int]:
+    """Of every reference, the position of the next one to the same block, or NEVER; also where that
+    is computed anyway, so that nothing is won by keeping the block until then."""
     ids = trace.ids
     order = np.argsort(ids, kind="stable")
     following = np.full(len(ids), NEVER, dtype=np.int64)
     same = ids[order[1:]] == ids[order[:-1]]
     following[order[:-1][same]] = order[1:][same]
-    positions: list[int] = following.tolist()
-    return positions
+    following[np.isin(following, trace.computed_anyway)] = NEVER
+    return array("q", following.tobytes())
 
 
-def opt(trace: BlockTrace, capacity: int, uses: list[int] | None = None) -> Leading:
+def most_wanted(following: Sequence[int]) -> int:
+    """Blocks that were used and will be again, at most at one time."""
+    coming = np.asarray(following, dtype=np.int64)
+    again = coming[coming < NEVER]
+    change = np.zeros(len(coming) + 1, dtype=np.int64)
+    change[: len(coming)] += coming < NEVER
+    change[again] -= 1
+    return int(change.cumsum().max(initial=0))
+
+
+def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> Leading:
     """The optimum: Belady's rule with bypass on references in prompt order (the block whose next
     use is furthest goes, or does not enter), counted under the strict-prefix rule. A child's next
     use is behind its parent's, so that the prefix rule loses nothing to it."""
@@ -168,8 +193,11 @@ def opt(trace: BlockTrace, capacity: int, uses: list[int] | None = None) -> Lead
 POLICIES: dict[str, Callable[..., Leading]] = {
     "lru": lru,
     "leaf-lru": leaf_lru,
+    "radix": radix,
     "fifo": fifo,
     "lfu": lfu,
     "opt": opt,
 }
 """By the name that the command line takes."""
+IN_FLIGHT = "in-flight"
+"""Requests that overlap: another kind of replay (in_flight.py)."""

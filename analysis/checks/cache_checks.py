@@ -21,7 +21,7 @@ def state(run: ServerRun) -> Iterator[Finding]:
     # A proof says which problems it found, if only none: one that does not proves nothing.
     unproved = [p.name for p in run.phases if "problems" not in (p.proof or {})]
     failed = [f"{p.name}: {x}" for p in run.phases for x in (p.proof or {}).get("problems", [])]
-    cold = [p.name for p in run.phases if p.arm == "aot" and not _all_warm(p.warmed)]
+    cold = [p.name for p in run.phases if p.arm in ("aot", "store") and not _all_warm(p.warmed)]
     if failed:
         yield Finding("void", check, "; ".join(failed))
     if cold:

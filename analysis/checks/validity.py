@@ -10,8 +10,10 @@ import pandas as pd
 
 from aot.analysis.checks import cache_checks, record_checks, replicas, steady
 from aot.analysis.checks.finding import LEVELS, Finding
+from aot.analysis.measures import logged
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
+from aot.workloads.requests.request import LEARNED_FROM
 
 ANSWERED = "every request answered"
 OFFERED = "requests sent on time"
@@ -35,6 +37,7 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         cache_checks.state(run),
         record_checks.facts(run),
         _schedule(run),
+        _replayed(run, summary),
         cache_checks.jit_hits(run, frame),
         _failures(run, summary),
         replicas.check(run, frame),
@@ -61,6 +64,37 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
     ]
     findings = [finding for check in checks for finding in check]
     return sorted(findings, key=lambda f: LEVELS.index(f.level))
+
+
+def _replayed(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding]:
+    """Of a log: everything that is sent otherwise than it was logged, and what it comes to."""
+    changes = run.schedule.changes if run.schedule else {}
+    if not changes and not any(r.body for r in (run.schedule.requests if run.schedule else ())):
+        return
+    sent = len(run.schedule.requests) if run.schedule else 0
+    words = "; ".join(f"{what} ({count} requests)" for what, count in changes.items())
+    detail = f"{sent} requests, but for: {words or 'nothing'}"
+    yield Finding("ok", "replayed as it was logged", detail)
+    yield from _other_prompts(summary)
+    warmed = any(p.warmed for p in run.phases)
+    if warmed and LEARNED_FROM not in changes:
+        detail = "what was warmed was found in the very requests that were measured"
+        yield Finding("warning", "static parts found elsewhere", detail)
+
+
+def _other_prompts(summary: dict[str, Any]) -> Iterator[Finding]:
+    """Replayed prompts that have another length than the log's own server counted."""
+    for arm, numbers in summary["arms"].items():
+        ratio = logged.differs(numbers["log"]) if numbers["log"] else None
+        if ratio is not None:
+            sums = numbers["log"]["prompt_tokens"]
+            detail = (
+                f"{arm}: {sums['replayed']:,} prompt tokens where the log's server counted "
+                f"{sums['logged']:,} ({ratio:.2f} times): another tokenizer or chat template, or "
+                "parts that are not in the log"
+            )
+            yield Finding("warning", "prompts as long as in the log", detail)
+            return  # all arms send the same
 
 
 def _failures(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 caching     jit → auto: what the cache gives, which every engine has on by default
 compiling   auto → aot: what filling it before traffic adds: which requests would have been cold, by
             how much, and what warming took
+restart     auto → restarted: what the first requests after a restart cost without a store and with
+            one, beside the same on the device (store, or aot)
 floor       aot → the dynamic suffix alone: what is left
 """
 
@@ -21,6 +23,7 @@ def of_server(numbers: Mapping[str, Any]) -> dict[str, Any]:
         "caching": _ratio(numbers, "jit", "auto"),
         "both": _ratio(numbers, "jit", "aot"),
         "compiling": _compiling(numbers),
+        "restart": _restart(arms),
         "floor": arms.get("aot", {}).get("floor"),
     }
 
@@ -43,4 +46,17 @@ def _compiling(numbers: Mapping[str, Any]) -> dict[str, Any] | None:
         "ratio": ratio,
         "cold": numbers["arms"]["auto"]["cold"],
         "warming": numbers["arms"]["aot"]["warming"],
+    }
+
+
+def _restart(arms: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first requests of each static prefix: `cold` in auto (or jit), from the `store` after a
+    restart, on the `device` where all was warm. None where no restart was measured."""
+    if not arms.get("restarted", {}).get("firsts"):
+        return None
+    known = {arm: numbers["firsts"] for arm, numbers in arms.items() if numbers["firsts"]}
+    return {
+        "cold": known.get("auto") or known.get("jit"),
+        "store": known["restarted"],
+        "device": known.get("store") or known.get("aot"),
     }

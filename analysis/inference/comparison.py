@@ -15,7 +15,10 @@ from aot.analysis.measures import metrics
 from aot.configs.schema.experiment import ARMS
 
 TOO_FEW = "too few pairs to tell"
-COMPARED = (("jit", "aot"), ("jit", "auto"), ("auto", "aot"))
+COMPARED = (
+    ("jit", "aot"), ("jit", "auto"), ("auto", "aot"),
+    ("jit", "store"), ("aot", "store"), ("jit", "restarted"), ("auto", "restarted"),
+)  # fmt: skip
 
 
 def of_arms(frame: pd.DataFrame, starts: Starts = ASSUMED) -> dict[str, Any]:

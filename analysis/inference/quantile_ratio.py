@@ -10,6 +10,10 @@ and warm) part near the quantile, it spans the gap between them.
 Pairs one after the other need not be independent: in a queue they are not. The variance is that of
 the sum over a series (Newey & West 1987), never below that of independent pairs.
 
+Where every `before` is at least r times its `after`, so is every quantile: a ratio far outside
+those of the pairs is none, and the interval ends at twice their range. It is what makes a few
+requests of a queue enough; the range itself would hold the truth in 74 % of six near capacity.
+
 Covers a known truth in 93-98 % of draws from 20 pairs on, two modes included, and in more below
 (tests/analysis/test_intervals.py).
 """
@@ -36,6 +40,9 @@ class PairedLogs:
         """`logs`: one row a pair, columns before and after."""
         self.count = len(logs)
         self._q = q
+        ratios = logs[:, 0] - logs[:, 1]
+        beyond = float(np.ptp(ratios)) / 2
+        self._range = float(ratios.min()) - beyond, float(ratios.max()) + beyond
         self._below = round(2 * self.count * q)
         """How many of all values are below the cut."""
         order = np.argsort(logs, axis=0, kind="stable")
@@ -48,7 +55,7 @@ class PairedLogs:
         """The rank of each pair's `after`, in the order of its `before`."""
 
     def interval(self) -> tuple[float, float]:
-        """The log ratios that the pairs do not exclude; infinite where nothing bounds them."""
+        """The log ratios that the pairs do not exclude."""
         center = float(np.quantile(self._before, self._q) - np.quantile(self._after, self._q))
         level = stats.norm.ppf(0.975)
         if self.count < FEW:
@@ -58,7 +65,7 @@ class PairedLogs:
         limit = min(float(level) ** 2 * self._inflation(center), parted)
         width = float(np.ptp(self._before) + np.ptp(self._after)) + 1.0
         low, high = (self._edge(center, side * width, limit) for side in (-1, 1))
-        return low, high
+        return max(low, self._range[0]), min(high, self._range[1])
 
     def _edge(self, inside: float, step: float, limit: float) -> float:
         outside = inside + step

@@ -114,6 +114,22 @@ def cold(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, Any
     }
 
 
+def firsts(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """The first answered request of each static prefix and repeat: how many, their median TTFT,
+    and how many of their prompt tokens were found (None where that was not reported). None where
+    nothing was answered."""
+    good = frame[frame["ok"]].sort_values("sent_s", kind="stable")
+    first = good[~good.duplicated(["repeat", "prefix"])]
+    if first.empty:
+        return None
+    return {
+        "requests": len(first),
+        "ttft_p50_s": float(first["ttft_s"].median()),
+        "cached_tokens": metrics.total(first["cached_tokens"]),
+        "prompt_tokens": metrics.total(first["prompt_tokens"]),
+    }
+
+
 def split(frame: pd.DataFrame, static_blocks: Mapping[str, int]) -> dict[str, Any] | None:
     """Requests and TTFT of one arm by how much of the static prefix was found."""
     good = frame[frame["ok"]]

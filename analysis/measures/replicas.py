@@ -1,8 +1,9 @@
 """What a router in front of several engines made of the traffic.
 
 arms.ARM.routing.{replicas,imbalance,cold_requests,prefixes}
-replicas[].{requests,prompt_tokens,share,hit_ratio,died}   by each engine's own counters; died: in
-        how many phases it was not alive at the end
+replicas[].{requests,prompt_tokens,share,hit_ratio,store_share,died}   by each engine's own
+        counters; store_share: of its prompt tokens, those that came from a KV store; died: in how
+        many phases it was not alive at the end
 imbalance       the largest share of prompt tokens × the number of replicas: 1 is even
 cold_requests   answered requests that found less than half of their static prefix, of `prefixes`
         prefixes that were sent, in one repeat on average. A router that keeps each prefix on its
@@ -17,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from aot.analysis.runs.phases import Phase, Replica
-from aot.serving.metrics.counters import sum_up
+from aot.serving.metrics.counters import CacheCounters, sum_up
 
 
 def of_arm(
@@ -49,8 +50,15 @@ def _row(replicas: Sequence[Replica]) -> dict[str, Any]:
         "requests": sum(requests) if len(requests) == len(replicas) else None,
         "prompt_tokens": total.prompt_tokens if total else None,
         "hit_ratio": total.hit_ratio if total else None,
+        "store_share": _store_share(total) if total else None,
         "died": sum(r.alive is False for r in replicas),
     }
+
+
+def _store_share(total: CacheCounters) -> float | None:
+    if total.store_tokens is None or not total.prompt_tokens:
+        return None
+    return total.store_tokens / total.prompt_tokens
 
 
 def _cold(

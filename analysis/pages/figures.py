@@ -21,8 +21,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from aot.analysis.measures import metrics
 from aot.analysis.pages.thinning import evenly, thin
 
-COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2"}
-MARKER = {"jit": "s", "auto": "^", "aot": "o"}
+COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2",
+         "store": "#009E73", "restarted": "#CC79A7"}  # fmt: skip
+MARKER = {"jit": "s", "auto": "^", "aot": "o", "store": "D", "restarted": "v"}
 SIZE = (7.2, 3.6)
 DPI = 130
 RASTER_FROM = 2_000

@@ -27,6 +27,8 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> list[str]:
         lines.append(_caching(caching, "auto"))
     if compiling:
         lines.append(_compiling(compiling))
+    if answers.get("restart"):
+        lines.append(_restart(answers["restart"]))
     if not lines:
         have = ", ".join(numbers["arms"]) or "none"
         need = "it needs answered requests in jit and aot, or in another two arms"
@@ -91,6 +93,25 @@ def _compiling(compiling: Mapping[str, Any]) -> str:
             f"prefix{'' if warming['prefixes'] == 1 else 'es'}, before the clock."
         )
     return line
+
+
+def _restart(restart: Mapping[str, Any]) -> str:
+    """What a restart costs, and what the store saves of it. Medians as they were seen: a few first
+    requests make no interval."""
+    store = restart["store"]
+    line = (
+        f"After a restart of engine and store, the first {store['requests']} requests of their "
+        f"static prefixes waited {seconds(store['ttft_p50_s'])} at the median"
+    )
+    if store["cached_tokens"] is not None and store["prompt_tokens"]:
+        found = store["cached_tokens"]
+        line += f", with {found:,.0f} of {store['prompt_tokens']:,.0f} tokens from the store"
+    others = [
+        f"{seconds(restart[kind]['ttft_p50_s'])} {words}"
+        for kind, words in (("cold", "without a store"), ("device", "where all was warm"))
+        if restart[kind]
+    ]
+    return f"{line}; {', '.join(others)}." if others else f"{line}."
 
 
 def _floor(floor: Mapping[str, Any]) -> str:

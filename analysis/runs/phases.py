@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 from aot.analysis.runs import records
 from aot.analysis.runs.records import Keep
 from aot.serving.engines.engine import Engine
+from aot.serving.metrics import store_counters
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, parse, sum_up
 from aot.serving.metrics.histograms import Histogram, between, together
 from aot.serving.metrics.resets import impossible, reset
+from aot.serving.metrics.store_counters import StoreCounters
 
 SCRAPED_EVERY_S = 1.0
 MEANS = ("kv_usage", "monotonic_s")
@@ -72,6 +74,12 @@ class Phase:
     """What the server said during the replay: at_s on the replay's clock, and Engine.gauges."""
     floor: pd.DataFrame | None
     """Records of workloads/plan/floor.py; None where it was not measured."""
+    store_alive: bool | None
+    """Whether the KV store answered to the end; None without one."""
+    store_lost_writes: int
+    """Chunks that its disk did not take."""
+    store_counters: StoreCounters | None
+    """What the store counted over the replay; None without one, or where somebody else runs it."""
     replicas: list[Replica]
     """Behind a router; empty where there is none."""
     tokens: dict[str, list[int]] | None
@@ -101,6 +109,7 @@ def read_phase(
     numbers = range(len(alive)) if isinstance(alive, list) else (None,)
     pages = [_pages(folder, number, engine) for number in numbers]
     gauges = _gauges(folder / "server.jsonl", recorded.clock_zero_s)
+    store = _object(folder / "store.json") or {}
     restarted = next((why for _, _, why in pages if why), None)
     return Phase(
         name=folder.name,
@@ -121,6 +130,9 @@ def read_phase(
         generator_cpu=_generator_cpu(folder / "records"),
         lags_s=_lags(folder / "records"),
         stages=together([stages for _, stages, _ in pages]),
+        store_alive=store.get("alive"),
+        store_lost_writes=store.get("lost_writes", 0),
+        store_counters=_store_counters(folder),
         replicas=[
             Replica(
                 counters,
@@ -136,9 +148,14 @@ def read_phase(
     )
 
 
-def metrics_file(stem: str, replica: int | None) -> str:
+def metrics_file(when: str, replica: int | None) -> str:
     """The name of a snapshot of /metrics: of the server, or of one of its replicas."""
-    return f"{stem}.txt" if replica is None else f"{stem}-{replica}.txt"
+    return f"metrics-{when}.txt" if replica is None else f"metrics-{when}-{replica}.txt"
+
+
+def store_metrics_file(when: str) -> str:
+    """The name of a snapshot of the KV store's own /metrics."""
+    return f"metrics-{when}-store.txt"
 
 
 def _pages(
@@ -146,7 +163,7 @@ def _pages(
 ) -> tuple[CacheCounters | None, dict[str, Histogram], str | None]:
     """What changed over the replay, by the snapshots before and after it; nothing where the engine
     was restarted between them, and what shows that."""
-    names = (metrics_file(f"metrics-{when}", replica) for when in ("before", "after"))
+    names = (metrics_file(when, replica) for when in ("before", "after"))
     before, after = (_metrics(folder / name) for name in names)
     if not before or not after:
         return None, {}, None
@@ -154,6 +171,14 @@ def _pages(
     if why := reset(before, after) or impossible(counters):
         return None, {}, why if replica is None else f"{why} (replica {replica})"
     return counters, between(before, after, engine.stages), None
+
+
+def _store_counters(folder: Path) -> StoreCounters | None:
+    before, after = (
+        store_counters.read(_metrics(folder / store_metrics_file(when)) or {})
+        for when in ("before", "after")
+    )
+    return after - before if before and after else None
 
 
 def _sum(replicas: list[CacheCounters | None]) -> CacheCounters | None:
@@ -217,8 +242,8 @@ def read_tokens(path: Path) -> dict[str, list[int]] | None:
 def _facts(value: Any) -> CacheFacts | None:
     """None for a file of another shape: what the engine said is unknown then."""
     try:
-        return CacheFacts(**value) if value else None
-    except TypeError:
+        return CacheFacts.from_json(value) if value else None
+    except (TypeError, KeyError, AttributeError):
         return None
 
 

@@ -103,11 +103,11 @@ class ServerRun:
     def before(self, phase: Phase) -> list[tuple[list[int], str | None]]:
         """What was in the cache when the clock started, with its salts: proving, and warming."""
         cached: list[tuple[list[int], str | None]] = [(phase.canary, None)] if phase.canary else []
-        if phase.arm == "aot":
-            warmed = {w["id"] for w in phase.warmed or ()}
+        if phase.arm in ("aot", "store"):
+            sent = {w["id"]: int(w.get("fills", 1)) + 1 for w in phase.warmed or ()}
             for key, ids in (self.tokens or {}).items():
-                prefix = key.removeprefix("probe/").rpartition("/")[0]
-                if key.startswith("probe/") and prefix in warmed:
+                prefix, _, number = key.removeprefix("probe/").rpartition("/")
+                if key.startswith("probe/") and int(number) < sent.get(prefix, 0):
                     cached.append((ids, self._salt_of(prefix)))
         return cached
 

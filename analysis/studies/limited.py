@@ -14,6 +14,7 @@ from aot.analysis.cache import policies
 from aot.analysis.runs.phases import Phase
 from aot.analysis.runs.run import ServerRun
 from aot.configs.kernel.chains import block_chain
+from aot.configs.schema.experiment import STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +39,23 @@ def hit_ratio(run: ServerRun, phases: list[Phase]) -> float | None:
 
 def _of_phase(run: ServerRun, phase: Phase) -> tuple[int, int] | None:
     sent, facts = run.sent(phase), phase.facts
-    if sent is None or facts is None or not facts.block_tokens:
+    rule = facts.reuse if facts else None
+    if sent is None or facts is None or rule is None or not rule.is_dense:
+        return None
+    if phase.arm in STORED:  # a store has room of its own
         return None
     total = sum(len(s.prompt) for s in sent)
     if phase.arm == "jit":
         return 0, total
     if not facts.capacity_tokens:
         return None
-    block = facts.block_tokens
+    block = rule.block_tokens
     before = run.before(phase)
     named = [block_chain(ids, block, salt) for ids, salt in before]
     named += [block_chain(s.prompt, block, s.salt) for s in sent]
     leading = policies.leaf_lru(_Prompts(named), facts.capacity_tokens // block)
     hits = list(leading)[len(before) :]
     cached = sum(
-        run.engine.expected_cached_tokens(n * block, len(s.prompt), block)
-        for n, s in zip(hits, sent, strict=True)
+        rule.expected_tokens(n * block, len(s.prompt)) for n, s in zip(hits, sent, strict=True)
     )
     return cached, total

@@ -49,6 +49,10 @@ class Wording:
         asked for."""
         return self if self.endpoint else replace(self, endpoint=name)  # type: ignore[arg-type]
 
+    def at(self, endpoint: str) -> Wording:
+        """The same at another kind of endpoint."""
+        return replace(self, endpoint=endpoint)  # type: ignore[arg-type]
+
     def over(self, base: Wording) -> Wording:
         """What is said here, and of `base` what is not."""
         return Wording(
@@ -88,6 +92,10 @@ class Wording:
         if isinstance(inside := usual.get("sampling_params"), dict):  # of /generate
             usual["sampling_params"] = self._changed(inside)
         return usual | dict(self.fields)
+
+    def logged(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A body that was logged, as this server wants it."""
+        return self._changed(body) | dict(self.fields)
 
     def _changed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {self.rename.get(k, k): v for k, v in body.items() if k not in self.omit}

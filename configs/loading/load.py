@@ -46,6 +46,12 @@ def load_server(path: Path) -> AnyServer:
 
 def load_workload(path: Path) -> WorkloadConfig:
     """A workload file, in the shape of its scenario. Raises as `load`."""
+    if path.suffix not in (".yaml", ".yml") and path.exists():
+        raise ConfigError(
+            path,
+            "is no workload file (.yaml): a log, a trace or a schedule is replayed as it is (by "
+            "aot run and aot load), and has no keys that could be set",
+        )
     parsed = parse(path)
     name = parsed.data.get("scenario") if isinstance(parsed.data, dict) else None
     if name is None:

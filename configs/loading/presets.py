@@ -11,9 +11,8 @@ from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading.kinds import Kind
 from aot.configs.loading.load import did_you_mean, load
-from aot.configs.schema.architecture import Architecture
-from aot.configs.schema.card import Card
-from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe, ModelRecipe
+from aot.configs.schema.hardware import Architecture, Card
+from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe, ModelRecipe, StoreRecipe
 from aot.configs.schema.router import RouterRecipe
 from aot.configs.schema.wording import Profile
 
@@ -87,6 +86,11 @@ def router_recipe(name: str) -> RouterRecipe:
     return _recipe("routers", name, RouterRecipe, "router environment")
 
 
+def store_recipe(name: str) -> StoreRecipe:
+    """The recipe configs/stores/`name`.yaml; UsageError with the known names otherwise."""
+    return _recipe("stores", name, StoreRecipe, "store environment")
+
+
 def model_recipe(name: str) -> ModelRecipe:
     """The recipe configs/models/`name`.yaml; UsageError with the known names otherwise."""
     return _recipe("models", name, ModelRecipe, "model recipe")
@@ -109,9 +113,11 @@ def architectures() -> list[Architecture]:
 
 
 def environment_recipe(name: str) -> tuple[Path, EnvironmentRecipe]:
-    """The recipe of an engine's or a router's environment, and the folder that it is in."""
+    """The recipe of the environment of an engine, a router or a store, and its folder."""
     if name in recipe_names("routers"):
         return CONFIGS / "routers", router_recipe(name)
+    if name in recipe_names("stores"):
+        return CONFIGS / "stores", store_recipe(name)
     return CONFIGS / "engines", engine_recipe(name)
 
 

@@ -10,8 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from aot.configs.schema.strict import PathText, StrictModel
 
-Arm = Literal["jit", "auto", "aot"]
-ARMS: tuple[Arm, ...] = ("jit", "auto", "aot")
+Arm = Literal["jit", "auto", "aot", "store", "restarted"]
+ARMS: tuple[Arm, ...] = ("jit", "auto", "aot", "store", "restarted")
+USUAL: tuple[Arm, ...] = ("jit", "auto", "aot")
+STORED: frozenset[Arm] = frozenset({"store", "restarted"})
+"""Arms that go through the server file's KV store: as aot, and after all was ended and started
+again, when nothing was warmed but what the store kept."""
 DECIDING_REPEATS = 3
 """From three on repeats themselves say how they differ (analysis/inference/starts.py)."""
 CacheReset = Literal["restart", "endpoint", "salts"]
@@ -26,7 +30,7 @@ class ExperimentConfig(StrictModel):
         None, min_length=1, description="or several: each is measured under every arm"
     )
     workload: PathText = Field(description="workload file, relative to this file")
-    arms: list[Arm] = Field(list(ARMS), min_length=1)
+    arms: list[Arm] = Field(list(USUAL), min_length=1)
     repeats: int = Field(
         1,
         ge=1,
@@ -68,7 +72,7 @@ class ExperimentConfig(StrictModel):
     def _what_compares_repeats(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "repeats" in data:
             return data
-        compared = [data.get("arms", ARMS), data.get("servers") or ()]
+        compared = [data.get("arms", USUAL), data.get("servers") or ()]
         if any(isinstance(names, list | tuple) and len(names) > 1 for names in compared):
             return {**data, "repeats": DECIDING_REPEATS}
         return data

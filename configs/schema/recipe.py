@@ -45,6 +45,12 @@ class EngineRecipe(EnvironmentRecipe):
     env: dict[str, str] = Field(default_factory=dict, description="environment of every launch")
 
 
+class StoreRecipe(EnvironmentRecipe):
+    """configs/stores/NAME.yaml: what a KV store needs beside the engine's own packages."""
+
+    store: str
+
+
 class ModelRecipe(StrictModel):
     """configs/models/NAME.yaml: weights shipped inside a Python package."""
 

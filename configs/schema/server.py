@@ -10,6 +10,7 @@ from aot.configs.kernel.network import LOOPBACK
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.recipe import EngineName
 from aot.configs.schema.router import RouterConfig
+from aot.configs.schema.store import StoreConfig
 from aot.configs.schema.strict import Arguments, StrictModel
 from aot.configs.schema.variables import Variables
 
@@ -18,7 +19,8 @@ PUBLIC_KEY = "AOT_API_KEY"
 
 
 ENGINE_KEYS = (
-    "cache_gib", "schedule_policy", "hicache", "prefix_attention", "kv_events", "dev_mode",
+    "cache_gib", "host_cache_gib", "schedule_policy", "hicache", "prefix_attention", "kv_events",
+    "dev_mode", "store",
 )  # fmt: skip
 """Keys of a server file that only some engines have a setting for; each engine says which."""
 
@@ -57,6 +59,12 @@ class ServerConfig(StrictModel):
         None, gt=0, description="KV block (vLLM) or page (SGLang) size; default: the engine's"
     )
     cache_gib: float | None = Field(None, gt=0, description="KV cache memory, vLLM")
+    host_cache_gib: float | None = Field(
+        None,
+        gt=0,
+        description="host memory that the cache goes on in, of all cards together: a tier beyond "
+        "the device, which jit is without; needs a GPU",
+    )
     cache_tokens: int | None = Field(
         None,
         gt=0,
@@ -73,6 +81,9 @@ class ServerConfig(StrictModel):
         None,
         description="vLLM: ZMQ endpoint to publish KV events on (no authentication), ipc:///PATH "
         "or tcp://127.0.0.1:PORT; block hashes are then reproducible (sha256_cbor)",
+    )
+    store: StoreConfig | None = Field(
+        None, description="vLLM: a KV store that outlives the engine, for the arms store, restarted"
     )
     replicas: int = Field(
         1, ge=1, le=64, description="as many of this server, behind a router on host and port"
@@ -170,6 +181,15 @@ class ServerConfig(StrictModel):
                     "token ids and salts, those of the past, too (on the next port): use "
                     "ipc:///PATH or tcp://127.0.0.1:PORT, or say 'expose_unauthenticated: true'"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _stores_are_beside_engines_of_this_machine(self) -> Self:
+        if self.store and self.runtime == "docker":
+            raise ValueError(
+                "store: it runs beside an engine of this machine, not in its container; take "
+                "runtime: local"
+            )
         return self
 
     @model_validator(mode="after")

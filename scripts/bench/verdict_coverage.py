@@ -5,7 +5,8 @@
 One server, first come first served, the same schedule in both arms, 5 % noise of service times and
 a drift between two starts of the process. With --ratio 1 every effect that is called is false; with
 another one the share is the power. Each line: requests, repeats, quantile, then a cell for each
-load (0, 0.5, 0.8, 0.95) and drift (0, 2, 5 %): effects called / intervals that hold the ratio.
+load (0, 0.5, 0.8, 0.95) and drift (0, 2, 5 %): effects called / intervals of the next run that
+hold the ratio.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def _cell(
         if found.ci95 is not None:
             known += 1
             effects += judge(found).kind == "effect"
-            held += found.ci95[0] <= ratio <= found.ci95[1]
+            assert found.next_ci95 is not None
+            held += found.next_ci95[0] <= ratio <= found.next_ci95[1]
     return f"{effects / known:.3f}/{held / known:.2f}" if known else "  –  /  – "
 
 

@@ -40,8 +40,8 @@ def _file(wanted: Named) -> Callable[[typer.Context, Path | None], Path | None]:
 
         path, verb = file_of(wanted, given), f"aot {context.info_name}"
         if wanted == "prompt":
-            if path.is_file() and (path.suffix in YAML or context.info_name == "compile"):
-                _refuse(path, verb, "a prompt folder")
+            if path.is_file() and path.suffix in YAML:
+                _refuse(path, verb, "a prompt folder or a log")
         elif path.suffix not in YAML:
             _refuse(path, verb, f"{NOUNS[wanted]} (.yaml)")
         elif (kind := _kind(path)) not in (None, wanted):
@@ -152,7 +152,10 @@ ExperimentArgument = Annotated[
     Path | None,
     _argument("experiment", "EXPERIMENT", f"experiment .yaml, {SHIPPED_ONE} (or --resume FOLDER)"),
 ]
-PromptArgument = Annotated[Path, _argument("prompt", "PROMPT_DIR", f"prompt folder, {SHIPPED_ONE}")]
+CompiledFromArgument = Annotated[
+    Path,
+    _argument("prompt", "PROMPT_DIR|LOG", f"prompt folder, {SHIPPED_ONE}, or a log"),
+]
 LintArgument = Annotated[Path, _argument("prompt", "PROMPT_DIR|REQUESTS.jsonl", "what to look at")]
 _WORKLOAD = f"workload .yaml ({SHIPPED_ONE})"
 TrafficArgument = Annotated[
@@ -171,6 +174,14 @@ SeenArgument = Annotated[
 ServerOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}): does it fit, and what stays cached"),
+]
+IntoOption = Annotated[
+    Path | None,
+    _option("server", f"server .yaml ({SHIPPED_ONE}) whose store is filled with it"),
+]
+OracleServerOption = Annotated[
+    Path | None,
+    _option("server", f"server .yaml ({SHIPPED_ONE}): its model, its blocks, its cache's rule"),
 ]
 WorkloadOption = Annotated[
     Path | None,

@@ -8,13 +8,25 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-ArmName = Literal["jit", "auto", "aot"]
+ArmName = Literal["jit", "auto", "aot", "store", "restarted"]
+LoadedArm = Literal["jit", "auto", "aot"]
+"""Those of a server that was started by others."""
 TargetName = Literal[
     "compose", "k8s", "helm-values", "prometheus", "prometheus-rules", "grafana"
 ]  # what a server file can be rendered as
 Chart = Literal["production-stack", "llm-d"]
 TraceFormat = Literal[
-    "mooncake", "bailian", "coding", "ragpulse", "azure", "burstgpt", "sharegpt", "openai"
+    "mooncake",
+    "bailian",
+    "coding",
+    "ragpulse",
+    "azure",
+    "burstgpt",
+    "sharegpt",
+    "weka",
+    "aiperf",
+    "blocks",
+    "openai",
 ]
 EndpointName = Literal["chat", "completions", "responses", "messages", "generate"]
 LintFormat = Literal["text", "json", "sarif", "github"]
@@ -31,6 +43,8 @@ class PolicyName(StrEnum):
 
     LRU = "lru"
     LEAF_LRU = "leaf-lru"
+    IN_FLIGHT = "in-flight"
+    RADIX = "radix"
     FIFO = "fifo"
     LFU = "lfu"
     OPT = "opt"

@@ -32,14 +32,15 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Prompts": {
         "lint": ("lint", "Find what breaks prefix reuse: where, what it costs, the remedy."),
-        "compile": ("prompts", "Find the static prefix of a prompt folder; write compiled.json."),
+        "compile": ("compile", "Find the static prefix of a prompt folder, or those of a log."),
         "warm": ("warm", "Prefill static prefixes on a running server; verify that they hit."),
         "residency": ("warm", "Show live which blocks of compiled prompts are on a server."),
-        "ask": ("hosted", "Ask an API with a compiled prompt; show what its cache did."),
-        "savings": ("hosted", "What compiling saves in a day: tokens, money, seconds."),
+        "ask": ("prices", "Ask an API with a compiled prompt; show what its cache did."),
+        "savings": ("prices", "What compiling saves in a day: tokens, money, seconds."),
     },
     "Traffic": {
         "schedule": ("traffic", "Draw the request schedule of a workload or a trace."),
+        "capture": ("traffic", "Write the log of a server's traffic, as a proxy before it."),
         "oracle": ("oracle", "What a prefix cache can find on this traffic, without an engine."),
     },
     "Serve and deploy": {
@@ -52,12 +53,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("reports", "Runs side by side, and over the same requests."),
         "gate": ("reports", "Has a run become worse than its baseline? For CI."),
         "history": ("reports", "All runs of a folder, in the order of time."),
-        "cost": ("cost", "What a million requests like those of a run cost, in every arm."),
+        "cost": ("prices", "What a million requests like those of a run cost, in every arm."),
     },
     "This machine": {
         "doctor": ("machine", "What this machine can run, what is missing, and what mends it."),
         "engine": ("machine", "Engine environments (.engines/NAME)."),
         "router": ("machine", "Routers for replicas (.engines/NAME)."),
+        "store": ("store", "KV stores beside an engine, and what is on their disks."),
         "model": ("machine", "Model weights (.models/NAME)."),
         "configs": ("configs", "The shipped servers, workloads, experiments and prompts."),
         "init": ("configs", "Write a server, workload, experiment and prompt to start from."),

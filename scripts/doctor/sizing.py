@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
 from aot.configs.loading.presets import card, recipe_names
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.server import ServerConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.scripts.doctor.sizing import Sizing
 from aot.scripts.prompts.compiling import static_tokens
 from aot.scripts.traffic.plan import count_tokens, local_encoder, schedule_of

@@ -14,11 +14,11 @@ from aot.serving.engines import block_hashes
 from aot.serving.engines.engine import Engine
 from aot.serving.local import models
 from aot.workloads.prompts import folder as prompts
-from aot.workloads.prompts.compile import Encode, Target, compile_folder
+from aot.workloads.prompts.compile import Encode, Target, compile_folder, fingerprint
 from aot.workloads.prompts.compile_prefix import compile_prefix
 from aot.workloads.prompts.compiled import BlockHashes, Compiled
-from aot.workloads.requests.request import Message, Schedule, Tools
-from aot.workloads.requests.tokens import ChatTokenizer, from_folder
+from aot.workloads.requests.request import Schedule
+from aot.workloads.requests.tokens import ChatParts, ChatTokenizer, from_folder
 
 DEFAULT_BLOCK_TOKENS = 16
 """vLLM's on CUDA: what is assumed where no server says otherwise."""
@@ -35,14 +35,22 @@ def compile_prompt(
     """Compile for a model's folder (or recipe name), a running server, or both: then the tokens
     are counted locally, and block size, context and the model's name are the server's."""
     read = prompts.read(folder)
+    return compile_folder(read, variables, target_of(model, server, block_tokens, salt))
+
+
+def target_of(
+    model: str | None, server: Endpoint | None, block_tokens: int | None, salt: str | None
+) -> Target:
+    """What is compiled for: a model's folder or recipe, a running server, or both. UsageError where
+    its tokens cannot be counted."""
     if server is None:
-        return compile_folder(read, variables, _local(model or "", block_tokens, salt))
+        return _local(model or "", block_tokens, salt)
     local = tokenizer_of(model).encode_many if model else None
-    return compile_folder(read, variables, _served(server, local, block_tokens, salt))
+    return _served(server, local, block_tokens, salt)
 
 
 def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
-    folder = _folder(model)
+    folder = model_folder(model)
     return Target(
         model=folder.name,
         block_tokens=block_tokens or DEFAULT_BLOCK_TOKENS,
@@ -107,10 +115,10 @@ class _NoTokenizeError(EndpointError):
 
 
 def _encode_on(server: Endpoint) -> Encode:
-    def encode(chats: Sequence[tuple[list[Message], Tools]]) -> list[list[int]]:
+    def encode(chats: Sequence[ChatParts]) -> list[list[int]]:
         token_ids = []
-        for messages, tools in chats:
-            ids = server.tokenize(list(messages), tools)
+        for messages, *more in chats:
+            ids = server.tokenize(list(messages), *more)
             if ids is None:
                 raise _NoTokenizeError(
                     f"{server.base_url} has no usable /tokenize; count with the model's own "
@@ -124,7 +132,7 @@ def _encode_on(server: Endpoint) -> Encode:
 
 def tokenizer_of(model: str) -> ChatTokenizer:
     """The tokenizer of a model folder or recipe; UsageError where there is none."""
-    tokenizer = from_folder(_folder(model))
+    tokenizer = from_folder(model_folder(model))
     if tokenizer is None:
         raise UsageError(
             f"--model {model}: no tokenizer.json with a chat template there; name a model folder, "
@@ -133,7 +141,13 @@ def tokenizer_of(model: str) -> ChatTokenizer:
     return tokenizer
 
 
-def _folder(model: str) -> Path:
+def fingerprint_of(folder: str) -> str | None:
+    """Of the tokenizer and chat template in a model's folder; None where there is none."""
+    tokenizer = from_folder(Path(folder))
+    return fingerprint(tokenizer.encode_many) if tokenizer else None
+
+
+def model_folder(model: str) -> Path:
     """The folder of a path or of a recipe's name; NotInstalledError for one not fetched yet."""
     if Path(model).is_dir() or model not in recipe_names("models"):
         return Path(model).resolve()

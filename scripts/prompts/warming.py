@@ -10,6 +10,7 @@ from aot.configs.kernel.errors import CacheStateError, EndpointError
 from aot.configs.kernel.together import together
 from aot.scripts.terminal import note
 from aot.serving.cache import warm
+from aot.serving.cache.arrivals import Arrivals
 from aot.serving.cache.residency import Residency
 from aot.serving.cache.warm import StaticPrefix, Warmed
 from aot.serving.client.detect import detect
@@ -17,7 +18,9 @@ from aot.serving.client.endpoint import Endpoint
 from aot.serving.client.kv_events import Subscription
 from aot.serving.engines import block_hashes
 from aot.serving.engines.engine import Engine
+from aot.serving.metrics.counters import CacheFacts
 from aot.workloads.prompts.compiled import Compiled
+from aot.workloads.requests.request import Message
 from aot.workloads.requests.tokens import common_prefix
 
 MAX_AT_ONCE = 4
@@ -31,24 +34,24 @@ class Place:
 
     endpoint: Endpoint
     engine: Engine
-    enabled: bool | None
-    block_tokens: int | None
-    capacity_tokens: int | None
+    facts: CacheFacts
+
+    @property
+    def capacity_tokens(self) -> int | None:
+        return self.facts.capacity_tokens
 
 
 def place(endpoint: Endpoint) -> Place:
     """Ask a server what it is."""
     engine = detect(endpoint)
-    facts = engine.cache_facts(endpoint.page(engine))
-    return Place(endpoint, engine, facts.enabled, facts.block_tokens, facts.capacity_tokens)
+    return Place(endpoint, engine, engine.cache_facts(endpoint.page(engine)))
 
 
 def prefix_of(compiled: Compiled) -> StaticPrefix:
     """What is sent for a compiled prompt: one probe fills, the other verifies."""
     return StaticPrefix(
         compiled.id,
-        compiled.chat(0),
-        compiled.chat(1),
+        (compiled.chat(0), compiled.chat(1), compiled.chat(2)),
         compiled.static_tokens,
         tuple(compiled.tools),
         compiled.cache_salt,
@@ -91,13 +94,14 @@ def fitting(prompts: Sequence[Compiled], where: Place) -> list[Compiled]:
 def check(prompts: Sequence[Compiled], where: Place) -> None:
     """CacheStateError for what can be known beforehand: caching off, other blocks, other tokens."""
     url = where.endpoint.base_url
-    if where.enabled is False:
+    if where.facts.enabled is False:
         raise CacheStateError(f"{url}: prefix caching is off; start it with caching on")
     for c in prompts:
-        if where.block_tokens and where.block_tokens != c.block_tokens:
+        block = where.facts.block_tokens
+        if block and block != c.block_tokens:
             raise CacheStateError(
                 f"{c.id} was compiled for blocks of {c.block_tokens} tokens, and {url} has blocks "
-                f"of {where.block_tokens}; compile it with: aot compile ... --server {url}"
+                f"of {block}; compile it with: aot compile ... --server {url}"
             )
         ids = where.endpoint.tokenize(c.chat(0), tuple(c.tools))
         if ids is not None and ids[: c.static_tokens] != c.static_token_ids:
@@ -122,7 +126,7 @@ def warm_all(
     at_once = _at_once(ordered, where)
     seconds = together(lambda c: fill(c, where), ordered, at_once)
     prefixes = [prefix_of(c) for c in ordered]
-    return warm.verify(where.endpoint, where.engine, prefixes, where.block_tokens, seconds, report)
+    return warm.verify(where.endpoint, prefixes, where.facts, seconds, report)
 
 
 def fill(compiled: Compiled, where: Place) -> float:
@@ -146,12 +150,41 @@ def chain(compiled: Compiled) -> list[int]:
     return [block_hashes.event_id(bytes.fromhex(h)) for h in compiled.block_hashes.hashes]
 
 
-def watch_blind(prompts: Sequence[Compiled], where: Place, idle_s: float | None) -> str:
-    """One round without KV events: touch every prefix; a line of what was seen."""
+def displaced(
+    compiled: Compiled, prompts: Sequence[Compiled], arrivals: Arrivals, where: Place
+) -> str:
+    """Which traffic took the place of a prefix that was evicted, in words."""
+    mine = {chain(c)[0] for c in prompts if c.full_blocks}
+    most = arrivals.largest(but=mine)
+    words = (
+        f"{compiled.id} was displaced: {arrivals.total_tokens:,} tokens came in since it was filled"
+    )
+    if most is None:
+        return f"{words}, all behind what is kept here"
+    text = where.endpoint.detokenize(most.first_tokens) if most.first_tokens else None
+    shown = f"beginning {' '.join(text.split())!r}" if text else "with one common beginning"
+    return f"{words}, {most.share:.0%} of them in prompts {shown}"
+
+
+def _touch(compiled: Compiled, where: Place, number: int) -> list[Message]:
+    """What keeps a prefix in use. Where windows or states are kept, the same prompt again would
+    find and hold its own end only, and not where others part from it."""
+    chat = compiled.chat(1)
+    if where.facts.rule is None or where.facts.rule.is_dense:
+        return chat
+    last = chat[-1]
+    return [*chat[:-1], {**last, "content": f"{last['content']} {number}"}]
+
+
+def watch_blind(
+    prompts: Sequence[Compiled], where: Place, idle_s: float | None, number: int = 0
+) -> str:
+    """Round `number` without KV events: touch every prefix; a line of what was seen."""
     cold, started = [], time.monotonic()
     for c in in_order(prompts):
+        chat = _touch(c, where, number)
         try:
-            usage = where.endpoint.chat(c.chat(1), 1, c.cache_salt, tuple(c.tools))
+            usage = where.endpoint.chat(chat, 1, c.cache_salt, tuple(c.tools))
         except EndpointError as error:
             return f"{where.endpoint.base_url}: {error}"
         if (usage.cached_tokens or 0) < c.cached_tokens:
@@ -181,7 +214,11 @@ def computed_tokens(where: Place) -> float | None:
 
 
 def follow(
-    prompts: Sequence[Compiled], residency: Residency, events: Subscription, timeout_s: float
+    prompts: Sequence[Compiled],
+    residency: Residency,
+    events: Subscription,
+    timeout_s: float,
+    arrivals: Arrivals | None = None,
 ) -> list[Compiled]:
     """Take in what has happened; the prompts that are not complete on the server now."""
     batches = events.poll(timeout_s)
@@ -189,4 +226,6 @@ def follow(
         residency.forget()
     for batch in batches:
         residency.take(batch)
+        if arrivals:
+            arrivals.take(batch)
     return [c for c in prompts if not residency.of(chain(c)).complete]

@@ -22,9 +22,9 @@ from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
-from aot.configs.schema.experiment import Arm, ExperimentConfig
+from aot.configs.schema.experiment import STORED, Arm, ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
-from aot.configs.schema.workload import WorkloadConfig
+from aot.configs.schema.workload import Mixture, WorkloadConfig
 from aot.scripts import server_files
 from aot.scripts.run import calibration, launch, manifest, remote
 from aot.scripts.run.phase import Phase
@@ -45,7 +45,8 @@ class Experiment:
 
     path: Path
     config: ExperimentConfig
-    workload: WorkloadConfig
+    workload: WorkloadConfig | None
+    """None: a log, a trace or a schedule is replayed."""
     targets: list[Target]
     schedule: Schedule
     tokens: dict[str, plan.Tokens | None]
@@ -56,9 +57,17 @@ class Experiment:
         """The files with all defaults filled in and no secret."""
         return {
             "experiment": self.config.model_dump(mode="json"),
-            "workload": self.workload.model_dump(mode="json"),
+            "workload": self._workload(),
             **{f"server {t.name}": t.resolved() for t in self.targets},
         }
+
+    def _workload(self) -> dict[str, Any]:
+        if isinstance(self.workload, Mixture):
+            # Arrivals and lengths are its parts', which are in the schedule.
+            return self.workload.model_dump(mode="json", exclude={"arrivals", "load", "output"})
+        if self.workload is not None:
+            return self.workload.model_dump(mode="json")
+        return {"scenario": "replay", "file": self.schedule.name, **self.schedule.changes}
 
     def phase(self, folder: Path, repeat: int, target: Target, arm: Arm) -> Phase:
         # One server needs no name in the names of folders.
@@ -70,12 +79,19 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
     changes = changes or {}
     config = changed("experiment", load(path, ExperimentConfig), changes)
     workload_path = file_of("workload", config.workload, path.parent)
-    workload = changed("workload", load_workload(workload_path), changes)
+    workload = None
+    if workload_path.suffix in plan.YAML:
+        workload = changed("workload", load_workload(workload_path), changes)
+    elif any(name.startswith("workload") for name in changes):
+        raise ConfigError(
+            path, f"{workload_path} is replayed as it is: its keys cannot be set", key="workload"
+        )
+    endpoint = workload.endpoint if workload else plan.endpoint_of(workload_path)
     servers = [file_of("server", file, path.parent) for file in config.server_files]
     targets = [_target(file, changes) for file in servers]
     for target in targets:
-        _check_target(path, config, target, workload.endpoint)
-    plain = plan.takes_texts(workload.endpoint)
+        _check_target(path, config, target, endpoint)
+    plain = plan.takes_texts(endpoint)
     encoders = {
         t.name: plan.local_encoder(t.tokenizer_folder, plain) if t.tokenizer_folder else None
         for t in targets
@@ -84,7 +100,10 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
     first = next((e for e in encoders.values() if e), None)
     with status("drawing the schedule"):
         lexicon = Lexicon(first) if first else None
-        schedule = scenarios.build(workload, workload_path.stem, workload_path.parent, lexicon)
+        if workload:
+            schedule = scenarios.build(workload, workload_path.stem, workload_path.parent, lexicon)
+        else:
+            schedule = plan.schedule_of(workload_path, first, plan.LEARNED)
     tokens = {}
     for target in targets:
         encode = encoders[target.name]
@@ -103,7 +122,17 @@ def _target(path: Path, changes: Changes) -> Target:
 
 def _check_target(path: Path, config: ExperimentConfig, target: Target, endpoint: str) -> None:
     """ConfigError for what cannot be done with this server."""
+    if (stored := sorted(STORED & set(config.arms))) and (why := target.lacks_store(stored)):
+        raise ConfigError(path, f"{', '.join(stored)} cannot be measured on {target.path}: {why}",
+                          key="arms")  # fmt: skip
     if not target.remote:
+        if any(map(target.outlives, config.arms)) and (why := target.lacks_salts(endpoint)):
+            raise ConfigError(
+                path,
+                f"the cache of {target.path} outlives its process (a connector, a storage tier), "
+                f"and only fresh cache salts would make it empty: {why}",
+                key="arms",
+            )
         if config.cache_reset == "endpoint":
             launch.check_reset(path, target)
         return

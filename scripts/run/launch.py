@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.kernel.ports import free_port
 from aot.configs.loading.presets import engine_recipe
-from aot.configs.schema.experiment import Arm
+from aot.configs.schema.experiment import STORED, Arm
 from aot.configs.schema.recipe import Device, EngineRecipe
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
 from aot.scripts.doctor import sizing
+from aot.scripts.run.stored import filled_by, store_of
 from aot.scripts.run.target import Target, Up
 from aot.scripts.server_files import launched
 from aot.scripts.terminal import note, status
@@ -25,7 +26,7 @@ from aot.serving.engines import table
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.local import docker, environments, models
-from aot.serving.local.deployment import Deployment, Plans, deployed
+from aot.serving.local.deployment import Deployment, Plans, Stored, deployed
 from aot.serving.local.environments import Environment
 from aot.serving.local.machine import this_machine, usable_cores
 from aot.serving.topology import container
@@ -52,13 +53,17 @@ class Launcher:
     def plans(self, arm: Arm) -> Plans:
         """The commands for `arm`, with ports that are free now."""
         config, front = self.config, self.config.front
+        block = config.block_tokens or self.engine.default_blocks[self.device]
+        stored = arm in STORED
+        store = store_of(self.path, config, block, self.environment) if stored else None
         if front is None:
-            return Plans((self._plan(config, arm, config.port or free_port(config.host)),))
+            port = config.port or free_port(config.host)
+            return self._stored(Plans((self._plan(config, arm, port, store),), store=store))
         assert self.router is not None
         # Only the router is seen from outside.
         inside = config.model_copy(update={"host": LOOPBACK})
         engines_ = tuple(
-            self._plan(inside, arm, free_port(LOOPBACK), n) for n in range(config.replicas)
+            self._plan(inside, arm, free_port(LOOPBACK), store, n) for n in range(config.replicas)
         )
         router = ROUTERS[front.name]
         port = config.port or free_port(config.host)
@@ -66,10 +71,22 @@ class Launcher:
             config.host, port, free_port(LOOPBACK), config.name_in_api, self.engine.alive_path
         )
         finding = by_urls([plan.base_url for plan in engines_])
-        return Plans(engines_, (router, router.plan(front, self.router.bin_dir, finding, place)))
+        fronted = (router, router.plan(front, self.router.bin_dir, finding, place))
+        return self._stored(Plans(engines_, fronted, store))
+
+    def _stored(self, plans: Plans) -> Plans:
+        if plans.store is None:
+            return plans
+        first = (self.config, self.engine, plans.engines[0], self.model)
+        return replace(plans, store=filled_by(plans.store, *first))
 
     def _plan(
-        self, config: ServerConfig, arm: Arm, port: int, replica: int | None = None
+        self,
+        config: ServerConfig,
+        arm: Arm,
+        port: int,
+        store: Stored | None = None,
+        replica: int | None = None,
     ) -> LaunchPlan:
         """One engine; `replica`: its number, where there are several."""
         if config.runtime == "docker":
@@ -88,7 +105,8 @@ class Launcher:
                 *(recipe.serve_args if recipe else ()),
                 *worker_args(config.front, self.engine),
             ),
-            env=recipe.env if recipe else {},
+            env={**(recipe.env if recipe else {}), **(store.env if store else {})},
+            store=store.address if store else None,
         )
         if replica is not None:
             # Over what the file says, which is what is shared out here.
@@ -107,12 +125,23 @@ class Launcher:
 
     remote = False
 
+    def lacks_store(self, arms: Sequence[str]) -> str | None:
+        store = self.config.store
+        if store is None:
+            return "its file has no 'store', e.g. store: {kind: lmcache, disk: kv-store}"
+        if "restarted" in arms and not (store.disk or store.address):
+            return "its store has no 'disk', so that a restart leaves nothing"
+        return None
+
     def lacks_salts(self, endpoint: str) -> str | None:
         return self.engine.lacks_salts(None, endpoint)
 
     @property
     def name(self) -> str:
         return self.path.stem
+
+    def outlives(self, arm: Arm) -> bool:
+        return arm != "jit" and (arm in STORED or self.engine.outlives(self.config))
 
     @property
     def model_name(self) -> str:
@@ -142,8 +171,14 @@ class Launcher:
     def serving(self, arm: Arm, log: Path) -> Iterator[Up]:
         """`up`, as an experiment needs it."""
         with self.up(arm, log) as up:
-            command = up.plans.as_shell()
-            yield Up(self.endpoint(up), command, lambda: up.alive, lambda: up.replicas_alive)
+            yield Up(
+                self.endpoint(up),
+                up.plans.as_shell(),
+                lambda: up.alive,
+                lambda: up.replicas_alive,
+                lambda: up.store_state,
+                lambda: up.store_page,
+            )
 
     @contextmanager
     def up(self, arm: Arm, log: Path) -> Iterator[Deployment]:
@@ -158,6 +193,8 @@ class Launcher:
                     docker.pull(self.versions["image"], line)
                 with sizing.explained(self.path):
                     up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
+            for words in up.notes:
+                note(f"warning: {words}")
             note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
             yield up
 
@@ -171,6 +208,8 @@ class Launcher:
             keeps_owners=bool(front and front.keeps_owners),
             key_header=ROUTERS[front.name].key_header if front else None,
             tenant_salts=self.config.tenant_salts,
+            model_folder=self.model,
+            args=up.plans.engines[0].argv,
         )
 
 
@@ -220,7 +259,10 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
         )
     router = environments.require(front.recipe) if front else None
     launcher = Launcher(path, config, engine, environment, model, device, recipe, router)
-    launcher.plans("auto")  # refuses what engine or router cannot do, before anything starts
+    # Refuses what engine, router or store cannot do, before anything starts.
+    launcher.plans("auto")
+    if config.store:
+        launcher.plans("store")
     _check_cards(config, device)
     return launcher
 

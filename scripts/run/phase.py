@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aot.analysis.runs.phases import metrics_file
+from aot.analysis.runs.phases import metrics_file, store_metrics_file
 from aot.analysis.runs.run import phase_name
 from aot.configs.kernel.errors import CacheStateError, ToolkitError
 from aot.configs.kernel.salts import Salts
@@ -141,7 +141,7 @@ class Phase:
             template=endpoint.template,
         )
         self.write("facts.json", asdict(engine.cache_facts(endpoint.page(engine))))
-        self._snapshot(endpoint, "metrics-before")
+        self._snapshot(up, "before")
         title = f"replaying {self.arm} (repeat {self.repeat}{self._on()})"
         scraper = Scraper(endpoint, engine, self.folder / "server.jsonl")
         with scraper, bar(title, len(schedule.requests)) as progress:
@@ -150,7 +150,9 @@ class Phase:
             raise ToolkitError(f"the engine died during {self.name}; see {self.folder}/server.log")
         if endpoint.replicas:
             self.write("replicas.json", {"alive": up.replicas_alive()})
-        self._snapshot(endpoint, "metrics-after")
+        if state := up.store_state():
+            self.write("store.json", state)
+        self._snapshot(up, "after")
         self._count_answered(schedule, encode)
         if self.arm == "aot":
             self._floor(job, schedule)
@@ -186,10 +188,13 @@ class Phase:
     def write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
-    def _snapshot(self, endpoint: Endpoint, stem: str) -> None:
-        """Keep the /metrics page as it is, of every replica; nothing where there is none."""
-        for number, replica in enumerate(endpoint.each()):
-            name = metrics_file(stem, number if endpoint.replicas else None)
-            text = replica.metrics_text()
+    def _snapshot(self, up: Up, when: str) -> None:
+        """Keep the /metrics page as it is, of every replica and of the store; nothing where there
+        is none."""
+        pages = {
+            metrics_file(when, number if up.endpoint.replicas else None): replica.metrics_text()
+            for number, replica in enumerate(up.endpoint.each())
+        }
+        for name, text in {**pages, store_metrics_file(when): up.store_page()}.items():
             if text is not None:
                 (self.folder / name).write_text(text, encoding="utf-8")

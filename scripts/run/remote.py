@@ -4,7 +4,7 @@ it is. What cannot be done there is refused before anything is measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +42,10 @@ class Remote:
     def name(self) -> str:
         return self.path.stem
 
+    def lacks_store(self, arms: Sequence[str]) -> str | None:
+        del arms
+        return "somebody else runs it, so it is not started with a store, nor again"
+
     def lacks_salts(self, endpoint: str) -> str | None:
         wording = self.endpoint.wording.for_endpoint(endpoint)
         if not wording.sends_salts:
@@ -51,6 +55,10 @@ class Remote:
     @property
     def model_name(self) -> str:
         return self.endpoint.model
+
+    def outlives(self, arm: Arm) -> bool:
+        del arm
+        return True
 
     def resolved(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")

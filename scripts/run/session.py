@@ -11,7 +11,7 @@ from typing import Any
 from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
-from aot.configs.schema.experiment import CacheReset
+from aot.configs.schema.experiment import STORED, CacheReset
 from aot.scripts.prompts.compiling import compile_schedule
 from aot.scripts.run.phase import Phase, keeps_apart
 from aot.scripts.run.target import Target, Up
@@ -46,7 +46,7 @@ class Session:
     """Whether a point without a static part is one of several, on a cache that is proved empty."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _up: Up | None = None
-    _is: tuple[str, dict[str, Any], bool, int] | None = None
+    _is: tuple[str, dict[str, Any], str, int] | None = None
     """Which server is up, with which settings, whether it caches, and for which repeat."""
 
     def __enter__(self) -> Session:
@@ -58,20 +58,35 @@ class Session:
     def measure(self, phase: Phase, target: Target, traffic: Traffic) -> None:
         """One phase from its empty folder to its done.json."""
         phase.begin()
+        salts = self._salts(phase, target, traffic.schedule.endpoint)
+        up = self._ready(phase, target, traffic, salts)
+        if phase.arm == "restarted":
+            self._stack.close()  # engine and store; what is kept is on the store's disk
+            self._stack, self._up = ExitStack(), None
+            for log in phase.folder.glob("server*.log"):
+                log.rename(log.with_stem(f"{log.stem}-before"))
+            up, _ = self._started(phase, target, traffic)
+        phase.replay(up, target.engine, traffic.schedule, up.endpoint.tokenize, salts)
+
+    def _ready(self, phase: Phase, target: Target, traffic: Traffic, salts: Salts | None) -> Up:
+        """A server in the state that the arm means, proved, and warmed where it says so."""
+        up, reset = self._started(phase, target, traffic)
+        self._prove(phase, target, up.endpoint, reset, salts, traffic)
+        if phase.arm in ("aot", *STORED):
+            compiled = self._compile(target, up.endpoint, traffic)
+            phase.warm(
+                up.endpoint, target.engine, traffic.schedule, compiled, salts, self.has_controls
+            )
+        return up
+
+    def _started(self, phase: Phase, target: Target, traffic: Traffic) -> tuple[Up, str]:
         up, reset = self._empty_server(phase, target, traffic.schedule.endpoint)
         up = replace(
             up, endpoint=worded(up.endpoint, traffic.schedule.endpoint, target.tokenizer_folder)
         )
         if up.command:
             phase.write("command.json", {"command": up.command})
-        salts = self._salts(phase, target, traffic.schedule.endpoint)
-        self._prove(phase, target, up.endpoint, reset, salts, traffic)
-        if phase.arm == "aot":
-            compiled = self._compile(target, up.endpoint, traffic)
-            phase.warm(
-                up.endpoint, target.engine, traffic.schedule, compiled, salts, self.has_controls
-            )
-        phase.replay(up, target.engine, traffic.schedule, up.endpoint.tokenize, salts)
+        return up, reset
 
     def _prove(
         self,
@@ -113,13 +128,14 @@ class Session:
             return None
         if target.remote:
             return Salts(secrets.token_hex(16), "request" if phase.arm == "jit" else "phase")
-        if self.reset == "salts" and phase.arm != "jit":
+        if (self.reset == "salts" or target.outlives(phase.arm)) and phase.arm != "jit":
             return Salts(secrets.token_hex(16), "phase")
         return None
 
     def _empty_server(self, phase: Phase, target: Target, endpoint: str) -> tuple[Up, str]:
         """A server whose cache is empty, and how it came to be."""
-        wanted = (target.name, target.resolved(), phase.arm != "jit", phase.repeat)
+        kind = phase.arm if phase.arm in ("jit", *STORED) else "cached"
+        wanted = (target.name, target.resolved(), kind, phase.repeat)
         if self.reset != "restart" and self._up and self._up.alive() and self._is == wanted:
             return self._up, self._emptied(self._up, target, phase)
         self._stack.close()
@@ -128,7 +144,9 @@ class Session:
         self._up = self._stack.enter_context(serving)
         self._is = wanted
         if not target.remote:
-            return self._up, "fresh process"
+            outlived = target.outlives(phase.arm)
+            salted = ", and fresh cache salts for what outlives it" if outlived else ""
+            return self._up, f"fresh process{salted}"
         salted = "not emptied" if target.lacks_salts(endpoint) else "fresh cache salts"
         return self._up, f"{salted} on a running server"
 

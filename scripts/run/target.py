@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,11 @@ class Up:
     """Whether it can still answer anything."""
     replicas_alive: Callable[[], list[bool]] = list
     """Replica by replica; empty where that is not known."""
+    store_state: Callable[[], dict[str, bool | int] | None] = lambda: None
+    """Whether the KV store answers ('alive') and chunks its disk did not take ('lost_writes'); None
+    without one of ours."""
+    store_page: Callable[[], str | None] = lambda: None
+    """The store's own /metrics; None where there is none."""
 
 
 class Target(Protocol):
@@ -44,9 +49,17 @@ class Target(Protocol):
         """Whether somebody else runs it: then it is neither restarted nor reconfigured."""
         ...
 
+    def lacks_store(self, arms: Sequence[str]) -> str | None:
+        """Why it cannot be measured under these `arms`, which go through a KV store, in words."""
+        ...
+
     def lacks_salts(self, endpoint: str) -> str | None:
         """Why requests to it can have no cache salt of their own, at the kind of `endpoint` that
         the traffic is for, in words; None where they can."""
+        ...
+
+    def outlives(self, arm: Arm) -> bool:
+        """Whether its cache has a tier under `arm` that a fresh process may find filled."""
         ...
 
     @property

@@ -17,6 +17,7 @@ from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Changes
 from aot.configs.schema.experiment import Arm, ExperimentConfig
+from aot.configs.schema.workload import Mixture
 from aot.scripts.study.study import Point, Study, create
 from aot.scripts.terminal import note
 
@@ -38,6 +39,8 @@ def begin(
     workload = load_workload(path)
     for text in limits:
         slo.limit(text)
+    if isinstance(workload, Mixture):
+        raise UsageError(f"{path}: a mixture has the rates of its parts, and none of its own")
     if len(config.server_files) > 1:
         raise UsageError(f"{experiment_file}: a capacity is of one server; name one as 'server'")
     if workload.load.mode == "closed":

@@ -15,6 +15,7 @@ from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import SHORT, Value, full_name, value
 from aot.configs.schema.experiment import Arm, ExperimentConfig
+from aot.configs.schema.workload import Mixture
 from aot.scripts.run.experiment import order
 from aot.scripts.run.target import Target
 from aot.scripts.study.study import Point, Study, create
@@ -67,6 +68,8 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
     workload = load_workload(path)
     setting = full_name(name.strip(), workload)
     options = {"setting": setting, "short": name.strip(), "values": values(text)}
+    if isinstance(workload, Mixture) and setting == SHORT["rate"]:
+        raise UsageError(f"{path}: a mixture has the rates of its parts, and none of its own")
     if setting == SHORT["rate"] and workload.load.mode == "closed":
         raise UsageError(
             f"{path}: load.mode is closed, where users send as fast as they are answered and a "

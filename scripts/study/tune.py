@@ -107,7 +107,9 @@ def _change(study: Study, name: str, value: Value, before: Changes) -> Changes:
     flags = _rules(study.options["engine"]).flags
     if name not in flags:
         point = study.points[tuning.BASELINE]
-        return {full_name(name, point.experiment.workload): value}
+        workload = point.experiment.workload
+        assert workload is not None  # tuning reads a workload file
+        return {full_name(name, workload): value}
     own = before.get("server.args")
     args = list(own) if isinstance(own, list) else _own_args(study)
     flag = flags[name]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,37 +17,57 @@ from aot.configs.kernel.files import replacing
 from aot.configs.kernel.salts import Salts, tenant_salt
 from aot.configs.loading.load import load_workload
 from aot.serving.cache.warm import StaticPrefix
+from aot.workloads.logs.file import Rows
 from aot.workloads.plan import scenarios
 from aot.workloads.plan.lexicon import Lexicon
 from aot.workloads.prompts import compiled as compiled_file
 from aot.workloads.prompts.compiled import Compiled
 from aot.workloads.requests import schedule as schedule_file
-from aot.workloads.requests.request import Chat, Message, Schedule
-from aot.workloads.requests.request import Tools as ToolSchemas
+from aot.workloads.requests.request import PROBES, Chat, Schedule
 from aot.workloads.requests.tokens import ChatTokenizer, from_folder
+from aot.workloads.traces import formats, to_schedule
+from aot.workloads.traces.to_schedule import Options
 
-Encode = Callable[[list[Message], ToolSchemas], list[int] | None]
+YAML = (".yaml", ".yml")
+Encode = Callable[..., list[int] | None]
+"""Messages, tools and arguments of the chat template → token ids; None where nobody can tell."""
 Tokens = dict[str, list[int]]
-"""Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' and 'probe/PREFIX/1'."""
+"""Token ids by request id; the prefixes' probes are 'probe/PREFIX/0' to 'probe/PREFIX/2'."""
 
 
-PROBES: tuple[Literal[0, 1], ...] = (0, 1)
+LEARNED = 0.5
+"""Of a log that is measured under several arms: the first half tells what is static."""
 
 
-def schedule_of(path: Path, encode: Encode | None = None) -> Schedule:
-    """The schedule of a workload file (.yaml), or a schedule file itself. `encode` counts tokens
-    for scenarios that make texts of exact lengths."""
-    if path.suffix in (".yaml", ".yml"):
-        lexicon = Lexicon(encode) if encode else None
+def schedule_of(path: Path, encode: Encode | None = None, learn: float = 0.0) -> Schedule:
+    """The schedule of a workload file (.yaml), of a log or a trace, or a schedule file itself.
+
+    `encode` counts tokens for texts of exact lengths. `learn`: of a log, the share in which static
+    parts are found, and which is not replayed.
+    """
+    lexicon = Lexicon(encode) if encode else None
+    if path.suffix in YAML:
         return scenarios.build(load_workload(path), path.stem, path.parent, lexicon)
-    return schedule_file.read(path)
+    if not is_log(path):
+        return schedule_file.read(path)
+    rows, format_ = Rows(path), formats.detect(path)
+    options = Options(learn=learn, one_by_one=True)
+    return to_schedule.schedule(formats.read(rows, format_), format_, path.name, options, lexicon)
+
+
+def is_log(path: Path) -> bool:
+    """Whether traffic is a log or a trace, rather than a workload or a schedule."""
+    return path.suffix not in YAML and path.exists() and not schedule_file.is_schedule(path)
 
 
 def endpoint_of(path: Path) -> str:
     """The kind of endpoint that traffic is for. UsageError for a workload or schedule file that is
     none, before a server is asked."""
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in YAML:
         return load_workload(path).endpoint
+    if is_log(path):
+        first = next(formats.read(Rows(path, skip_bad=True), formats.detect(path)))
+        return first.endpoint
     return schedule_file.read(path).endpoint
 
 
@@ -71,35 +91,45 @@ def takes_texts(endpoint: str) -> bool:
 def count_tokens(schedule: Schedule, encode: Encode) -> Tokens | None:
     """Token ids of every prompt and probe; None as soon as `encode` cannot tell."""
     probes = count_probes(schedule, encode)
-    requests = _count({r.id: schedule.chat_of(r) for r in schedule.planned}, encode)
+    requests = _count_requests(schedule, encode)
     return None if probes is None or requests is None else requests | probes
+
+
+def _count_requests(schedule: Schedule, encode: Encode) -> Tokens | None:
+    """None, too, where requests are for several kinds of endpoints, which render in ways of their
+    own."""
+    if any(r.endpoint not in (None, schedule.endpoint) for r in schedule.requests):
+        return None
+    chats = ((r.id, schedule.chat_of(r), schedule.arguments_of(r)) for r in schedule.planned)
+    return _count(chats, encode)
 
 
 def count_probes(schedule: Schedule, encode: Encode) -> Tokens | None:
     """Token ids of the prefixes' probes only: what warming needs."""
-    chats = {
-        probe_key(prefix.id, which): schedule.probe(prefix, which)
+    chats = (
+        (probe_key(prefix.id, which), schedule.probe(prefix, which), prefix.arguments)
         for prefix in schedule.prefixes.values()
         for which in PROBES
-    }
+    )
     return _count(chats, encode)
 
 
 def count_answered(schedule: Schedule, answers: Mapping[str, str], encode: Encode) -> Tokens | None:
     """Token ids of the prompts that have the server's own answers in them, as far as these are
     known; None when `encode` cannot tell."""
-    chats = {}
+    chats: list[tuple[str, Chat, Mapping[str, Any]]] = []
     for request in schedule.requests:
         if request.appends:
             with suppress(KeyError):  # a turn before it failed: it was never sent
-                chats[request.id] = schedule.chat_of(request, answers)
+                chats.append((request.id, schedule.chat_of(request, answers), {}))
     return _count(chats, encode)
 
 
-def _count(chats: dict[str, Chat], encode: Encode) -> Tokens | None:
+def _count(chats: Iterable[tuple[str, Chat, Mapping[str, Any]]], encode: Encode) -> Tokens | None:
+    """By name: chats with the arguments of their template."""
     tokens: Tokens = {}
-    for key, chat in chats.items():
-        ids = encode(*chat)
+    for key, chat, arguments in chats:
+        ids = encode(*chat, arguments) if arguments else encode(*chat)
         if ids is None:
             return None
         tokens[key] = ids
@@ -126,8 +156,10 @@ def static_prefixes(
         static = compiled_prefix.static_tokens if compiled_prefix else None
         salt = tenant_salt(prefix.id, prefix.salt, tenant_salts)
         salt = salts.of("warm", salt) if salts else salt
-        fill, probe = (schedule.probe(prefix, which).messages for which in PROBES)
-        prefixes.append(StaticPrefix(prefix.id, fill, probe, static, prefix.tools, salt))
+        first, second, third = (schedule.probe(prefix, which).messages for which in PROBES)
+        prompts = (first, second, third)
+        given = (prefix.tools, salt, prefix.arguments)
+        prefixes.append(StaticPrefix(prefix.id, prompts, static, *given))
     return prefixes
 
 

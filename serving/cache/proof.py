@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from aot.configs.caches.rule import CacheRule
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
 from aot.configs.schema.experiment import Arm
@@ -82,7 +83,7 @@ def prove(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Pro
     facts = engine.cache_facts(endpoint.page(engine))
     messages = canary(nonce, facts.block_tokens or 128)
     first, second = _sent_twice(endpoint, messages, wanted.salts)
-    expected = _expected(engine, wanted.arm, second.prompt_tokens, facts.block_tokens)
+    expected = _expected(facts.reuse, wanted.arm, second.prompt_tokens)
     seen = (first.cached_tokens, second.cached_tokens)
     problems = _fact_problems(wanted, facts) + _canary_problems(wanted, facts, seen, expected)
     return Proof(
@@ -114,7 +115,11 @@ def _sent_twice(
 
 def prove_each(endpoint: Endpoint, engine: Engine, wanted: Wanted, nonce: str) -> Proof:
     """`prove` for every replica behind a router: the first one's proof with the problems of all."""
-    proofs = [prove(replica, engine, wanted, nonce) for replica in endpoint.each()]
+    # Each with a canary of its own: what one stores, another may find in a store that they share.
+    proofs = [
+        prove(replica, engine, wanted, f"{nonce} {number}" if number else nonce)
+        for number, replica in enumerate(endpoint.each())
+    ]
     dropped = _dropped_salts(endpoint, engine, wanted, proofs[0].facts, nonce)
     if len(proofs) == 1:
         return replace(proofs[0], problems=(*proofs[0].problems, *dropped))
@@ -156,12 +161,12 @@ def insist(proof: Proof) -> None:
         )
 
 
-def _expected(engine: Engine, arm: Arm, prompt_tokens: int | None, block: int | None) -> int | None:
+def _expected(rule: CacheRule | None, arm: Arm, prompt_tokens: int | None) -> int | None:
     if arm == "jit":
         return 0
-    if prompt_tokens is None or block is None:
+    if prompt_tokens is None or rule is None:
         return None
-    return engine.expected_cached_tokens(prompt_tokens, prompt_tokens, block)
+    return rule.expected_tokens(prompt_tokens, prompt_tokens)
 
 
 def _fact_problems(wanted: Wanted, facts: CacheFacts) -> list[str]:

@@ -6,12 +6,14 @@ or shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import requests
 
+from aot.configs.caches import of_model
 from aot.configs.dialects.dialect import Render, joined
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel import network
@@ -60,8 +62,12 @@ class Endpoint:
     """Makes the text of a prompt, where `wording` is for an endpoint that takes texts."""
     template: str | None = None
     """The model folder by whose files `render` does it, if it does."""
-    encode: Callable[[list[Message], Tools], list[int] | None] | None = None
+    encode: Callable[..., list[int] | None] | None = None
     """Counts tokens without the server, where the model's tokenizer is at hand."""
+    model_folder: str | None = None
+    """Where its model is on this machine; None: asked for."""
+    args: tuple[str, ...] = ()
+    """What it was started with, where it was by us."""
 
     def each(self) -> list[Endpoint]:
         """The engines, one by one; the server itself where there is no router."""
@@ -75,6 +81,8 @@ class Endpoint:
                 wording=self.wording,
                 render=self.render,
                 encode=self.encode,
+                model_folder=self.model_folder,
+                args=self.args,
             )
             for url in self.replicas
         ]
@@ -141,18 +149,31 @@ class Endpoint:
     def page(self, engine: Engine) -> Page:
         """What the server says of itself, where `engine` says it; the first of several engines."""
         first = self.each()[0]
-        return Page(first.metrics(), first.info(engine.info_path))
+        model = of_model.read(Path(folder)) if (folder := first._folder()) else {}
+        return Page(first.metrics(), first.info(engine.info_path), model, self.args)
 
-    def tokenize(self, messages: list[Message], tools: Tools = ()) -> list[int] | None:
+    def _folder(self) -> str | None:
+        """The folder of the model: as it is known here, or as a server of this machine calls it."""
+        if self.model_folder or not network.is_loopback(self.base_url):
+            return self.model_folder
+        rows = self.info("/v1/models").get("data")
+        known = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+        roots = [r.get("root") for r in known if r.get("id") == self.model]
+        return str(roots[0]) if roots and isinstance(roots[0], str) else None
+
+    def tokenize(
+        self, messages: list[Message], tools: Tools = (), arguments: Mapping[str, Any] | None = None
+    ) -> list[int] | None:
         """Token ids of the rendered chat, by the tokenizer at hand, else by the server itself; None
         where it cannot."""
         if self.encode is not None:
-            return self.encode(messages, tools)
+            return self.encode(messages, tools, arguments or {})
         body: dict[str, Any] = {"model": self.model}
         if self.wording.dialect.item is None:
             body["prompt"] = self.render(messages, tools)
         else:
             body |= {"messages": messages} | ({"tools": tools} if tools else {})
+            body |= {"chat_template_kwargs": arguments} if arguments else {}
         try:
             answer = self.each()[0]._request("POST", "/tokenize", TIMEOUT_S, json=body)
             tokens = answer.json()["tokens"]
@@ -160,6 +181,21 @@ class Endpoint:
             return None
         known = isinstance(tokens, list) and all(type(t) is int for t in tokens)
         return tokens if known and answer.status_code == 200 else None
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Endpoint:
+        """The same with more fields in every body."""
+        own = replace(self.wording, fields={**self.wording.fields, **fields})
+        return replace(self, wording=own)
+
+    def detokenize(self, ids: Sequence[int]) -> str | None:
+        """The text of token ids, by the server; None where it cannot."""
+        body = {"model": self.model, "tokens": list(ids)}
+        try:
+            answer = self.each()[0]._request("POST", "/detokenize", TIMEOUT_S, json=body)
+            text = answer.json()["prompt"]
+        except (EndpointError, ValueError, KeyError, TypeError):
+            return None
+        return text if isinstance(text, str) and answer.status_code == 200 else None
 
     def post(self, path: str) -> tuple[int, str]:
         """Status and body of an empty POST."""

@@ -23,10 +23,13 @@ REPLAY_WAIT_MS = 3000
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Blocks that are in the cache from now on, by the low 64 bits of their hash."""
+    """Blocks that are in the cache from now on, by the low 64 bits of their hash. `parent`: the one
+    before the first of them. `tokens`: the ids in them; empty where the server does not tell."""
 
     blocks: tuple[int, ...]
     block_tokens: int | None
+    parent: int | None = None
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,20 @@ def _event(row: Any) -> Event | None:
     if isinstance(row, dict):
         kind, hashes, size = row["type"], row.get("block_hashes", ()), row.get("block_size")
         medium = row.get("medium")
+        parent, tokens = row.get("parent_block_hash"), row.get("token_ids") or ()
     else:
         kind, *rest = row
         hashes = rest[0] if rest else ()
         size = rest[3] if kind == "BlockStored" and len(rest) > 3 else None
         medium = None
+        stored = kind == "BlockStored" and len(rest) > 2
+        parent, tokens = (rest[1], rest[2] or ()) if stored else (None, ())
     if medium not in (None, "GPU"):  # a lower tier: not what a prompt finds without loading
         return None
     match kind:
         case "BlockStored":
-            return Stored(tuple(map(_number, hashes)), size)
+            before = None if parent is None else _number(parent)
+            return Stored(tuple(map(_number, hashes)), size, before, tuple(tokens))
         case "BlockRemoved":
             return Removed(tuple(map(_number, hashes)))
         case "AllBlocksCleared":

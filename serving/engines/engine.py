@@ -16,15 +16,16 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from aot.configs.caches.rule import CacheRule, dense
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
-from aot.configs.schema.architecture import Architecture
 from aot.configs.schema.experiment import Arm
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import held, plain, sources
-from aot.serving.engines.flags import FileRules
+from aot.serving.engines.flags import FileRules, meant, without
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.engines.memory_budget import Budget, Place
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics
@@ -38,6 +39,10 @@ class Page:
 
     metrics: Metrics
     info: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of its model, where that is on this machine."""
+    args: Sequence[str] = ()
+    """What it was started with, where it was by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,8 @@ class Engine:
     kv_usage (share), and counters since the start: preemptions, evicted_tokens. One that other
     versions call otherwise has both names, with a | between them."""
     stages: Mapping[str, Where] = MappingProxyType({})
-    """The histograms of a request's stages, seconds: queue, prefill, decode, ttft, e2e."""
+    """Histograms, seconds. Of a request's stages: queue, prefill, decode, ttft, e2e; of a block's
+    life: block_lifetime, block_idle (until it was taken for something else), block_reuse_gap."""
     failure_line: re.Pattern[str] = re.compile(r"[Ee]rror")
     """Log lines that say why the engine died."""
     out_of_memory: re.Pattern[str] = re.compile(r"out of memory")
@@ -182,9 +188,10 @@ class Engine:
     def plan(self, server: ServerConfig, arm: Arm, site: Site) -> LaunchPlan:
         """Exactly what is started. Raises UsageError for settings it cannot serve."""
         argv, env = self.command(server, arm, site)
+        tiers = self.file_rules.tier_flags if arm == "jit" else frozenset()
         source = server.api_key_env
         return LaunchPlan(
-            argv=(*argv, *site.serve_args, *server.args),
+            argv=(*argv, *site.serve_args, *without(server.args, self.name, tiers)),
             env={**env, **site.env, **plain(server.env)},
             secrets={
                 **({self.packaging.key_variable: source} if self.packaging and source else {}),
@@ -197,6 +204,11 @@ class Engine:
             health_path=self.health_path,
             served_name=server.name_in_api,
         )
+
+    def outlives(self, server: ServerConfig) -> bool:
+        """Whether its cache has a tier that a new process may find filled."""
+        flags = self.file_rules.outliving_flags
+        return any(meant(word, self.name, flags) for word in server.args)
 
     def recognises(self, page: Page) -> bool:
         """Whether `page` is one of this engine."""
@@ -225,6 +237,13 @@ class Engine:
         """What the running engine itself says of its cache."""
         return CacheFacts(None, None, None)
 
+    def planned_rule(
+        self, block_tokens: int, model: Mapping[str, Any], args: Sequence[str]
+    ) -> CacheRule | None:
+        """The rule of the cache that it has for a `model` (its config.json) when it is started with
+        `args`; None where that is not known here."""
+        return dense(block_tokens)
+
     def counters(self, metrics: Metrics) -> CacheCounters:
         """Cumulative counters since the engine started."""
         return CacheCounters(None, None, None, None, None)
@@ -232,15 +251,3 @@ class Engine:
     def reset_refusal(self, status: int, body: str) -> str | None:
         """None when the answer of `reset` means that the cache is empty now, else why not."""
         return "this server has no known way to empty its cache"
-
-    def expected_cached_tokens(self, shared: int, prompt_tokens: int, block_tokens: int) -> int:
-        """Cached tokens of a prompt whose first `shared` tokens are in the cache."""
-        return whole_blocks(shared, prompt_tokens, block_tokens)
-
-
-def whole_blocks(shared: int, prompt_tokens: int, block_tokens: int) -> int:
-    """The rule of vLLM and SGLang: only full blocks are found, and the last token of a prompt is
-    always recomputed for its logits (vLLM: v1/core/kv_cache_manager.py, get_computed_blocks;
-    SGLang: managers/schedule_batch.py, _compute_max_prefix_len; its default block is one token).
-    """
-    return max(0, min(shared, prompt_tokens - 1)) // block_tokens * block_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -31,8 +31,14 @@ class FileRules:
     """Arguments that the toolkit sets itself, with what a user writes instead."""
     own_env: Mapping[str, str] = field(default_factory=dict)
     """Variables that the toolkit sets itself: refused in a server file, never inherited."""
+    tier_flags: frozenset[str] = frozenset()
+    """Arguments that add tiers to the cache beyond the device: jit is without them."""
+    outliving_flags: frozenset[str] = frozenset()
+    """Those of them whose tier may hold what an earlier process left."""
     modified_by: Mapping[str, str] = field(default_factory=dict)
     """Keys that change the engine itself, with what a report must say of it."""
+    value_flags: frozenset[str] = frozenset()
+    """Arguments that decide which values stand in a block: others under the same tokens."""
 
 
 @cache
@@ -79,7 +85,7 @@ def refuse(server: ServerConfig, rules: FileRules) -> None:
 
 
 def _refuse_flag(engine: str, flag: str, own_flags: Mapping[str, str]) -> None:
-    if (mine := _meant(flag, engine, own_flags)) is not None:
+    if (mine := meant(flag, engine, own_flags)) is not None:
         raise UsageError(f"args: {flag} does not belong there: {own_flags[mine]}")
     if is_secret_flag(flag):
         raise UsageError(
@@ -93,13 +99,15 @@ def _refuse_flag(engine: str, flag: str, own_flags: Mapping[str, str]) -> None:
             raise UsageError(_foreign(flag, engine, owner, own_flags))
 
 
-def _meant(flag: str, engine: str, own_flags: Mapping[str, str]) -> str | None:
-    """The flag of ours that `flag` is, or is short for (argparse takes any clear beginning)."""
-    if flag in own_flags:
+def meant(word: str, engine: str, flags: Iterable[str]) -> str | None:
+    """Which of `flags` an argument is, or is short for (argparse takes any clear beginning; _ for
+    -; --a=b; and vLLM --a.b for a part of --a)."""
+    flag = word.partition("=")[0].partition(".")[0].replace("_", "-")
+    if flag in flags:
         return flag
     if flag in known(engine) or not flag.startswith("--"):
         return None
-    return next((f for f in own_flags if f.startswith(flag)), None)
+    return next((f for f in flags if f.startswith(flag)), None)
 
 
 def _accepts(engine: str, flag: str) -> bool:
@@ -131,6 +139,18 @@ def has(args: Sequence[str], name: str) -> bool:
     return any(arg.replace("_", "-") == name for arg in args)
 
 
+def chosen(args: Sequence[str], engine: str, flags: Iterable[str]) -> dict[str, str]:
+    """The values of those of `flags` that are given, however they are written."""
+    values = {}
+    for n, word in enumerate(args):
+        flag, equals, value = word.partition("=")
+        if word.startswith("-") and (mine := meant(word, engine, flags)):
+            following = args[n + 1] if n + 1 < len(args) and not args[n + 1].startswith("-") else ""
+            part = flag.partition(".")[2]
+            values[f"{mine}.{part}" if part else mine] = value if equals else following
+    return values
+
+
 def number_of(args: Sequence[str], *names: str) -> float | None:
     """The same as a number above zero, with vLLM's suffixes (8k is 8,000, 8K is 8,192); UsageError
     where it is none."""
@@ -156,3 +176,14 @@ def share_of(args: Sequence[str], *names: str) -> float | None:
     if share is not None and share > 1:
         raise UsageError(f"args: {names[0]} {share:g} is more than all of it")
     return share
+
+
+def without(args: Sequence[str], engine: str, flags: Iterable[str]) -> list[str]:
+    """`args` less those of `flags`, however they are written, and their values."""
+    kept, skipping = [], False
+    for word in args:
+        if word.startswith("-"):
+            skipping = meant(word, engine, flags) is not None
+        if not skipping:
+            kept.append(word)
+    return kept

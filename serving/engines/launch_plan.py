@@ -28,6 +28,8 @@ class Site:
     cpu_flags: frozenset[str] = frozenset()
     serve_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    store: str | None = None
+    """HOST:PORT of the KV store, where the arm goes through one."""
 
 
 @dataclass(frozen=True, slots=True)

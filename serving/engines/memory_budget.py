@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aot.configs.schema.card import Card
+from aot.configs.schema.hardware import Card
 
 GIB = 2**30
 

@@ -59,6 +59,7 @@ OWN_ENV = {
 """Variables between the toolkit and its launcher: refused in a server file, never inherited."""
 
 INSTEAD_OF = {
+    "store": "it is vLLM's; on SGLang use hicache: {storage: ...}",
     "cache_gib": "SGLang's cache is sized in tokens: use the key 'cache_tokens'",
     "kv_events": "it is vLLM's; on SGLang use args: [--kv-events-config, ...]",
     "dev_mode": "SGLang's /flush_cache is always open; remove the key",
@@ -74,6 +75,9 @@ MODIFIED_BY = {
     "cached prefixes. Timings are a property of SGLang's cache and this attention, not of stock "
     "SGLang"
 }
+
+
+LMCACHE = frozenset({"--enable-lmcache"})
 
 
 class SGLang(Engine):
@@ -117,8 +121,8 @@ class SGLang(Engine):
     reports_cached_by = "--enable-cache-report"
     capacity_metric = "sglang:max_total_num_tokens"
     file_rules = FileRules(
-        frozenset({"schedule_policy", "hicache", "prefix_attention"}),
-        INSTEAD_OF, OWN_FLAGS, OWN_ENV, MODIFIED_BY,
+        frozenset({"host_cache_gib", "schedule_policy", "hicache", "prefix_attention"}),
+        INSTEAD_OF, OWN_FLAGS, OWN_ENV, LMCACHE, LMCACHE, MODIFIED_BY,
     )  # fmt: skip
     packaging = sglang_operations.PACKAGING
     watched = sglang_operations.WATCHED
@@ -146,8 +150,8 @@ class SGLang(Engine):
         argv += ["--enable-cache-report", "--enable-metrics", "--dtype", dtype(server, site)]
         if arm == "jit":
             argv += ["--disable-radix-cache"]
-        elif server.hicache:  # a tier of the cache, so jit is without it
-            argv += _hicache(server.hicache)
+        else:  # tiers of the cache, so jit is without them
+            argv += _tiers(server)
         for flag, value in (
             ("--context-length", server.context_tokens),
             ("--page-size", server.block_tokens),
@@ -160,6 +164,10 @@ class SGLang(Engine):
         if server.prefix_attention:
             env[HOOK_VARIABLE] = "1"
         return argv, env
+
+    def outlives(self, server: ServerConfig) -> bool:
+        stored = server.hicache is not None and server.hicache.storage is not None
+        return stored or super().outlives(server)
 
     def recognises(self, page: Page) -> bool:
         return "disable_radix_cache" in page.info or _is_ours(page.metrics)
@@ -184,6 +192,9 @@ class SGLang(Engine):
             prompt_tokens=_count(metrics, "sglang:prompt_tokens_total"),
             output_tokens=_count(metrics, "sglang:generation_tokens_total"),
             preemptions=_count(metrics, "sglang:num_retracted_requests_total"),
+            device_tokens=_count(metrics, "sglang:cached_tokens_total", cache_source="device"),
+            host_tokens=_count(metrics, "sglang:cached_tokens_total", cache_source="host"),
+            disk_tokens=_count(metrics, "sglang:cached_tokens_total", cache_source="storage"),
             second_hit_tokens=cached,
             second_prompt_tokens=None if cached is None or computed is None else cached + computed,
         )
@@ -203,8 +214,26 @@ def _check(server: ServerConfig, site: Site) -> None:
     refuse(server, SGLang.file_rules)
     if server.prefix_attention and site.device != "cpu":
         raise UsageError("prefix_attention: it mends torch_native on a CPU; remove the key on GPUs")
-    if server.hicache and site.device == "cpu":
-        raise UsageError("hicache: SGLang registers its host pool with CUDA, so it needs a GPU")
+    if (server.hicache or server.host_cache_gib) and site.device == "cpu":
+        key = "hicache" if server.hicache else "host_cache_gib"
+        raise UsageError(f"{key}: SGLang registers its host pool with CUDA, so it needs a GPU")
+    if (
+        server.host_cache_gib
+        and server.hicache
+        and (server.hicache.ratio or server.hicache.size_gb)
+    ):
+        raise UsageError(
+            "host_cache_gib: hicache has a size of the same tier; leave one of them out"
+        )
+
+
+def _tiers(server: ServerConfig) -> list[str]:
+    tiers = server.hicache
+    if server.host_cache_gib:
+        # Whole GB of one rank.
+        size_gb = round(server.host_cache_gib * 2**30 / 1e9 / (server.gpus or 1))
+        tiers = (tiers or HiCache()).model_copy(update={"size_gb": max(1, size_gb)})
+    return _hicache(tiers) if tiers else []
 
 
 def _hicache(tiers: HiCache) -> list[str]:

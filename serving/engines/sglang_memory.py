@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.flags import count_of, has, share_of, value_of
 from aot.serving.engines.memory_budget import GIB, Budget, Place

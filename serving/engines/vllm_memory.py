@@ -6,7 +6,7 @@ estimate here.
 
 from __future__ import annotations
 
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
 from aot.serving.engines.flags import count_of, has, number_of, share_of

@@ -20,7 +20,7 @@ WATCHED = Watched(
     waiting="vllm:num_requests_waiting",
     kv_usage="vllm:kv_cache_usage_perc",
     output="rate(vllm:generation_tokens_total[WINDOW])",
-    # vLLM counts no evictions; preempting is what it does when nothing is left to evict.
+    # vLLM counts no evictions by default; preempting is what it does when nothing is left to evict.
     pressure="sum by (instance) (rate(vllm:num_preemptions_total[5m])) > 0",
 )  # fmt: skip
 

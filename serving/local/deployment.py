@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.configs.kernel.files import held
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.launch_plan import LaunchPlan
-from aot.serving.local.server import Launch, Server, running
+from aot.serving.local import store_contents, store_disk
+from aot.serving.local.server import Launch, Server, page, running
+from aot.serving.local.store_contents import Filling
 from aot.serving.topology.routers import Router
+from aot.serving.topology.stores import LMCache
 
 POLL_S = 0.5
 ROUTER_TIMEOUT_S = 60.0
+
+
+STORE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A KV store: where engines find it, what their environment needs for it, and its own plan
+    where it is to be started."""
+
+    address: str
+    env: Mapping[str, str]
+    started: tuple[LMCache, LaunchPlan] | None = None
+    disk: Path | None = None
+    """Its folder, made where it is not there."""
+    filling: Filling | None = None
+    """What it is filled with by these engines."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of what it was filled with before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +46,7 @@ class Plans:
 
     engines: tuple[LaunchPlan, ...]
     router: tuple[Router, LaunchPlan] | None = None
+    store: Stored | None = None
 
     @property
     def front(self) -> LaunchPlan:
@@ -31,10 +55,9 @@ class Plans:
 
     def as_shell(self) -> str:
         """The commands as a person would paste them, one a line."""
-        lines = [
-            plan.as_shell() for plan in (*self.engines, *([self.front] if self.router else []))
-        ]
-        return "\n".join(lines)
+        store = [self.store.started[1]] if self.store and self.store.started else []
+        router = [self.front] if self.router else []
+        return "\n".join(plan.as_shell() for plan in (*store, *self.engines, *router))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,9 @@ class Deployment:
     replicas: tuple[Server, ...]
     router: Server | None
     started_s: float
+    store: Server | None = None
+    notes: Sequence[str] = ()
+    """What is to be said of what the store found on its disk."""
 
     @property
     def plan(self) -> LaunchPlan:
@@ -61,31 +87,95 @@ class Deployment:
         return [server.answers for server in self.replicas]
 
     @property
+    def store_state(self) -> dict[str, bool | int] | None:
+        """Whether the store answers, and what it could not keep; None where none was started
+        here."""
+        if self.store is None:
+            return None
+        return {"alive": self.store.answers, "lost_writes": self.store_lost_writes}
+
+    @property
+    def store_page(self) -> str | None:
+        """The store's own /metrics; None where none was started here, or it does not answer."""
+        return page(f"{self.store.plan.base_url}/metrics") if self.store else None
+
+    @property
     def replica_urls(self) -> tuple[str, ...]:
         """Where each engine answers; empty where there is no router."""
         return tuple(s.plan.base_url for s in self.replicas) if self.router else ()
 
-    def wait(self) -> Server:
-        """Block until one of the processes ends by itself; which one."""
+    @property
+    def store_lost_writes(self) -> int:
+        """Chunks that its disk did not take so far: nobody finds them after a restart."""
+        if self.store is None or self.plans.store is None or self.plans.store.started is None:
+            return 0
+        program, _ = self.plans.store.started
+        return program.lost_writes(self.store.log)[0]
+
+    def wait(self, report: Callable[[str], None]) -> Server:
+        """Block until an engine or the router ends by itself; which one. Without its store an
+        engine goes on: that is said, once."""
         everything = [*self.replicas, *([self.router] if self.router else [])]
+        watch = _StoreWatch(self, report)
         while True:
             for server in everything:
                 if not server.alive:
                     return server
+            watch.look()
             time.sleep(POLL_S)
+
+
+@dataclass(slots=True)
+class _StoreWatch:
+    """Says, once each, that the store ended, and that its disk takes no more."""
+
+    up: Deployment
+    report: Callable[[str], None]
+    ended: bool = False
+    unwritten: int = 0
+    read_to: int = 0
+
+    def look(self) -> None:
+        store, planned = self.up.store, self.up.plans.store
+        if store is None or planned is None or planned.started is None:
+            return
+        if not store.alive and not self.ended:
+            self.report(f"the store ended by itself: served on without it, see {store.log}")
+            self.ended = True
+        more, self.read_to = planned.started[0].lost_writes(store.log, self.read_to)
+        if more:
+            self.unwritten += more
+            self.report(
+                f"the store's disk did not take {self.unwritten} chunks so far (is it full?): they "
+                f"are served from memory, and gone after a restart; see {store.log}"
+            )
 
 
 @contextmanager
 def deployed(
     plans: Plans, engine: Engine, log: Path, timeout_s: float, report: Callable[[str], None]
 ) -> Iterator[Deployment]:
-    """All of `plans`, healthy on entry and gone on exit; engines first, then the router. `log` is
-    that of what clients talk to; those of replicas have their number in the name.
+    """All of `plans`, healthy on entry and gone on exit; the store first, then engines, then the
+    router. `log` is that of what clients talk to; those of replicas have their number in the name.
 
     Raises LaunchError as `aot.serving.local.server.running` does.
     """
     started = time.monotonic()
     with ExitStack() as stack:
+        store, notes = None, []
+        if plans.store and plans.store.started:
+            # First: an engine that finds none waits for it for minutes.
+            program, plan = plans.store.started
+            if disk := plans.store.disk:
+                disk.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(disk))
+                notes = [*plans.store.notes, *_checked(disk, plan, report)]
+                if filling := plans.store.filling:
+                    known = store_contents.read(disk)
+                    store_contents.write(disk, known.with_model(filling))
+                stack.callback(_seal, disk, report)  # when the store has ended
+            launch = Launch(plan, program, log.with_stem(f"{log.stem}-store"))
+            (store,) = stack.enter_context(running([launch], STORE_TIMEOUT_S, report))
         logs = _logs(log, plans)
         engines = [Launch(p, engine, file) for p, file in zip(plans.engines, logs, strict=True)]
         servers = stack.enter_context(running(engines, timeout_s, report))
@@ -93,7 +183,32 @@ def deployed(
         if plans.router:
             front = Launch(plans.router[1], plans.router[0], log)
             (router,) = stack.enter_context(running([front], ROUTER_TIMEOUT_S, report))
-        yield Deployment(plans, tuple(servers), router, time.monotonic() - started)
+        yield Deployment(plans, tuple(servers), router, time.monotonic() - started, store, notes)
+
+
+def _checked(disk: Path, plan: LaunchPlan, report: Callable[[str], None]) -> list[str]:
+    """Put aside what is not as it was written; what is to be said of it."""
+    report(f"{plan.served_name}: checking what is on its disk")
+    checked = store_disk.check(disk)
+    if not checked.unusable:
+        return []
+    aside = store_disk.put_aside(disk, checked.unusable)
+    total = len(checked.whole) + len(checked.unusable)
+    return [
+        f"store: {len(checked.unusable)} of {total} chunks in {disk} are not as they were written "
+        f"({len(checked.damaged)} damaged, {len(checked.unknown)} of a store that was cut off): "
+        f"put aside in {aside}, and served without"
+    ]
+
+
+def _seal(disk: Path, report: Callable[[str], None]) -> None:
+    try:
+        store_disk.seal(disk)
+    except OSError as error:  # a full disk ends nothing that was measured
+        report(
+            f"store: the sums of its chunks could not be written ({error}): those of this time "
+            "will not be trusted"
+        )
 
 
 def _logs(log: Path, plans: Plans) -> Sequence[Path]:

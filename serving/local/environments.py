@@ -21,7 +21,7 @@ from typing import Literal
 from aot.configs.kernel.errors import NotInstalledError
 from aot.configs.kernel.places import engines_dir
 from aot.configs.loading.presets import environment_recipe
-from aot.configs.schema.recipe import EngineRecipe
+from aot.configs.schema.recipe import EngineRecipe, StoreRecipe
 from aot.serving.engines.table import ENGINES
 
 MARKER = "aot-installed.json"
@@ -83,7 +83,9 @@ def require(name: str) -> Environment:
         "incomplete": "is half-installed (an install was interrupted)",
         "outdated": "was made from an older version of its recipe",
     }[environment.state]
-    noun = "engine" if isinstance(environment_recipe(name)[1], EngineRecipe) else "router"
+    recipe = environment_recipe(name)[1]
+    kinds = ((EngineRecipe, "engine"), (StoreRecipe, "store"))
+    noun = next((noun for kind, noun in kinds if isinstance(recipe, kind)), "router")
     raise NotInstalledError(
         f"{noun} environment '{name}' {why} ({environment.folder}); run: aot {noun} install {name}"
     )

@@ -193,12 +193,18 @@ def _listens(pid: int, port: int) -> bool:
         return True
 
 
-def _healthy(url: str, timeout_s: float) -> bool:
+def page(url: str, timeout_s: float = HEALTH_S) -> str | None:
+    """What a process that we started says at `url`; None where it does not answer with a 200."""
     try:
         with session(url) as http:
-            return http.get(url, timeout=timeout_s).status_code == 200
+            answer = http.get(url, timeout=timeout_s)
     except requests.RequestException:
-        return False
+        return None
+    return answer.text if answer.status_code == 200 else None
+
+
+def _healthy(url: str, timeout_s: float) -> bool:
+    return page(url, timeout_s) is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.loading.presets import architectures
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.serving.local.models import READY
 
 GIB = 2**30

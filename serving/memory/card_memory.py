@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
 from aot.serving.engines.flags import value_of

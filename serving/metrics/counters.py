@@ -6,9 +6,12 @@ import operator
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import reduce
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+
+from aot.configs.caches.rule import CacheRule, dense
 
 Metrics = dict[str, list[Sample]]
 """Samples by sample name, e.g. 'vllm:prefix_cache_hits_total'."""
@@ -21,6 +24,25 @@ class CacheFacts:
     enabled: bool | None
     block_tokens: int | None
     capacity_tokens: int | None
+    rule: CacheRule | None = None
+    """Of its model's cache; None where the model's configuration is not at hand."""
+
+    @property
+    def reuse(self) -> CacheRule | None:
+        """`rule`, and where that is unknown that of full attention, which most models have."""
+        if self.rule is None and self.block_tokens:
+            return dense(self.block_tokens)
+        return self.rule
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> CacheFacts:
+        """TypeError or KeyError for another shape."""
+        rule = row.get("rule")
+        return CacheFacts(**{**row, "rule": CacheRule.from_json(rule) if rule else None})
+
+
+TIERS = ("device", "host", "disk", "store")
+"""Where a cache keeps blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +61,12 @@ class CacheCounters:
     second_hit_tokens: float | None = None
     second_prompt_tokens: float | None = None
     """The same as hit_tokens and prompt_tokens by counters that the engine keeps elsewhere."""
+    device_tokens: float | None = None
+    host_tokens: float | None = None
+    disk_tokens: float | None = None
+    store_tokens: float | None = None
+    """Of hit_tokens, those found in each tier: the device's own memory, the host's, a disk, and
+    what a connector had from elsewhere."""
 
     def __sub__(self, before: CacheCounters) -> CacheCounters:
         """What happened between two snapshots of one process."""

@@ -105,6 +105,32 @@ def test_a_real_effect_is_called(
     assert sum(v.kind == "effect" for v in found) >= 100 * least - 3
 
 
+@pytest.mark.parametrize("load", [0.0, 0.5])
+def test_a_few_requests_are_enough_for_twice_as_fast(load: float) -> None:
+    rng = np.random.default_rng(20)
+    found = [verdict.judge(speedup(pairs(rng, 20, load, 0.02, 1, 2.0))) for _ in range(200)]
+    # 99 % of 1,000 draws; fewer than 95 % of 200 once in 10,000.
+    assert sum(v.kind == "effect" for v in found) >= 190
+
+
+def test_no_ratio_is_far_beyond_those_of_the_pairs() -> None:
+    rng = np.random.default_rng(21)
+    sizes = np.cumsum(rng.normal(size=20))
+    ratios = np.log(2) + rng.uniform(-0.05, 0.05, 20)
+    low, high = PairedLogs(np.column_stack([sizes + ratios, sizes]), 0.5).interval()
+    assert np.log(2) - 0.11 <= low < high <= np.log(2) + 0.11
+
+
+@pytest.mark.parametrize("load", [0.5, 0.95])
+@pytest.mark.parametrize("count", [6, 10, 20])
+def test_few_requests_of_a_queue_are_not_told_too_well(count: int, load: float) -> None:
+    rng = np.random.default_rng(22)
+    found = [speedup(pairs(rng, count, load, 0, 1, 1.0)).ci95 for _ in range(200)]
+    held = sum(ends is not None and ends[0] <= 1 <= ends[1] for ends in found)
+    # 93 to 98 % of 400 draws.
+    assert held >= 0.9 * 200
+
+
 def test_a_real_null_is_called_where_starts_are_known_to_be_alike() -> None:
     rng = np.random.default_rng(14)
     table = pairs(rng, 5_000, 0, 0, 1, 1.0)

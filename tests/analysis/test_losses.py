@@ -10,7 +10,7 @@ import pytest
 
 from aot.analysis.cache.losses import Losses, attribute
 from aot.analysis.cache.oracle import Sent
-from aot.serving.engines.vllm import VLLM
+from aot.configs.caches.rule import CacheRule, Layers, dense
 
 BLOCK = 4
 STATIC = {"a": list(range(100, 110)), "b": list(range(200, 213))}
@@ -24,7 +24,7 @@ def losses(
     order: Sequence[Sent], cached: dict[str, int], before: Sequence[list[int]] = ()
 ) -> Losses:
     static = {s.id: len(STATIC["a"] if s.prompt[0] < 200 else STATIC["b"]) for s in order}
-    found = attribute(order, cached, static, [(ids, None) for ids in before], VLLM(), BLOCK)
+    found = attribute(order, cached, static, [(ids, None) for ids in before], dense(BLOCK))
     assert found is not None
     return found
 
@@ -32,7 +32,7 @@ def losses(
 def sums(found: Losses) -> int:
     return (
         found.cached + found.first_touch + found.dynamic + found.salts + found.rounding
-        + found.concurrency + found.eviction
+        + found.sparse + found.concurrency + found.eviction
     )  # fmt: skip
 
 
@@ -127,3 +127,17 @@ def test_planted_causes_are_found_again(blocks: int, step_s: float) -> None:
     assert sums(found_losses) == found_losses.prompt_tokens
     assert found_losses.cached == sum(cached.values())
     assert (found_losses.concurrency, found_losses.eviction) == (together, evicted)
+
+
+def test_what_a_window_does_not_keep_is_a_cause_of_its_own() -> None:
+    """The second request with a beginning tells where it parts, the third one finds it."""
+    rule = CacheRule(BLOCK, (Layers("full"), Layers("window", 2 * BLOCK)))
+    static = list(range(100, 100 + 6 * BLOCK))
+    order = [Sent(str(n), [*static, *range(1000 * n, 1000 * n + 3 * BLOCK)]) for n in range(1, 4)]
+    found = attribute(
+        order, {"1": 0, "2": 0, "3": 6 * BLOCK}, {s.id: len(static) for s in order}, [], rule
+    )
+    assert found is not None
+    assert found.sparse == 6 * BLOCK
+    assert found.eviction == found.concurrency == found.rounding == 0
+    assert sums(found) == found.prompt_tokens == 27 * BLOCK

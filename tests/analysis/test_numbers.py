@@ -7,7 +7,7 @@ import pytest
 from aot.analysis.cache import oracle
 from aot.analysis.inference.compare import pair, speedup
 from aot.analysis.measures import metrics
-from aot.serving.engines.vllm import VLLM
+from aot.configs.caches.rule import dense
 
 
 def test_a_ratio_of_sums_is_not_a_mean_of_ratios() -> None:
@@ -48,7 +48,7 @@ def test_requests_pair_within_their_repeat() -> None:
 
 def expected(prompts: dict[str, list[int]], warmed: list[list[int]], block: int) -> dict[str, int]:
     order = [oracle.Sent(id_, prompt) for id_, prompt in prompts.items()]
-    return oracle.expected_cached_tokens(order, [(w, None) for w in warmed], VLLM(), block)
+    return oracle.expected_cached_tokens(order, [(w, None) for w in warmed], dense(block))
 
 
 def test_expectation_counts_whole_blocks_of_the_longest_earlier_prompt() -> None:
@@ -71,7 +71,7 @@ def test_another_salt_finds_nothing_and_an_answer_is_found_by_the_next_turn() ->
     one = oracle.Sent("1", [1, 2, 3, 4, 5], salt="x", leaves=[1, 2, 3, 4, 5, 6, 7, 8])
     turn = [1, 2, 3, 4, 5, 6, 7, 8, 9]
     order = [one, oracle.Sent("2", turn, salt="y"), oracle.Sent("3", turn, salt="x")]
-    found = oracle.expected_cached_tokens(order, [([1, 2, 3, 4], None)], VLLM(), 2)
+    found = oracle.expected_cached_tokens(order, [([1, 2, 3, 4], None)], dense(2))
     assert found == {"1": 0, "2": 0, "3": 8}
 
 

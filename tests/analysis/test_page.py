@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,3 +113,23 @@ def test_without_a_browser_it_says_what_to_install(
     with pytest.raises(NotInstalledError, match="apt install chromium"):
         print_page(page_file, page_file.with_suffix(".pdf"))
     assert not page_file.with_suffix(".pdf").exists()
+
+
+def test_a_run_without_an_answer_is_reported_with_what_its_server_said(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    for path in run.glob("phases/*/records/requests-0.jsonl"):
+        header, *rows = path.read_text().splitlines()
+        failed = [
+            json.dumps({**json.loads(row), "first_token_s": None, "last_token_s": None,
+                        "chunk_s": [], "status": 400, "error": "HTTP 400: no tools"})
+            for row in rows
+        ]  # fmt: skip
+        path.write_text("\n".join([header, *failed]) + "\n")
+        zero_s = json.loads(header)["clock_zero_monotonic_s"]
+        said = [json.dumps({"monotonic_s": zero_s + n, "running": 0, "waiting": 0}) + "\n"
+                for n in range(3)]  # fmt: skip
+        (path.parents[1] / "server.jsonl").write_text("".join(said))
+    made = report.write(run)
+    assert made.void
+    assert "HTTP 400: no tools" in (run / "report.md").read_text()
+    assert (run / "figures" / "clients_and_server.svg").exists()

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,13 +51,15 @@ def slow_lru(prompts: Prompts, capacity: int) -> list[int]:
     return found
 
 
-def best_of_all(prompts: Prompts, capacity: int) -> int:
-    """Every choice of what to keep after each request, tried."""
+def best_of_all(prompts: Prompts, capacity: int, lasts: Sequence[bool] = ()) -> int:
+    """Every choice of what to keep after each request, tried. `lasts`: whose last block is computed
+    anyway."""
     states = {frozenset(): 0}
-    for blocks in prompts:
+    for number, blocks in enumerate(prompts):
         after: dict[frozenset[int], int] = {}
+        most = len(blocks) - (number < len(lasts) and lasts[number])
         for cache, hits in states.items():
-            found = len(list(itertools.takewhile(lambda b, c=cache: b in c, blocks)))
+            found = min(most, len(list(itertools.takewhile(lambda b, c=cache: b in c, blocks))))
             everything = cache | set(blocks)
             for size in range(min(capacity, len(everything)) + 1):
                 for kept in itertools.combinations(sorted(everything), size):
@@ -78,12 +81,67 @@ def test_lru_is_the_obvious_one_and_its_curve_says_so_at_every_capacity(seed: in
         assert curve.at(capacity) == (sum(leading), tokens)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_curve_of_leaf_lru_where_blocks_stand_for_themselves_only(seed: int) -> None:
+    """Names that are not chained, as some published traces have them."""
+    rng = random.Random(seed)
+    made = trace([rng.sample(range(12), rng.randint(1, 7)) for _ in range(200)])
+    curve = stack_distance.curve(made, "leaf-lru")
+    for capacity in range(7, 14):
+        assert curve.at(capacity)[0] == sum(policies.leaf_lru(made, capacity))
+
+
+def test_blocks_twice_in_a_prompt_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of names that are not chained: one pass would take them for used before."""
+    made = trace([[1, 2, 1], [1, 2, 1], [3], [1, 2, 1]])
+    assert made.has_repeats
+    assert not trace(made_up(1)).has_repeats
+    with pytest.raises(UsageError, match="a block twice"):
+        stack_distance.curve(made, "leaf-lru")
+    several = reach.evaluate(made, 4, ["lru", "leaf-lru"], [2, 3, 4])
+    alone = [reach.evaluate(made, 4, [r.policy], [r.capacity_blocks])[0] for r in several]
+    assert several == alone
+
+
+def test_full_blocks_seen_in_finer_ones_lose_no_hit() -> None:
+    """A prompt of 24 tokens with one full block of 16: two of 8 are found, one is computed."""
+    made = Builder(16, full_only=True)
+    for _ in range(3):
+        made.add(["a"], 24)
+    names = ["lru", "leaf-lru", "opt", "fifo"]
+    found = reach.evaluate(made.build(), 8, names, [4, 5, None])
+    assert {r.hit_tokens for r in found} == {32}
+
+
+def test_a_large_trace_is_replayed_with_the_same_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass for all capacities takes memory for every reference."""
+    made, names, capacities = trace(made_up(3)), ["lru", "leaf-lru", "opt"], [2, 5, 9, None]
+    at_once = reach.evaluate(made, 4, names, capacities)
+    monkeypatch.setattr(reach, "MOST_AT_ONCE", 0)
+    monkeypatch.delattr(stack_distance, "curve")
+    assert reach.evaluate(made, 4, names, capacities) == at_once
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_optimum_is_the_best_of_all_choices(seed: int) -> None:
     prompts = [blocks[:3] for blocks in made_up(seed, 9)]
     for capacity in (1, 2, 3):
         made = trace(prompts)
         assert sum(policies.opt(made, capacity)) == best_of_all(prompts, capacity)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_optimum_keeps_no_block_for_a_prompt_that_ends_with_it(seed: int) -> None:
+    """Of texts: the last token is computed, and with it the block that it is in."""
+    rng = random.Random(seed)
+    prompts = [blocks[:3] for blocks in made_up(seed, 9)]
+    whole = [rng.random() < 0.7 for _ in prompts]
+    builder = Builder(4, full_only=True)
+    for blocks, ends in zip(prompts, whole, strict=True):
+        builder.add(blocks, 4 * len(blocks) + (not ends))
+    for capacity in (1, 2, 3):
+        (found,) = reach.evaluate(builder.build(), 4, ["opt"], [capacity])
+        assert found.hit_blocks == best_of_all(prompts, capacity, whole)
 
 
 @pytest.mark.parametrize("seed", range(4))

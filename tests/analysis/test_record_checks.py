@@ -53,6 +53,12 @@ def let_go(row: Row) -> None:
     row.update(first_token_s=last - 2e-5, chunk_s=[last - 2e-5, last - 1e-5, last])
 
 
+def pairs(row: Row) -> None:
+    """The second and the third chunk in one read."""
+    first, _, last = row["chunk_s"]
+    row["chunk_s"] = [first, last, last]
+
+
 def backwards(row: Row) -> None:
     row["chunk_s"] = [row["chunk_s"][0], row["chunk_s"][2], row["chunk_s"][1], row["chunk_s"][2]]
     row["output_tokens"] = 4
@@ -128,6 +134,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "merged tokens": (
         rows(put(output_tokens=12), ("jit", "auto", "aot"), only=None), "warning",
         "4.00 tokens a chunk"),
+    "chunks in one read": (
+        rows(pairs, ("jit", "auto", "aot"), only=None), "warning",
+        "1.50 chunks came in one read on average"),
     "more tokens than asked": (
         rows(put(output_tokens=4), ("jit", "auto", "aot")), "warning",
         "more tokens than were asked"),

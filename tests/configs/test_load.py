@@ -9,9 +9,8 @@ from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading.load import load, load_server, load_workload
 from aot.configs.loading.presets import engine_recipe, recipe_names
 from aot.configs.loading.pricing import PriceTable
-from aot.configs.schema.architecture import Architecture
-from aot.configs.schema.card import Card
 from aot.configs.schema.experiment import ExperimentConfig
+from aot.configs.schema.hardware import Architecture, Card
 from aot.configs.schema.recipe import EngineRecipe, ModelRecipe
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.router import RouterRecipe

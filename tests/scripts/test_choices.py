@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from aot.analysis.cache.policies import POLICIES
+from aot.analysis.cache.policies import IN_FLIGHT, POLICIES
 from aot.configs.loading.presets import SHIPPED, recipe_names
 from aot.configs.schema.experiment import ARMS
 from aot.scripts import render
@@ -23,7 +23,7 @@ from aot.workloads.traces.formats import FORMATS
         (choices.TargetName, render.TARGETS),
         (choices.Chart, render.CHARTS),
         (choices.TraceFormat, FORMATS),
-        (choices.PolicyName, POLICIES),
+        (choices.PolicyName, {*POLICIES, IN_FLIGHT}),
         (choices.ApiName, APIS),
         (choices.TtlName, TTLS),
         (choices.Provider, recipe_names("pricing")),

@@ -64,8 +64,8 @@ def complete(words: str) -> list[str]:
 
 
 def test_verbs_choices_and_names_are_completed() -> None:
-    assert complete("aot cap") == ["capacity"]
-    assert complete("aot serve --arm ") == ["jit", "auto", "aot"]
+    assert complete("aot capa") == ["capacity"]
+    assert complete("aot serve --arm ") == ["jit", "auto", "aot", "store", "restarted"]
     assert "qwen3-8b-l4" in complete("aot serve qwen3-8b")
     assert complete("aot run demo-b") == ["demo-both"]
 
@@ -140,7 +140,7 @@ def test_a_verb_that_is_none_has_its_nearest(aot: Aot) -> None:
         ),
         (
             ("serve", "s.yaml", "--arm", "jti"),
-            "'jti' is not one of 'jit', 'auto', 'aot'. Did you mean 'jit'?",
+            "'store', 'restarted'. Did you mean 'jit'?",
         ),
         (("schedule", "w.yaml", "-o", "/dev/null/x"), "/dev/null/x: cannot be written"),
         (("run", "dem"), "no experiment of that name is shipped, did you mean 'demo'?"),

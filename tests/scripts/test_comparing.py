@@ -69,8 +69,9 @@ def test_runs_of_other_traffic_are_refused_until_told(aot: Aot, runs: Path) -> N
     ("limits", "code", "words"),
     [
         (["ttft_p50=150%"], 0, "pass ttft_p50 0.125 s 0.1625 s +30.0%"),
-        # Six requests, once: 30 % more may be those of another six, or another start of the server.
-        (["ttft_p50=5%"], 3, "not settled ttft_p50"),
+        # Six requests, each 30 % slower, once: more than another start of the server makes of it,
+        (["ttft_p50=5%"], 1, "regression ttft_p50"),
+        # though not by how much.
         (["ttft_p50=50%"], 3, "not settled ttft_p50"),
         (["hit_ratio=0%", "requests_per_s=50%"], 0, "pass hit_ratio 53.3% 53.3%"),
         (["requests_per_s=5%"], 3, "not settled requests_per_s"),

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,15 +30,17 @@ vllm:prompt_tokens_total {0}
 """
 
 
-def test_two_loads_into_one_folder(tmp_path: Path, workload: Path) -> None:
+def test_two_loads_into_one_folder(tmp_path: Path, workload: Path, aot: Aot) -> None:
     with stub.serving(gap_s=0.05, tokens=20) as server:
         command = ("load", workload, "--url", server.base_url, "-o", "run")
-        both = [started(*command, cwd=tmp_path) for _ in range(2)]
-        said = [p.communicate(timeout=120)[1] for p in both]
-    codes = sorted(p.returncode for p in both)
-    assert codes == [0, 2], said
-    assert any("another aot is measuring into it" in text for text in said)
-    assert "Traceback" not in "".join(said)
+        first = started(*command, cwd=tmp_path)
+        while not (tmp_path / "run" / "manifest.json").exists():  # until the folder is the first's
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.01)
+        check(aot(*command), 2, "another aot is measuring into it")
+        said = first.communicate(timeout=120)[1]
+    assert first.returncode == 0, said
+    assert "Traceback" not in said
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert [p["folder"] for p in manifest["phases"]] == ["r1-auto"]
     assert [p.name for p in (tmp_path / "run" / "phases").iterdir()] == ["r1-auto"]
@@ -145,7 +148,7 @@ def test_a_restart_inside_a_replay_is_void(aot: Aot, tmp_path: Path, workload: P
     assert "Traceback" not in done.stderr
     report = (tmp_path / "run" / "report.md").read_text()
     assert "290 tokens were found and 200 were looked up" in report
-    assert "1.45" not in report
+    assert "| hit ratio, server | not reported |" in report
     assert "no preemption, no restart" not in report
 
 

@@ -20,6 +20,7 @@ from support import stub
 from support.command import started
 from support.compiled import prompt
 from support.middle import listening
+from support.processes import words
 
 SOON_S = 30.0
 
@@ -132,7 +133,7 @@ def test_a_load_that_is_killed_sends_nothing_more(
         while locust is None:
             assert process.poll() is None
             found = psutil.Process(process.pid).children()
-            locust = next((c for c in found if "locust" in " ".join(c.cmdline())), None)
+            locust = next((c for c in found if "locust" in " ".join(words(c))), None)
             time.sleep(0.01)
         process.kill()
         process.communicate()

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from support.command import Aot, check
 from support.traces import BAILIAN, MOONCAKE, OPENAI, SAMPLES, lines, ragpulse
+from support.word_level import word_level
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from aot.scripts.traffic.oracle import fitted
+from aot.workloads.logs.traced import Traced
 from aot.workloads.plan.lexicon import WORDS
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.tokens import from_folder
@@ -262,7 +265,7 @@ def test_broken_archives_depths_and_marks(aot: Aot, tmp_path: Path) -> None:
     done = aot("oracle", "bom", "--json", "--capacity", "9")
     check(done, 0)
     assert json.loads(done.stdout)[0]["total_blocks"] == 4
-    check(aot("oracle", "."), 2, "is a folder without a 0_trace.jsonl (RAGPulse)")
+    check(aot("oracle", "."), 2, "no file in it that could be a log")
 
 
 def test_options_that_would_do_nothing_are_refused(aot: Aot, tmp_path: Path, model: Path) -> None:
@@ -285,6 +288,47 @@ def test_options_that_would_do_nothing_are_refused(aot: Aot, tmp_path: Path, mod
     check(aot("load", "w.yaml", *url, "--master", 2), 2, "all machines need the same schedule")
 
 
+def test_answers_take_as_long_as_in_a_run(aot: Aot, tmp_path: Path) -> None:
+    """0.5 s, 1 ms a prompt token, 0.1 s an output token: of 100 and 5 that are 1.1 s."""
+    arms = {"jit": {"tpot_s": {"p50": 0.1}}, "aot": {"tpot_s": {"p50": None}}}
+    summary = {"prefill": {"fixed_s": 0.5, "s_per_token": 0.001}, "arms": arms}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert fitted(tmp_path / "run").of(Traced(1, input_tokens=100, output_tokens=5)) == (
+        pytest.approx(0.5 + 0.1 + 0.5)
+    )
+    (tmp_path / "t.jsonl").write_text(mooncake([1, 2], [1, 2, 3]))
+    like = ("oracle", "t.jsonl", "--capacity", "9", "--policy", "in-flight", "--answers-like")
+    check(aot(*like, "run"), 0)
+    check(aot(*like, "run", "--answer-s", "2"), 2, "one of them says how long answers take")
+    check(aot(*like, "t.jsonl"), 2, "no summary.json")
+    for fit in (None, {"fixed_s": 0.5, "s_per_token": -0.002}, {"fixed_s": 1, "s_per_token": None}):
+        (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary, "prefill": fit}))
+        check(aot(*like, "run"), 2, "has no fit of TTFT")
+
+
+def test_rounded_times_are_spread_where_that_is_asked_for(
+    aot: Aot, tmp_path: Path, model: Path
+) -> None:
+    rows = [{"timestamp": 3000 * (n // 5), "input_length": 600, "output_length": 2,
+             "hash_ids": [n, n + 1]} for n in range(20)]  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    options = ("--model", model, "--scale", "0.02", "-o")
+    check(aot("schedule", "t.jsonl", "--spread", *options, "s.jsonl"), 0)
+    made = schedule_file.read(tmp_path / "s.jsonl")
+    assert len({r.at_s for r in made.requests}) == 20
+    assert made.changes == {"time: spread over the 3 s that times are rounded to": 20}
+    check(aot("schedule", "t.jsonl", *options, "plain.jsonl"), 0)
+    assert len({r.at_s for r in schedule_file.read(tmp_path / "plain.jsonl").requests}) == 4
+    (tmp_path / "u.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows[:3]))
+    check(aot("schedule", "u.jsonl", "--spread", *options, "no.jsonl"), 2, "are not rounded")
+    assert not (tmp_path / "no.jsonl").exists()
+    both = aot("schedule", "t.jsonl", "--spread", "--rate", 2, *options, "no.jsonl")
+    check(both, 2, "which --rate replaces")
+    assert not (tmp_path / "no.jsonl").exists()
+    check(aot("schedule", "w.yaml", "--spread", *options, "no.jsonl"), 2)
+
+
 def test_a_large_file_is_read_again_rather_than_held(
     aot: Aot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,3 +346,53 @@ def test_a_large_file_is_read_again_rather_than_held(
     assert json.loads(streamed.stdout) == json.loads(held.stdout)
     assert "read once for each policy and capacity" in streamed.stderr
     assert "1 bad lines left out" in streamed.stderr
+
+
+def test_a_capacity_may_be_memory_of_a_model_or_of_a_server_file(aot: Aot, tmp_path: Path) -> None:
+    """Llama-3.1-8B has 131,072 B a token (bfloat16): 1 GiB are 16 blocks of 512 tokens."""
+    (tmp_path / "t.jsonl").write_text(mooncake(*[[n, n + 1] for n in range(1, 40)]))
+    llama = ("--model", "meta-llama/Llama-3.1-8B-Instruct")
+    served = ("--server", "llama-3.1-8b-h100", "--block-tokens", "512")
+
+    def blocks(*options: str) -> list[int]:
+        done = aot("oracle", "t.jsonl", "--json", "--policy", "lru", *options)
+        assert done.returncode == 0, done.stderr
+        return [row["capacity_blocks"] for row in json.loads(done.stdout)]
+
+    assert blocks("--capacity", "1GiB", "--capacity", "2.5 gib", *llama) == [16, 40]
+    assert blocks("--capacity", "1GiB", *served) == [16]
+    own = aot("oracle", "t.jsonl", *served)
+    check(own, 0, "blocks: what the cache of llama-3.1-8b-h100")
+    for options, words in (
+        ([], "name it with --model, or a server file"),
+        (["--model", "meta-llama/Unknown-1B"], "not known here"),
+    ):
+        check(aot("oracle", "t.jsonl", "--capacity", "1GiB", *options), 2, words)
+    check(aot("oracle", "t.jsonl", "--capacity", "0.001GiB", *llama), 2, "less than a block")
+    check(aot("oracle", "t.jsonl", "--capacity", "3GB"), 2, "memory as in 40GiB")
+
+
+def test_the_oracle_asks_the_rule_of_the_model(aot: Aot, tmp_path: Path) -> None:
+    """A window model finds a beginning from the third request on."""
+    model = word_level(tmp_path)
+    config = {"model_type": "x", "num_hidden_layers": 4, "sliding_window": 8,
+              "max_position_embeddings": 4096,
+              "layer_types": ["full_attention", "sliding_attention"] * 2}  # fmt: skip
+    text = " ".join(["be kind"] * 20)
+    rows = [{"messages": [{"role": "user", "content": f"{text} {w}"}]}
+            for w in ("you " * 20, "hello " * 20)]  # fmt: skip
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows]))
+
+    def hits(*options: str) -> list[int]:
+        done = aot("oracle", log, "--model", model, "--block-size", 4, "--capacity", "inf",
+                   "--policy", "leaf-lru", "--json", *options)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [row["hit_blocks"] for row in json.loads(done.stdout)]
+
+    dense = hits()
+    (model / "config.json").write_text(json.dumps(config))
+    assert 0 < hits()[0] < dense[0]
+    check(aot("oracle", log, "--model", model, "--policy", "opt"), 2, "leaf-lru only")
+    (model / "config.json").write_text(json.dumps({**config, "layer_types": ["new"] * 4}))
+    check(aot("oracle", log, "--model", model), 2, "layers whose cache is not known here")

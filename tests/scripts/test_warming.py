@@ -13,6 +13,7 @@ from aot.scripts.prompts import warming
 from aot.scripts.prompts.warming import Place
 from aot.serving.client.chat import Message, Tools, Usage
 from aot.serving.engines.table import engine
+from aot.serving.metrics.counters import CacheFacts
 
 
 @dataclass
@@ -37,7 +38,8 @@ class Played:
 
 def where(server: Played, capacity: int | None = None, **more: Any) -> Place:
     values: dict[str, Any] = {"enabled": True, "block_tokens": BLOCK} | more
-    return Place(server, engine("vllm"), capacity_tokens=capacity, **values)  # type: ignore[arg-type]
+    facts = CacheFacts(capacity_tokens=capacity, **values)
+    return Place(server, engine("vllm"), facts)  # type: ignore[arg-type]
 
 
 A, B, C = prompt("a", [*range(10)]), prompt("b", [*range(8), 90, 91, 92]), prompt("c", [50] * 9)

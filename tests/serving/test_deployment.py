@@ -40,7 +40,7 @@ def test_one_replica_may_die(fake_router: Path, tmp_path: Path) -> None:
         psutil.wait_procs([supervisor], timeout=20)
         assert up.replicas_alive == [False, True]
         assert up.alive
-        assert up.wait() is up.replicas[0]
+        assert up.wait(print) is up.replicas[0]
 
 
 def test_a_replica_that_dies_at_start_takes_the_others_with_it(

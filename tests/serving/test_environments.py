@@ -26,7 +26,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe 'tiny' of one small package; returns the configs folder."""
     monkeypatch.setenv("AOT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(presets, "CONFIGS", tmp_path)
-    shutil.copytree(CONFIGS / "routers", tmp_path / "routers")
+    for folder in ("routers", "stores"):
+        shutil.copytree(CONFIGS / folder, tmp_path / folder)
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "tiny.yaml").write_text(RECIPE.format(package="six==1.16.0"))
     return tmp_path

@@ -45,8 +45,8 @@ def test_both_forms_of_an_event_are_read() -> None:
     old = payload(
         ["BlockStored", [1, 2], None, [7], 32], ["BlockRemoved", [1]], ["AllBlocksCleared"]
     )
-    expected = (Stored((1, 2), 32), Removed((1,)), Cleared())
-    for data in (new, old):
+    for data, ids in ((new, ()), (old, (7,))):
+        expected = (Stored((1, 2), 32, None, ids), Removed((1,)), Cleared())
         assert kv_events.decode((5).to_bytes(8, "big"), data) == Batch(5, expected)
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.presets import architectures, card, recipe_names
-from aot.configs.schema.architecture import Architecture
+from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.memory_budget import Place, card_as_place
 from aot.serving.memory.card_memory import Memory, kv_bytes_per_token, memory_of

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from aot.configs.caches.rule import dense
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.salts import Salts
@@ -46,7 +47,7 @@ class PlayedServer:
         text = (salt or "") + "".join(m["content"] for m in messages)
         earlier = [*self.preloaded, *([] if self.forgets else self.seen)]
         shared = max((_shared(text, e) for e in earlier), default=0) if self.caching else 0
-        cached = VLLM().expected_cached_tokens(shared, len(text), BLOCK)
+        cached = dense(BLOCK).expected_tokens(shared, len(text))
         self.seen.append(text)
         return Usage(len(text), cached if self.reports_tokens else None, max_tokens)
 
@@ -120,14 +121,13 @@ def prefixes(static: int | None) -> list[warm.StaticPrefix]:
     return [
         warm.StaticPrefix(
             name,
-            [
-                {"role": "system", "content": f"{name} " + "s" * 94},
-                {"role": "user", "content": "A?"},
-            ],
-            [
-                {"role": "system", "content": f"{name} " + "s" * 94},
-                {"role": "user", "content": "B!"},
-            ],
+            tuple(
+                [
+                    {"role": "system", "content": f"{name} " + "s" * 94},
+                    {"role": "user", "content": question},
+                ]
+                for question in ("A?", "B!", "A")
+            ),
             static,
         )
         for name in ("alpha", "gamma")
@@ -142,6 +142,31 @@ def test_warming_verifies_every_full_block() -> None:
     ] * 2
     assert len(server.seen) == 4
     warm.insist(warmed)
+
+
+class Windows(PlayedServer):
+    """Finds a beginning from the third request on, as a cache of windows does."""
+
+    def chat(self, messages: list[Message], max_tokens: int, salt: str | None = None,
+             tools: Tools = (), prefix: str | None = None) -> Usage:  # fmt: skip
+        before = sum("".join(m["content"] for m in messages)[:8] == e[:8] for e in self.seen)
+        usage = super().chat(messages, max_tokens, salt, tools, prefix)
+        return usage if before >= 2 else Usage(usage.prompt_tokens, 0, usage.output_tokens)
+
+
+def test_a_cache_of_windows_is_filled_twice() -> None:
+    server = Windows()
+    warmed = warm.warm(server, VLLM(), prefixes(100), lambda _: None)  # type: ignore[arg-type]
+    assert [(w.cached_tokens, w.verified, w.fills) for w in warmed] == [(96, True, 2)] * 2
+    assert len(server.seen) == 6
+    dense = warm.warm(PlayedServer(), VLLM(), prefixes(100), lambda _: None)  # type: ignore[arg-type]
+    assert [w.fills for w in dense] == [1, 1]
+
+
+def test_a_prefix_shorter_than_a_block_says_so() -> None:
+    warmed = warm.warm(PlayedServer(), VLLM(), prefixes(20), lambda _: None)  # type: ignore[arg-type]
+    with pytest.raises(CacheStateError, match="20 static tokens are shorter than a block of 32"):
+        warm.insist(warmed)
 
 
 def test_warming_twice_is_no_failure() -> None:

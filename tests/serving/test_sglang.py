@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aot.configs.caches.rule import dense
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Page
@@ -60,6 +61,19 @@ def test_hicache_is_a_tier_of_the_cache_so_jit_is_without_it() -> None:
     assert "hicache" not in text("jit", site("cuda"), hicache=tiers)
     with pytest.raises(UsageError, match="hicache: SGLang registers its host pool with CUDA"):
         text(hicache=tiers)
+
+
+def test_the_tier_in_host_memory_has_the_same_key_on_both_engines() -> None:
+    cuda = site("cuda")
+    assert "--enable-hierarchical-cache --hicache-size 9" in text("aot", cuda, host_cache_gib=8)
+    assert "--hicache-size 4 " in text("aot", cuda, host_cache_gib=8, gpus=2) + " "
+    both = text("aot", cuda, host_cache_gib=8, hicache={"write_policy": "write_back"})
+    assert "--hicache-size 9 --hicache-write-policy write_back" in both
+    assert "hicache" not in text("jit", cuda, host_cache_gib=8)
+    with pytest.raises(UsageError, match="host_cache_gib: SGLang registers its host pool"):
+        text(host_cache_gib=8)
+    with pytest.raises(UsageError, match="hicache has a size of the same tier"):
+        text("aot", cuda, host_cache_gib=8, hicache={"ratio": 2.0})
 
 
 def test_the_prefix_attention_hook_is_off_by_default_and_for_cpus_only() -> None:
@@ -162,7 +176,7 @@ def test_salts_are_a_matter_of_the_version(version: str, words: str | None) -> N
 def test_expected_hits_are_per_token_at_page_one(
     shared: int, prompt: int, page: int, cached: int
 ) -> None:
-    assert SGLang().expected_cached_tokens(shared, prompt, page) == cached
+    assert dense(page).expected_tokens(shared, prompt) == cached
 
 
 def test_a_flush_is_believed_only_when_it_says_so() -> None:

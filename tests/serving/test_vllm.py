@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aot.configs.caches.rule import CacheRule, Layers, dense
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Page
@@ -40,6 +41,90 @@ def test_the_arms_differ_in_nothing_else() -> None:
     jit, aot = argv("jit"), argv("aot")
     assert [a for a in jit if a not in aot] == ["--no-enable-prefix-caching"]
     assert [a for a in aot if a not in jit] == ["--enable-prefix-caching"]
+
+
+WINDOWS = (Layers("full"), Layers("window", 128))
+TIERS = ["--kv-transfer-config", '{"kv_connector": "ExampleConnector"}', "--kv-offloading-size=1"]
+
+
+def test_jit_is_without_tiers() -> None:
+    others = ["--max-num-seqs", "4"]
+    assert argv("jit", args=[*TIERS, *others])[-2:] == others
+    assert not {"--kv-transfer-config", "--kv-offloading-size=1"} & set(argv("jit", args=TIERS))
+    assert argv("auto", args=[*TIERS, *others])[-5:] == [*TIERS, *others]
+    others = ["--kv_transfer_config", "{}", "--kv_offloading_size", "4"]
+    assert argv("jit", args=others) == argv("jit")
+    assert VLLM().outlives(ServerConfig(model="m", args=others))
+    short = ["--kv-transfer", "{}", "--kv_offloading_s=4"]  # argparse takes clear beginnings
+    assert argv("jit", args=short) == argv("jit")
+    assert VLLM().outlives(ServerConfig(model="m", args=short))
+    dotted = ["--kv-transfer-config.kv_connector", "ExampleConnector"]
+    assert argv("jit", args=dotted) == argv("jit")
+
+
+@pytest.mark.parametrize(
+    ("args", "outlives"), [(TIERS[:2], True), (["--kv-offloading-size", "1"], False), ([], False)]
+)
+def test_a_connector_may_hold_what_an_earlier_process_left(args: list[str], outlives: bool) -> None:
+    assert VLLM().outlives(ServerConfig(model="m", args=args)) is outlives
+
+
+def test_the_tier_in_host_memory_is_refused_where_there_is_none_to_add() -> None:
+    with pytest.raises(UsageError, match="host_cache_gib: on a CPU the cache is in host memory"):
+        argv("aot", host_cache_gib=8)
+    on = argv("aot", site("cuda"), host_cache_gib=8)
+    assert on[on.index("--kv-offloading-size") + 1] == "8"
+    assert "--kv-offloading-size" not in argv("jit", site("cuda"), host_cache_gib=8)
+    for more in ({"args": TIERS[:2]}, {"args": TIERS[2:]}, {"store": {}}):
+        with pytest.raises(UsageError, match="have a tier beyond the device already"):
+            argv("aot", site("cuda"), host_cache_gib=8, **more)
+
+
+PAGE_WITH_A_STORE = """\
+vllm:prefix_cache_queries_total 3505
+vllm:prefix_cache_hits_total 100
+vllm:external_prefix_cache_hits_total 3356
+vllm:prompt_tokens_total 3505
+vllm:prompt_tokens_cached_total 3456
+vllm:prompt_tokens_cached_by_source_total{source="device"} 100
+vllm:prompt_tokens_cached_by_source_total{source="host"} 0
+vllm:prompt_tokens_cached_by_source_total{source="disk"} 0
+vllm:prompt_tokens_cached_by_source_total{source="p2p"} 6
+vllm:prompt_tokens_cached_by_source_total{source="external_unspecified"} 3350
+"""
+
+
+def test_tokens_of_a_store_are_found_tokens() -> None:
+    counted = VLLM().counters(parse(PAGE_WITH_A_STORE))
+    assert counted.hit_tokens == counted.second_hit_tokens == 3456
+    tiers = (counted.device_tokens, counted.host_tokens, counted.disk_tokens, counted.store_tokens)
+    assert tiers == (100, 0, 0, 3356)
+    old = VLLM().counters(parse("vllm:prefix_cache_hits_total 100\n"))
+    assert (old.hit_tokens, old.store_tokens, old.device_tokens) == (100, None, None)
+
+
+MODEL = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 128}
+
+
+@pytest.mark.parametrize(
+    ("kept", "args", "rule"),
+    [
+        ('prefix_cache_retention_interval="0",', (), CacheRule(32, WINDOWS, 0)),
+        ('prefix_cache_retention_interval="None",', (), CacheRule(32, WINDOWS, None)),
+        ('prefix_cache_retention_interval="512",', (), CacheRule(32, WINDOWS, 512)),
+        ("", (), CacheRule(32, WINDOWS, None)),  # a version that kept them all
+        ("", ("--disable-hybrid-kv-cache-manager",), CacheRule(32, (Layers("full"),), None)),
+        ("", ("--speculative-config", '{"method": "mtp"}'), CacheRule(32, WINDOWS, None, True)),
+        ("", ("--speculative-config", '{"method": "ngram"}'), CacheRule(32, WINDOWS, None)),
+        ("", ("--speculative_config.method", "eagle"), CacheRule(32, WINDOWS, None, True)),
+        ("", ("--kv-transfer-config={}",), None),  # which layers it knows is the connector's own
+    ],
+)
+def test_the_rule_of_its_cache(kept: str, args: tuple[str, ...], rule: CacheRule | None) -> None:
+    page = parse(f'vllm:cache_config_info{{{kept}block_size="32"}} 1\n')
+    assert VLLM().cache_facts(Page(page, {}, MODEL, args)).rule == rule
+    assert VLLM().cache_facts(Page(page, {})).rule is None
+    assert VLLM().cache_facts(Page(page, {})).reuse == dense(32)
 
 
 def test_settings_become_flags() -> None:
@@ -147,7 +232,7 @@ def test_hit_ratio_with_the_cache_off_is_zero_not_unknown() -> None:
     ],
 )
 def test_expected_hits_are_whole_blocks(shared: int, prompt: int, block: int, cached: int) -> None:
-    assert VLLM().expected_cached_tokens(shared, prompt, block) == cached
+    assert dense(block).expected_tokens(shared, prompt) == cached
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def add(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Put the row into the table and the data files beside the shipped ones (copied to `folder`);
     returns a server file."""
     configs = folder / "configs"
-    for name in ("engines", "routers", "cards", "architectures", "models", "servers"):
+    for name in ("engines", "routers", "stores", "cards", "architectures", "models", "servers"):
         shutil.copytree(places.CONFIGS / name, configs / name)
     (configs / "engines" / "third.yaml").write_text(RECIPE)
     (configs / "engines" / "third.flags").write_text(FLAGS)

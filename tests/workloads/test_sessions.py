@@ -18,6 +18,7 @@ from support.stub import MODEL, serving
 
 from aot.configs.dialects.dialect import joined
 from aot.configs.dialects.wording import Wording
+from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.draws import BurstArrivals, DiurnalArrivals, GammaArrivals, RampArrivals
 from aot.workloads.load import replay
 from aot.workloads.load.dispatch import Dispatcher
@@ -149,7 +150,9 @@ def test_a_session_may_have_thousands_of_turns() -> None:
     planned = Schedule("s", 1, "closed", 1, 4, False, 1.0, {"p": prefix}, tuple(turns))
     kept: list[Record] = []
     wire: Any = SimpleNamespace(clock=lambda: 0.0)
-    dispatcher = Dispatcher(planned, wire, Bodies(planned, "m", None), "auto", 1, kept.append)
+    dispatcher = Dispatcher(
+        planned, {None: wire}, Bodies(planned, "m", None), "auto", 1, kept.append
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dispatcher, "_exchange", lambda self, request, record: None)
         dispatcher.run_session(turns[0], None)
@@ -170,3 +173,49 @@ def test_bodies_are_what_the_endpoint_is_asked(endpoint: str) -> None:
         prompt: Any = chat.messages if listed else joined(chat.messages, ())
         whole = wording.body(prompt, bodies.asked(request))
         assert json.loads(bodies.of(request, answers)) == whole
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_a_step_waits_for_all_sub_tasks(tmp_path: Path, mode: Any) -> None:
+    """r1 and r2 go side by side behind r0; r3 goes on when both are over, r2 being the longer."""
+    prefix = Prefix("p", ({"role": "system", "content": "S"},), (user("a"), user("b")))
+    requests = (
+        Request("r0", 0.0, "t", "p", user("plan"), 2),
+        Request("r1", 0.0, "t", "p", user("short task"), 2, "r0", 0.0),
+        Request("r2", 0.0, "t", "p", user("long task"), 2, "r0", 0.3),
+        Request("r3", 0.0, "t", "p", user("go on"), 2, "r0", 0.05, joins=("r1", "r2")),
+    )
+    schedule = Schedule("s", 1, mode, 1, 5, True, 20.0, {"p": prefix}, requests)
+    with serving(tokens=2, gap_s=0.02) as stub:
+        records = run(schedule, tmp_path, stub.base_url)
+    assert [r["error"] for r in records.values()] == [None] * 4
+    last_s = max(records[name]["last_token_s"] for name in ("r1", "r2"))
+    assert records["r1"]["last_token_s"] < records["r2"]["sent_s"]
+    assert records["r3"]["sent_s"] >= last_s + 0.05
+    assert schedule_file.read(tmp_path / "s.jsonl").requests == requests
+
+
+def test_a_step_goes_on_when_a_sub_task_failed(tmp_path: Path) -> None:
+    prefix = Prefix("p", ({"role": "system", "content": "S"},), (user("a"), user("b")))
+    requests = (
+        Request("r0", 0.0, "t", "p", user("plan"), 2),
+        Request("r1", 0.0, "t", "p", user("task"), 2, "r0", 0.0),
+        Request("r2", 0.0, "t", "p", user("more of it"), 2, "r1", 0.0),
+        Request("r3", 0.0, "t", "p", user("go on"), 2, "r0", 0.0, joins=("r2",)),
+    )
+    schedule = Schedule("s", 1, "open", 1, 5, True, 20.0, {"p": prefix}, requests)
+    with serving(tokens=2, gap_s=0.01, faults=("", "500", "", "")) as stub:
+        records = run(schedule, tmp_path, stub.base_url)
+    assert records["r1"]["error"] is not None
+    assert "not sent" in records["r2"]["error"]
+    assert records["r3"]["error"] is None
+
+
+def test_joins_are_requests_above(tmp_path: Path) -> None:
+    made = talks()
+    path = tmp_path / "s.jsonl"
+    schedule_file.write(made, path)
+    text = path.read_text().replace('"id":"r2",', '"id":"r2","joins":["r5"],')
+    path.write_text(text)
+    with pytest.raises(UsageError, match="joins 'r5' is no request above"):
+        schedule_file.read(path)

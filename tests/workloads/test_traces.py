@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import statistics
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -23,11 +25,12 @@ from support.traces import (
 )
 
 from aot.configs.kernel.errors import UsageError
+from aot.workloads.logs import rounded_times
+from aot.workloads.logs.file import Rows
+from aot.workloads.logs.traced import Traced
 from aot.workloads.traces import formats as traces
-from aot.workloads.traces.file import Rows
 from aot.workloads.traces.formats import FORMATS
 from aot.workloads.traces.to_blocks import block_trace, part_blocks
-from aot.workloads.traces.traced import Traced
 
 
 def read(path: Path, name: str | None = None, skip_bad: bool | None = None) -> list[Traced]:
@@ -195,3 +198,24 @@ def test_reading_holds_nothing(tmp_path: Path, name: str) -> None:
     tracemalloc.stop()
     assert count >= 5_000
     assert peak < 2_000_000
+
+
+def test_times_that_are_rounded_are_known_by_their_step() -> None:
+    mooncake = [0.0] * 4 + [3.0] * 3 + [5.999] * 2 + [9.0] + [15.0] * 5
+    assert rounded_times.step_s(mooncake) == 3.0
+    assert rounded_times.step_s([1.7e9 + s for s in (0, 0, 1, 1, 1, 2, 2, 4, 4, 5)]) == 1.0
+    sparse = [3.0 * n for n in (0, 0, 2, 2, 6, 15, 15, 19, 40, 41)]  # 3 s is not the commonest
+    assert rounded_times.step_s(sparse) == 3.0
+    assert rounded_times.step_s([n / 7 for n in range(12)]) is None  # all differ
+    assert rounded_times.step_s([0.0, 0.0, 0.31, 0.7, 1.2, 1.9, 2.0, 2.4, 3.3, 3.31]) is None
+    assert rounded_times.step_s([0.0] * 12) is None
+    assert rounded_times.step_s(mooncake[:6]) is None
+
+
+def test_rounded_times_are_spread_over_their_step_in_order() -> None:
+    times = [0.0] * 200 + [3.0] * 100 + [9.0] * 200
+    made = rounded_times.spread(times, 3.0, random.Random(1))
+    assert made == sorted(made)
+    assert all(t <= m < t + 3.0 for t, m in zip(times, made, strict=True))
+    late = [m - t for t, m in zip(times, made, strict=True)]
+    assert statistics.mean(late) == pytest.approx(1.5, abs=0.15)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import gevent
+from gevent.event import Event
 
 from aot.configs.dialects.dialect import BrokenAnswerError
 from aot.workloads.requests.limits import LateError
@@ -41,7 +42,8 @@ class Dispatcher:
     """`keep` gets every record as soon as it is complete."""
 
     schedule: Schedule
-    wire: Wire
+    wires: Mapping[str | None, Wire]
+    """By kind of endpoint; None: what the schedule is for."""
     bodies: Bodies
     arm: str
     repeat: int
@@ -57,6 +59,8 @@ class Dispatcher:
     """How late the event loop woke a sleeper, every 50 ms."""
     _followers: dict[str, list[Request]] = field(default_factory=dict)
     _answers: dict[str, str] = field(default_factory=dict)
+    _ended: dict[str, Event] = field(default_factory=dict)
+    """Of requests that others wait for beside the turn before."""
 
     def __post_init__(self) -> None:
         mine = list(self.schedule.requests if self.requests is None else self.requests)
@@ -67,11 +71,12 @@ class Dispatcher:
             else:
                 followers[request.after].append(request)
         self._followers = dict(followers)
+        self._ended = {name: Event() for request in mine for name in request.joins}
         self.left = len(mine)
 
     def clock(self) -> float:
         """Seconds since the start of the replay."""
-        return self.wire.clock()
+        return self.wires[None].clock()
 
     def watch_lag(self) -> None:
         """Note how late the event loop is, until all is done."""
@@ -108,6 +113,9 @@ class Dispatcher:
 
     def _wait_for(self, request: Request, answered_s: float) -> float | None:
         """Until a turn is due; when that was, in an open loop."""
+        if request.joins:
+            gevent.wait([self._ended[name] for name in request.joins])
+            answered_s = self.clock()
         due_s = max(answered_s + request.think_s, request.at_s if self._is_open else 0.0)
         self._wait_until(due_s)
         return due_s if self._is_open else None
@@ -152,7 +160,7 @@ class Dispatcher:
 
     def _exchange(self, request: Request, record: Record) -> None:
         body = self.bodies.of(request, self._answers)
-        exchange(self.wire, body, record, self.bodies.headers(request))
+        exchange(self.wires[request.endpoint], body, record, self.bodies.headers(request))
         record.error = record.error or self._cut_short(request, record)
         if any(f.appends for f in self._followers.get(request.id, ())):
             self._answers[request.id] = record.answer or ""
@@ -186,3 +194,5 @@ class Dispatcher:
     def _done(self, record: Record) -> None:
         self.left -= 1
         self.keep(record)
+        if record.id in self._ended:
+            self._ended[record.id].set()

@@ -132,23 +132,28 @@ class Replay:
             self.files = sink(self.options, self.zero)
             self.files.write(0, "")
         self.cpu_before_s = time.process_time()
-        wire = Wire(
-            self.host,
-            self.wording.target(self.options.model),
-            self.wording.dialect,
-            Limits.of(self.schedule.timeout_s, **self.schedule.limits),
-            self.clock,
-            self.headers,
-        )
+        kinds = {None, *(r.endpoint for r in self.schedule.requests)}
         self.dispatcher = Dispatcher(
-            self.schedule, wire, self.bodies, self.options.arm, self.options.repeat, self._keep,
-            requests,
+            self.schedule, {kind: self._wire(kind) for kind in kinds}, self.bodies,
+            self.options.arm, self.options.repeat, self._keep, requests,
         )  # fmt: skip
         calm()
         gevent.spawn(self.dispatcher.watch_lag)
         if self.files is not None:
             gevent.spawn(self._show_in_flight, self.files.folder / "in-flight")
         self.started.set()
+
+    def _wire(self, kind: str | None) -> Wire:
+        """To one kind of endpoint; None: what the schedule is for."""
+        wording = self.wording.at(kind) if kind else self.wording
+        return Wire(
+            self.host,
+            wording.target(self.options.model),
+            wording.dialect,
+            Limits.of(self.schedule.timeout_s, **self.schedule.limits),
+            self.clock,
+            self.headers,
+        )
 
     def _show_in_flight(self, path: Path) -> None:
         """For whoever watches the replay from outside."""
@@ -189,7 +194,8 @@ class Replay:
             self.files.close()
             self.files.load(0, self._load())
         (self.files.folder / "in-flight").unlink(missing_ok=True)
-        self.dispatcher.wire.close()
+        for wire in self.dispatcher.wires.values():
+            wire.close()
         self.files, self.finished = None, False
         self.started.clear()
 

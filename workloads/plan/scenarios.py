@@ -14,14 +14,16 @@ from aot.configs.schema.workload import (
     ClosedLoop,
     DocQa,
     FewShot,
+    Mixture,
     MultiTurn,
+    Prompted,
     Rag,
     SupportBot,
     Traffic,
     Unique,
     WorkloadConfig,
 )
-from aot.workloads.plan import sessions, single_turn
+from aot.workloads.plan import mixture, sessions, single_turn
 from aot.workloads.plan.lexicon import Lexicon
 from aot.workloads.plan.static_texts import StaticTexts
 from aot.workloads.prompts import folder as prompts
@@ -39,6 +41,13 @@ def build(
     `lexicon` makes texts of exact lengths for one tokenizer. Raises UsageError where the scenario
     needs it and it is not there, and where lengths would not come out exactly.
     """
+    if isinstance(config, Mixture):
+
+        def of_part(part: WorkloadConfig, its_name: str, its_folder: Path) -> Schedule:
+            return build(part, its_name, its_folder, lexicon)
+
+        parts = mixture.parts_of(config, name, folder, of_part)
+        return _schedule(config, name, *mixture.merged(config, name, parts))
     if isinstance(config, SupportBot) and not single_turn.has_lengths(config):
         read = prompts.read(file_of("prompt", config.prompt, folder))
         return _schedule(config, name, *single_turn.support_bot(config, read))
@@ -54,7 +63,7 @@ def build(
 
 
 def _parts(
-    config: WorkloadConfig, folder: Path, lexicon: Lexicon
+    config: Prompted | Unique, folder: Path, lexicon: Lexicon
 ) -> tuple[dict[str, Prefix], list[Request]]:
     if isinstance(config, Unique):
         return single_turn.unique(config, lexicon)

@@ -33,6 +33,8 @@ class _Writer:
         self.lengths = stream(config.seed, "lengths")
         self.words = stream(config.seed, "words")
         self.thinking = stream(config.seed, "think")
+        self.beginnings = stream(config.seed, "beginnings")
+        self.compactions = stream(config.seed, "compaction")
         self.limits = outputs(config)
         self.seam_tokens = self._seam()
 
@@ -43,27 +45,44 @@ class _Writer:
         twice = self.lexicon.tokens([user(OPENING), said, user(OPENING)])
         return twice - once - 2
 
-    def turn(self, talk: _Talk, at_s: float, before: Request | None) -> Request:
-        """The next request behind `before` (None: the first), added to `talk`."""
-        tokens = draws.count(self.config.dynamic_tokens, self.lengths)
+    def turn(
+        self, talk: _Talk, at_s: float, before: Request | None, joins: tuple[str, ...] = ()
+    ) -> Request:
+        """The next request behind `before` (None: the first), added to `talk`; it waits for `joins`
+        as well."""
+        anew = before is None or self._begins_anew()
+        tokens = self._tokens(anew)
         asked = user(OPENING + self.lexicon.words(tokens - 1, self.words))
         request = Request(
             "", at_s, talk.prefix, talk.prefix, (asked,), next(self.limits),
             prompt_tokens=self.config.static_tokens + self.texts.tail_tokens - 1 + tokens,
         )  # fmt: skip
         if before is not None:
+            think_s = round(draws.value(self.config.turns.think_s, self.thinking), 3)
+            request = replace(request, after=before.id, think_s=think_s, joins=joins)
+        if before is not None and not anew:
             request = self._behind(request, before, tokens)
         # Its place in the talk stands for its id until all are numbered.
         request = replace(request, id=str(len(talk.requests)))
         talk.requests.append(request)
         return request
 
+    def _begins_anew(self) -> bool:
+        """Whether an agent sums up what was said and goes on from there."""
+        share = self.config.compaction if isinstance(self.config, Agent) else 0.0
+        return bool(share) and self.compactions.random() < share
+
+    def _tokens(self, anew: bool) -> int:
+        """Of what a step adds."""
+        if anew and isinstance(self.config, Agent) and self.config.first_tokens is not None:
+            return draws.count(self.config.first_tokens, self.beginnings)
+        return draws.count(self.config.dynamic_tokens, self.lengths)
+
     def _behind(self, request: Request, before: Request, tokens: int) -> Request:
-        think_s = round(draws.value(self.config.turns.think_s, self.thinking), 3)
-        request = replace(request, after=before.id, think_s=think_s)
         if self.config.turns.answers == "real":
             return replace(request, appends=True, prompt_tokens=None)
-        answer = before.max_tokens or 1
+        # What an answer thought is generated, and is in no later prompt.
+        answer = max(1, round((before.max_tokens or 1) * (1 - self.config.turns.thinking)))
         said: Message = {
             "role": "assistant",
             "content": OPENING + self.lexicon.words(answer - 1, self.words),
@@ -76,31 +95,43 @@ class _Writer:
 
 def multi_turn(config: MultiTurn, texts: StaticTexts) -> Parts:
     """Chats: each turn has all turns before it in front of it."""
-    return _drawn(config, texts, 0.0)
+    return _drawn(config, texts)
 
 
 def agent(config: Agent, texts: StaticTexts) -> Parts:
     """Tool loops: a long chain of steps, some of which fork a sub-task of a few."""
-    return _drawn(config, texts, config.branching)
+    return _drawn(config, texts)
 
 
-def _drawn(config: MultiTurn | Agent, texts: StaticTexts, branching: float) -> Parts:
+def _drawn(config: MultiTurn | Agent, texts: StaticTexts) -> Parts:
     prefixes = tenant_prefixes(config.tenants, config.static_tokens, texts)
     writer, forks = _Writer(config, texts), stream(config.seed, "branching")
+    sides = stream(config.seed, "branches")
     lengths, names = _lengths(config), list(prefixes)
     owner = draws.zipf(len(names), config.tenants.zipf, stream(config.seed, "tenants"))
     talks = []
     for at_s, length in zip(arrivals(config, len(lengths)), lengths, strict=True):
         talk = _Talk(names[owner()])
         last: Request | None = None
+        joins: tuple[str, ...] = ()
         while len(talk.requests) < length:
-            last = writer.turn(talk, at_s, last)
-            if forks.random() < branching:
-                branch = last
-                for _ in range(min(SUB_TASK_STEPS, length - len(talk.requests))):
-                    branch = writer.turn(talk, at_s, branch)
+            last, joins = writer.turn(talk, at_s, last, joins), ()
+            if isinstance(config, Agent) and forks.random() < config.branching:
+                count = draws.count(config.branches, sides)
+                ends = [_sub_task(writer, talk, at_s, last, length) for _ in range(count)]
+                joins = tuple(e for e in ends if e is not None) if config.waits else ()
         talks.append(talk)
     return prefixes, _numbered(talks)
+
+
+def _sub_task(
+    writer: _Writer, talk: _Talk, at_s: float, parent: Request, length: int
+) -> str | None:
+    """A few steps behind `parent`, as far as the session is not `length` long; the last one."""
+    branch = parent
+    for _ in range(min(SUB_TASK_STEPS, length - len(talk.requests))):
+        branch = writer.turn(talk, at_s, branch)
+    return None if branch is parent else branch.id
 
 
 def _lengths(config: MultiTurn | Agent) -> list[int]:
@@ -114,12 +145,17 @@ def _lengths(config: MultiTurn | Agent) -> list[int]:
     return lengths
 
 
+def _name(first: int, place: str) -> str:
+    return f"r{first + int(place):06d}"
+
+
 def _numbered(talks: list[_Talk]) -> list[Request]:
     """All requests in the order of the schedule, under names of their own."""
     requests: list[Request] = []
     for talk in talks:
         first = len(requests)
         for n, request in enumerate(talk.requests):
-            after = None if request.after is None else f"r{first + int(request.after):06d}"
-            requests.append(replace(request, id=f"r{first + n:06d}", after=after))
+            after = None if request.after is None else _name(first, request.after)
+            joins = tuple(_name(first, place) for place in request.joins)
+            requests.append(replace(request, id=f"r{first + n:06d}", after=after, joins=joins))
     return requests

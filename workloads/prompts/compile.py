@@ -26,10 +26,10 @@ from aot.workloads.prompts.compiled import (
 from aot.workloads.prompts.folder import PromptFolder, StaticText
 from aot.workloads.requests.request import Message, Tools
 from aot.workloads.requests.static_part import sample, static_part
-from aot.workloads.requests.tokens import common_prefix
+from aot.workloads.requests.tokens import ChatParts, common_prefix
 
-Encode = Callable[[Sequence[tuple[list[Message], Tools]]], list[list[int]]]
-"""Token ids of each chat with its tools, in order."""
+Encode = Callable[[Sequence[ChatParts]], list[list[int]]]
+"""Token ids of each chat with its tools, and arguments of the template, in order."""
 Hashes = Callable[[Sequence[int], int, str | None], BlockHashes | None]
 
 STRANGER = "\u2042"
@@ -94,10 +94,10 @@ def compile_folder(folder: PromptFolder, variables: Mapping[str, str], target: T
 def measured(prompts: Sequence[Sequence[int]], static: list[int], target: Target) -> dict[str, Any]:
     """The fields of a compiled prompt that follow from its tokens, whatever they come from."""
     blocks = len(static) // target.block_tokens
-    fingerprint = _fingerprint(target.encode)
+    tokenizer = fingerprint(target.encode)
     return {
         "model": target.model,
-        "tokenizer_sha256": fingerprint,
+        "tokenizer_sha256": tokenizer,
         "block_tokens": target.block_tokens,
         "cache_salt": target.salt,
         "static_tokens": len(static),
@@ -105,7 +105,7 @@ def measured(prompts: Sequence[Sequence[int]], static: list[int], target: Target
         "full_blocks": blocks,
         "cached_tokens": blocks * target.block_tokens,
         "rounding_tokens": len(static) - blocks * target.block_tokens,
-        "cache_key": cache_key(target.model, fingerprint, target.block_tokens, target.salt, static),
+        "cache_key": cache_key(target.model, tokenizer, target.block_tokens, target.salt, static),
         "block_hashes": target.hashes(static, target.block_tokens, target.salt),
         "static_token_ids": static,
     }
@@ -154,7 +154,8 @@ def _check_static(
         )
 
 
-def _fingerprint(encode: Encode) -> str:
+def fingerprint(encode: Encode) -> str:
+    """Of a tokenizer and chat template: over the tokens of fixed chats."""
     ids = encode([(chat, ()) for chat in FINGERPRINT])
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 

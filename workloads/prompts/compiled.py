@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
-from aot.workloads.requests.request import Message
+from aot.workloads.requests.request import Message, Which, probes
 
 FORMAT: Literal["aot-compiled/1"] = "aot-compiled/1"
 
@@ -96,9 +96,9 @@ class Compiled(_Strict):
         """What it is called among others: the folder, and the values of its variables."""
         return " ".join([self.prompt, *self.variables.values()])
 
-    def chat(self, which: Literal[0, 1]) -> list[Message]:
+    def chat(self, which: Which) -> list[Message]:
         """The whole chat of one probe."""
-        return [*self.messages, *self.probes[which]]
+        return [*self.messages, *probes(*self.probes)[which]]
 
     def to_text(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"

@@ -10,23 +10,25 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from aot.configs.dialects.table import DIALECTS
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
+from aot.workloads.requests.body import check
 from aot.workloads.requests.limits import Limits
-from aot.workloads.requests.request import Message, Prefix, Request, Schedule
+from aot.workloads.requests.request import Message, Prefix, Request, Schedule, Served
 
 FORMAT = "aot-schedule/2"
 OPTIONAL = {
-    "max_tokens": None, "after": None, "think_s": 0.0, "appends": False, "prompt_tokens": None,
+    "max_tokens": None, "after": None, "think_s": 0.0, "appends": False, "joins": (),
+    "prompt_tokens": None, "body": None, "endpoint": None,
 }  # fmt: skip
 """Fields of a request that are written where they are not these."""
-HEADER_OPTIONAL: dict[str, Any] = {"limits": {}, "endpoint": "chat"}
-ROLES = {"system", "user", "assistant", "tool"}
+HEADER_OPTIONAL: dict[str, Any] = {"limits": {}, "endpoint": "chat", "changes": {}}
+ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 
 
 def lines(schedule: Schedule) -> Iterator[str]:
@@ -51,10 +53,12 @@ def lines(schedule: Schedule) -> Iterator[str]:
             "messages": prefix.messages,
             "probes": prefix.probes,
         }
-        yield _line(row | _given(prefix, {"tools": (), "salt": None}))
+        yield _line(row | _given(prefix, {"tools": (), "salt": None, "arguments": {}}))
     for r in schedule.requests:
         row = {"id": r.id, "at_s": r.at_s, "tenant": r.tenant, "prefix": r.prefix}
-        yield _line(row | {"messages": r.messages} | _given(r, OPTIONAL))
+        own = {"messages": r.messages} if r.body is None else {}
+        served = {"served": asdict(r.served)} if r.served else {}
+        yield _line(row | own | _given(r, OPTIONAL) | served)
 
 
 def _given(noun: Prefix | Request | Schedule, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -63,10 +67,13 @@ def _given(noun: Prefix | Request | Schedule, defaults: dict[str, Any]) -> dict[
 
 def write(schedule: Schedule, path: Path) -> str:
     """Write the file in one step (a reader never sees half of it); its sha256."""
-    data = "".join(lines(schedule)).encode()
-    with replacing(path) as partial:
-        partial.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    with replacing(path) as partial, partial.open("wb") as file:
+        for line in lines(schedule):
+            data = line.encode()
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -85,10 +92,12 @@ def read(path: Path) -> Schedule:
         )
     prefixes: dict[str, Prefix] = {}
     requests: dict[str, Request] = {}
+    with _located(path, 1):
+        endpoint = _endpoint(header.get("endpoint", "chat"))
     for number, row in rows[1:]:
         with _located(path, number):
             if "id" in row:
-                _add_request(row, prefixes, requests)
+                _add_request(row, endpoint, prefixes, requests)
             else:
                 _add_prefix(row, prefixes)
     with _located(path, 1):
@@ -147,6 +156,7 @@ def _schedule(header: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
         think_s=float(header["think_s"]),
         limits=_limits(header.get("limits", {})),
         endpoint=_endpoint(header.get("endpoint", "chat")),
+        changes=header.get("changes", {}),
         prefixes=prefixes,
         requests=tuple(requests.values()),
     )
@@ -172,11 +182,14 @@ def _add_prefix(row: Any, prefixes: dict[str, Prefix]) -> None:
     probes = (_messages(first), _messages(second))
     tools = tuple(row.get("tools") or ())
     prefixes[row["prefix"]] = Prefix(
-        row["prefix"], _messages(row["messages"]), probes, tools, row.get("salt")
-    )
+        row["prefix"], _messages(row["messages"]), probes, tools, row.get("salt"),
+        row.get("arguments") or {},
+    )  # fmt: skip
 
 
-def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Request]) -> None:
+def _add_request(
+    row: Any, endpoint: str, prefixes: dict[str, Prefix], requests: dict[str, Request]
+) -> None:
     at_s = float(row["at_s"])
     latest = next(reversed(requests.values())).at_s if requests else 0.0
     if not latest <= at_s < float("inf"):
@@ -190,22 +203,38 @@ def _add_request(row: Any, prefixes: dict[str, Prefix], requests: dict[str, Requ
         raise ValueError(f"after {after!r} is no request above")
     if row.get("appends") and after is None:
         raise ValueError("appends without 'after': to which chat?")
+    if unknown := [j for j in row.get("joins", ()) if j not in requests]:
+        raise ValueError(f"joins {unknown[0]!r} is no request above")
+    given = {k: row[k] for k in OPTIONAL if k in row}
+    given["joins"] = tuple(given.get("joins", ()))
+    own = _own_messages(row, endpoint)
+    if given.get("max_tokens", 1) < 1:
+        raise ValueError(f"max_tokens is {given['max_tokens']}, expected 1 or more")
+    served = Served(**row["served"]) if row.get("served") else None
+    requests[row["id"]] = Request(
+        row["id"], at_s, row["tenant"], row["prefix"], own, served=served, **given
+    )
+
+
+def _own_messages(row: Any, endpoint: str) -> tuple[Message, ...]:
+    """Empty for a request with a body, which is checked instead."""
+    own_endpoint = _endpoint(row.get("endpoint") or endpoint)
+    if row.get("body") is not None:
+        check(row["body"], own_endpoint)
+        return ()
     own = _messages(row["messages"])
     if not own:
         raise ValueError("messages is empty: a prompt of no length cannot be sent")
-    given = {k: row[k] for k in OPTIONAL if k in row}
-    if given.get("max_tokens", 1) < 1:
-        raise ValueError(f"max_tokens is {given['max_tokens']}, expected 1 or more")
-    requests[row["id"]] = Request(row["id"], at_s, row["tenant"], row["prefix"], own, **given)
+    return own
 
 
 def _messages(rows: Any) -> tuple[Message, ...]:
     for row in rows:
-        if row["role"] not in ROLES or not isinstance(row["content"], str):
+        if row["role"] not in ROLES or not isinstance(row["content"], str | list | None):
             raise ValueError("a message needs a known role and a text as content")
-        if not _can_be_sent(row["content"]):
+        if isinstance(row["content"], str) and not _can_be_sent(row["content"]):
             raise ValueError("a text has half of a surrogate pair, which no JSON can carry")
-    return tuple({"role": row["role"], "content": row["content"]} for row in rows)
+    return tuple(dict(row) for row in rows)
 
 
 def _can_be_sent(text: str) -> bool:

@@ -7,7 +7,8 @@ mean something.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -23,6 +24,13 @@ from aot.configs.dialects.dialect import joined
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.requests.request import Message, Tools
 
+ChatParts = tuple[Sequence[Message], Tools] | tuple[Sequence[Message], Tools, Mapping[str, Any]]
+"""Messages, tools and arguments of the chat template."""
+
+
+PARTS = re.compile(r"for\s+\w+\s+in\s+\w+(\.content|\[['\"]content['\"]\])")
+"""Where a template goes through the parts of a message's content (vLLM looks for the same)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatTokenizer:
@@ -35,6 +43,11 @@ class ChatTokenizer:
     clock: Callable[[], datetime] = datetime.now
     """What a chat template that asks for the time is told."""
 
+    @property
+    def _takes_parts(self) -> bool:
+        """Whether the template goes through the parts of a content itself."""
+        return self.template is not None and bool(PARTS.search(self.template))
+
     def tomorrow(self) -> ChatTokenizer:
         """The same, a day later: what differs then is a date in the template."""
         return replace(self, clock=lambda: datetime.now() + timedelta(days=1))
@@ -43,13 +56,16 @@ class ChatTokenizer:
         """Tokens of a text alone."""
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def encode(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
-        """Token ids of the rendered chat with the assistant's opening appended."""
-        return self.encode_many([(messages, tools)])[0]
+    def encode(
+        self, messages: Sequence[Message], tools: Tools = (), arguments: Mapping[str, Any] = {}
+    ) -> list[int]:
+        """Token ids of the rendered chat with the assistant's opening appended. `arguments`: of the
+        chat template."""
+        return self.encode_many([(messages, tools, arguments)])[0]
 
-    def encode_many(self, chats: Sequence[tuple[Sequence[Message], Tools]]) -> list[list[int]]:
+    def encode_many(self, chats: Sequence[ChatParts]) -> list[list[int]]:
         """Token ids of each chat; on all cores."""
-        texts = [self.render(messages, tools) for messages, tools in chats]
+        texts = [self.render(*chat) for chat in chats]
         # A template writes the special tokens itself.
         special = self.template is None
         return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=special)]
@@ -62,19 +78,49 @@ class ChatTokenizer:
         first = self.special.get("bos_token")
         return text.removeprefix(first) if first and first in added and self.template else text
 
-    def render(self, messages: Sequence[Message], tools: Tools = ()) -> str:
+    def render(
+        self, messages: Sequence[Message], tools: Tools = (), arguments: Mapping[str, Any] = {}
+    ) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
         if self.template is None:
             return joined(messages)
         try:
             return _compiled(self.template, self.clock).render(
-                messages=list(messages),
-                add_generation_prompt=True,
+                messages=[_as_rendered(m, self._takes_parts) for m in messages],
                 tools=list(tools) or None,
-                **self.special,
+                **{"add_generation_prompt": True, **self.special, **arguments},
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError) as error:
             raise UsageError(f"the model's chat template refuses the messages: {error}") from None
+
+
+def _as_rendered(message: Message, takes_parts: bool) -> Message:
+    """As engines hand it to a template: the text of a list of parts where it does not go through
+    them itself, the arguments of calls as objects (vllm/entrypoints/chat_utils.py)."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    if content is None:
+        message = {**message, "content": ""}
+    if isinstance(content, list) and not takes_parts:
+        message = {**message, "content": "\n".join(map(_part_text, content))}
+    if isinstance(calls, list):
+        message = {**message, "tool_calls": [_call(c) for c in calls]}
+    return message
+
+
+def _part_text(part: object) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    return text if isinstance(text, str) else ""
+
+
+def _call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"]) if function["arguments"] else {}
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 @lru_cache(maxsize=8)
@@ -128,8 +174,17 @@ def _jinja(clock: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    def tojson(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
+    def tojson(
+        value: object,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+            sort_keys=sort_keys,
+        )  # fmt: skip
 
     env = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +22,7 @@ MOST_BLOCKS = 60_000_000
 @dataclass(frozen=True, slots=True)
 class BlockTrace:
     """Request i has blocks ids[starts[i]:starts[i + 1]], equal where the prompts are equal up to
-    there, and input_tokens[i] tokens.
+    there, and input_tokens[i] tokens. Ids are numbers from 0 on.
 
     `full_only`: blocks are whole, and at least one token of each prompt is computed, as engines
     have it; else the last block may be partial and counts like any other, as published traces do.
@@ -43,7 +45,29 @@ class BlockTrace:
 
     @property
     def distinct_blocks(self) -> int:
-        return len(np.unique(self.ids))
+        return int(np.count_nonzero(np.bincount(self.ids))) if len(self.ids) else 0
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether a block stands twice in one prompt, where blocks are not named by all before."""
+        if not len(self.ids):
+            return False
+        lengths = np.diff(self.starts)
+        number = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+        keys = np.sort(number * (int(self.ids.max()) + 1) + self.ids)
+        return bool((keys[1:] == keys[:-1]).any())
+
+    @property
+    def computed_anyway(self) -> npt.NDArray[np.int64]:
+        """Positions in `ids` that no cache finds: of a prompt at least one token is computed, so
+        that the last block of one that ends with it is no hit."""
+        if not self.full_only:
+            return np.empty(0, np.int64)
+        ends = self.starts[1:]
+        blocks = ends - self.starts[:-1]
+        whole = (blocks > 0) & (blocks * self.block_tokens >= self.input_tokens)
+        positions: npt.NDArray[np.int64] = ends[whole] - 1
+        return positions
 
     def hit_tokens(self, request: int, blocks: int) -> int:
         """Tokens of the first `blocks` blocks of a request."""
@@ -78,7 +102,9 @@ class Builder:
 
     block_tokens: int
     full_only: bool = False
-    _names: dict[Hashable, int] = field(default_factory=dict)
+    _names: defaultdict[Hashable, int] = field(
+        default_factory=lambda: defaultdict(itertools.count().__next__)
+    )
     _ids: array[int] = field(default_factory=lambda: array("i"))
     _ends: array[int] = field(default_factory=lambda: array("q", [0]))
     _tokens: array[int] = field(default_factory=lambda: array("q"))
@@ -88,14 +114,13 @@ class Builder:
         return len(self._ids)
 
     def add(self, blocks: Sequence[Hashable], input_tokens: int) -> None:
-        names = self._names
-        self._ids.extend([names.setdefault(block, len(names)) for block in blocks])
+        self._ids.extend(map(self._names.__getitem__, blocks))
         self._ends.append(len(self._ids))
         self._tokens.append(input_tokens)
 
-    def add_tokens(self, token_ids: Sequence[int]) -> None:
+    def add_tokens(self, token_ids: Sequence[int], salt: str | None = None) -> None:
         """A prompt by its tokens: one block for every full one, named by all that is before it."""
-        self.add(block_chain(token_ids, self.block_tokens), len(token_ids))
+        self.add(block_chain(token_ids, self.block_tokens, salt), len(token_ids))
 
     def build(self) -> BlockTrace:
         return BlockTrace(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aot.workloads.traces.traced import Traced, count, seconds
+from aot.workloads.logs.traced import Traced, count, seconds
 
+CAPTURED = "aot-blocks/1"
+"""The 'format' of a capture without texts (workloads/capture/private.py)."""
 MOONCAKE_BLOCK_TOKENS = 512
 BAILIAN_BLOCK_TOKENS = 16
 CODING_BLOCK_TOKENS = 64
@@ -59,6 +61,29 @@ def coding(number: int, row: dict[str, Any]) -> Traced:
         output_tokens=count(row, "output_length"),
         session=session,
         blocks=blocks,
+    )
+
+
+def captured(number: int, row: dict[str, Any]) -> Traced:
+    """What `aot capture --private` writes: timestamp (s), duration_s, input_length, output_length,
+    hash_ids of the full blocks of the prompt, output_hash_ids of those behind it."""
+    ids = row["hash_ids"]
+    if not isinstance(ids, list) or not isinstance(row.get("output_hash_ids", []), list):
+        raise ValueError("field 'hash_ids' is no list of block ids")
+    tokens = count(row, "input_length", 1)
+    if len(ids) != tokens // count(row, "block_size", 1):
+        raise ValueError(
+            f"field 'hash_ids' has {len(ids)} blocks of {row['block_size']}, and the prompt has "
+            f"{tokens} tokens"
+        )
+    return Traced(
+        number,
+        at_s=seconds(row, "timestamp"),
+        input_tokens=tokens,
+        output_tokens=count(row, "output_length"),
+        blocks=ids,
+        answer_blocks=row.get("output_hash_ids", []),
+        duration_s=seconds(row, "duration_s") if "duration_s" in row else None,
     )
 
 

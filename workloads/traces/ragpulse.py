@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from aot.workloads.traces.file import Rows
-from aot.workloads.traces.traced import Traced, count, seconds
+from aot.workloads.logs.file import Rows
+from aot.workloads.logs.traced import Traced, count, seconds
 
 TRACE = "0_trace.jsonl"
 SIDE_FILES = {

@@ -1,19 +1,20 @@
-"""A log of chat requests (JSON lines), as lint reads it: chat bodies, bare or wrapped."""
+"""A log of requests, as lint reads it: the parts of prompts, in the order in which they stand."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import UsageError
-from aot.workloads.traces.file import Rows
-from aot.workloads.traces.traced import Traced
+from aot.workloads.logs import bodies, telemetry
+from aot.workloads.logs.file import Rows
+from aot.workloads.logs.traced import Traced
+from aot.workloads.requests import body
 
-WRAPPERS = ("body", "request", "params", "input", "payload")
 KEYS = ("cache_salt", "extra_key", "prompt_cache_key")
 
 
@@ -72,9 +73,9 @@ def read(path: Path) -> list[Logged]:
     """The log. Raises UsageError naming file and line for what is no chat request."""
     rows = Rows(path)
     log = []
-    for number, row in rows.json_lines():
+    for number, row in rows.objects():
         try:
-            log.append(request(row, number))
+            log += [request(one, number) for one in telemetry.spans(row)]
         except ValueError as error:
             rows.bad(number, str(error))
     if not log:
@@ -82,48 +83,13 @@ def read(path: Path) -> list[Logged]:
     return log
 
 
-def request(body: dict[str, Any], number: int) -> Logged:
-    """A chat body, bare or wrapped. ValueError naming the field that is missing or wrong."""
-    for _ in WRAPPERS:
-        if "messages" in body:
-            break
-        body = next((body[k] for k in WRAPPERS if isinstance(body.get(k), dict)), body)
-    if isinstance(body.get("prompt"), str):
-        body = {**body, "messages": [{"role": "user", "content": body["prompt"]}]}
-    messages, tools = _messages(body.get("messages")), _tools(body.get("tools") or [])
-    if body.get("system"):  # as the Anthropic API has it
-        messages = [{"role": "system", "content": body["system"]}, *messages]
-    key = "/".join(str(body.get(k, "")) for k in KEYS)
-    dumped = tuple(sys.intern(_dump(tool)) for tool in tools)
-    return Logged(number, key, dumped, tuple(messages))
-
-
-def _messages(messages: Any) -> list[dict[str, Any]]:
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ValueError(
-            "field 'messages' is missing or no list of messages; expected a chat request a line"
-        )
-    for n, message in enumerate(messages):
-        if not isinstance(message.get("role"), str | None):
-            raise ValueError(f"messages[{n}].role is no text")
-        if not isinstance(message.get("content"), str | list | None):
-            raise ValueError(f"messages[{n}].content is no text and no list of parts")
-        if isinstance(content := message.get("content"), str) and not content.isascii():
-            _check_text(content, f"messages[{n}].content")
-    return messages
-
-
-def _check_text(text: str, field: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{field} has half a character in it: {error.reason}") from None
-
-
-def _tools(tools: Any) -> list[dict[str, Any]]:
-    if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):
-        raise ValueError("field 'tools' is no list of tool schemas")
-    return tools
+def request(row: Mapping[str, Any], number: int) -> Logged:
+    """A request of any endpoint, bare or in whatever is around it. ValueError naming the field that
+    is missing or wrong."""
+    endpoint, sent = bodies.request(row)
+    messages, tools = body.chat(endpoint, sent)
+    key = "/".join(str(sent.get(k, "")) for k in KEYS)
+    return Logged(number, key, tuple(sys.intern(_dump(tool)) for tool in tools), tuple(messages))
 
 
 def as_logged(traced: Traced) -> Logged:

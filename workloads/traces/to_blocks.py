@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from aot.configs.kernel.chains import chain
 from aot.configs.kernel.errors import UsageError
-from aot.workloads.requests.request import Message, Tools
+from aot.workloads.logs.traced import Traced
+from aot.workloads.requests.body import apart
 from aot.workloads.traces.blocks import BlockTrace, Builder
 from aot.workloads.traces.formats import Format
-from aot.workloads.traces.traced import Traced
 
-Encode = Callable[[Sequence[tuple[list[Message], Tools]]], list[list[int]]]
+if TYPE_CHECKING:
+    from aot.workloads.requests.tokens import ChatParts
+
+Encode = Callable[[Sequence["ChatParts"]], list[list[int]]]
 DEFAULT_BLOCK_TOKENS = 16
 """vLLM's, for prompts whose trace has no blocks of its own."""
 AT_ONCE = 256
+MOST_AT_ONCE = 2_000_000
+"""Characters: their tokens take some 30 bytes each."""
 MOST_PART_BLOCKS = 12_000_000
 """Each distinct one has a name to remember: about 200 bytes."""
 
@@ -30,7 +36,7 @@ def block_trace(
     size = block_tokens or DEFAULT_BLOCK_TOKENS
     match format_.knows:
         case "blocks":
-            return _by_names(requests, format_.block_tokens or size)
+            return _by_names(requests, format_.block_tokens or size, format_.full_only)
         case "parts":
             return _by_parts(requests, size)
         case "messages" if encode is not None:
@@ -46,8 +52,8 @@ def block_trace(
     )
 
 
-def _by_names(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
-    builder = Builder(block_tokens)
+def _by_names(requests: Iterator[Traced], block_tokens: int, full_only: bool) -> BlockTrace:
+    builder = Builder(block_tokens, full_only)
     for r in requests:
         builder.add(r.blocks, r.input_tokens or 0)
     return builder.build()
@@ -66,8 +72,8 @@ def _by_parts(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
 
 def _by_tokens(requests: Iterator[Traced], block_tokens: int, encode: Encode) -> BlockTrace:
     builder = Builder(block_tokens, full_only=True)
-    for ids in _encoded(requests, encode):
-        builder.add_tokens(ids)
+    for traced, ids in encoded(requests, encode):
+        builder.add_tokens(ids, apart(traced.body or {}))
     return builder.build()
 
 
@@ -86,11 +92,18 @@ def part_blocks(parts: Sequence[tuple[str, int, int]], block_tokens: int) -> lis
     return blocks
 
 
-def _encoded(requests: Iterator[Traced], encode: Encode) -> Iterator[list[int]]:
-    batch: list[tuple[list[Message], Tools]] = []
-    for r in requests:
-        batch.append((list(r.messages), r.tools))
-        if len(batch) == AT_ONCE:
-            yield from encode(batch)
-            batch = []
-    yield from encode(batch)
+def encoded(requests: Iterator[Traced], encode: Encode) -> Iterator[tuple[Traced, list[int]]]:
+    batch: list[Traced] = []
+    held = 0
+    for traced in requests:
+        batch.append(traced)
+        held += sum(len(str(m.get("content"))) for m in traced.messages)
+        if held > MOST_AT_ONCE or len(batch) == AT_ONCE:
+            yield from zip(batch, encode([_chat(r) for r in batch]), strict=True)
+            batch, held = [], 0
+    yield from zip(batch, encode([_chat(r) for r in batch]), strict=True)
+
+
+def _chat(traced: Traced) -> ChatParts:
+    arguments = (traced.body or {}).get("chat_template_kwargs") or {}
+    return list(traced.messages), traced.tools, arguments

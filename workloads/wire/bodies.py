@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from aot.configs.dialects.dialect import Asked, Render, joined
 from aot.configs.dialects.wording import USUAL, Wording
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.salts import Salts, tenant_salt
-from aot.workloads.requests.request import Message, Prefix, Request, Schedule
+from aot.workloads.requests.request import Message, Request, Schedule
 
 MARK = "\ue000"
 """Stands where something is put in later: of the private use area, as no prompt has it."""
+SALT = "\ue001"
 
 
 class Bodies:
@@ -41,22 +44,30 @@ class Bodies:
         }
         self._item = wording.dialect.item
         build = self._text if self._item is None else self._around
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[Hashable, bytes] = {}
         self._shared: dict[str, int] = {}
         """Of a body with a text: how many bytes it has in common with the head."""
-        self._ends: dict[tuple[str, int, str | None], bytes] = {}
-        self._pieces = {r.id: build(r) for r in schedule.requests}
+        self._ends: dict[tuple[str, int], bytes] = {}
+        """By static prefix and length of the answer, with a mark where the salt goes: it is each
+        request's own in jit."""
+        self._pieces = {r.id: build(r) for r in schedule.requests if r.body is None}
+        self._logged = {r.id: self._as_sent(r) for r in schedule.requests if r.body is not None}
 
     def of(self, request: Request, answers: Mapping[str, str]) -> bytes:
         """The body of `request`. `answers`: the server's own, by request."""
+        if request.body is not None:
+            return self._logged[request.id]
         if self._item is None:
             return self._of_text(request, answers)
         own, end = self._pieces[request.id]
-        parts = [own]
+        parts, first = [own], request
         for id_ in self._answered(request):
+            first = self._schedule.by_id[id_]
             said: Message = {"role": "assistant", "content": answers[id_]}
             parts += [self._items([said]), self._pieces[id_][0]]
-        head = self._heads[request.prefix]
+        head = self._heads[self._head_of(first)]
+        if salt := self.asked(request).salt:
+            end = end.replace(SALT.encode(), salt.encode())
         items = b", ".join(part for part in reversed(parts) if part)
         return b"".join((head, b"" if head.endswith(b"[") else b", ", items, end))
 
@@ -82,19 +93,43 @@ class Bodies:
             tools=prefix.tools,
         )
 
+    def _as_sent(self, request: Request) -> bytes:
+        """A logged body, but for the model's name, streaming and the cache salt of the arm."""
+        assert request.body is not None
+        asked, body = self.asked(request), dict(request.body)
+        if "model" in body or self._model:
+            body["model"] = self._model
+        body["stream"] = True
+        if (request.endpoint or self._schedule.endpoint) in ("chat", "completions"):
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        if asked.salt:
+            body["cache_salt"] = asked.salt
+        return _json(self._wording.logged(body))
+
     def _around(self, request: Request) -> tuple[bytes, bytes]:
         """A request's own messages, and what stands behind the list of all of them."""
-        asked = self.asked(request)
-        key = (request.prefix, asked.max_tokens, asked.salt)
-        if key not in self._ends:
-            head, self._ends[key] = self._cut(self._schedule.prefixes[request.prefix], asked)
-            self._heads.setdefault(request.prefix, head)
-        return self._items(request.messages), self._ends[key]
+        head_key, asked = self._head_of(request), self.asked(request)
+        end_key = (request.prefix, asked.max_tokens)
+        lead, own = len(head_key[1]), request.messages
+        if head_key not in self._heads or end_key not in self._ends:
+            shared = (*self._schedule.prefixes[request.prefix].messages, *own[:lead])
+            self._heads[head_key], self._ends[end_key] = self._cut(shared, asked)
+        return self._items(own[lead:]), self._ends[end_key]
 
-    def _cut(self, prefix: Prefix, asked: Asked) -> tuple[bytes, bytes]:
-        """The body around a message that stands for all behind the static prefix."""
+    def _head_of(self, request: Request) -> tuple[str, tuple[str, ...]]:
+        """A static prefix, and a request's own system messages if none but such are in it: some
+        endpoints have one field for all that a chat begins with."""
+        prefix = self._schedule.prefixes[request.prefix].messages
+        if request.appends or any(m["role"] != "system" for m in prefix):
+            return request.prefix, ()
+        lead = takewhile(lambda m: m["role"] == "system", request.messages)
+        return request.prefix, tuple(m["content"] for m in lead)
+
+    def _cut(self, shared: Sequence[Message], asked: Asked) -> tuple[bytes, bytes]:
+        """The body around a message that stands for all behind the `shared` ones."""
         mark: Message = {"role": "user", "content": MARK}
-        body = _json(self._wording.body([*prefix.messages, mark], asked))
+        marked = replace(asked, salt=SALT if asked.salt else None)
+        body = _json(self._wording.body([*shared, mark], marked))
         head, _, end = body.partition(self._items([mark]))
         return head.removesuffix(b", "), end
 

@@ -15,7 +15,7 @@ import typer
 from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
-from aot.scripts.cli.choices import ArmName, Chart, TargetName
+from aot.scripts.cli.choices import ArmName, Chart, LoadedArm, TargetName
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, out, say, status
 
@@ -37,7 +37,10 @@ LEAK, NOT_SETTLED = 1, 3
 @app.command()
 def serve(
     server: ServerArgument,
-    arm: Annotated[ArmName, typer.Option(help="jit, auto or aot")] = "aot",
+    arm: Annotated[
+        ArmName | None,
+        typer.Option(help="default: store where the file has one, else aot", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
     ] = False,
@@ -47,6 +50,7 @@ def serve(
     from aot.scripts.run import launch
 
     launcher = launch.prepare(server)
+    arm = arm or ("store" if launcher.config.store else "aot")
     if dry_run:
         say(launcher.plans(arm).as_shell())
         return
@@ -65,10 +69,10 @@ def serve(
         say(
             f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
         )
-        if arm == "aot":
+        if arm in ("aot", "store"):
             each = " ".join(f"--url {replica_url}" for replica_url in up.replica_urls or (url,))
             note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
-        ended = up.wait()
+        ended = up.wait(note)
         code = ended.wait()
     raise ToolkitError(f"a process of {server} ended by itself with exit code {code}: {ended.log}")
 
@@ -77,7 +81,7 @@ def serve(
 def render(
     server: ServerArgument,
     target: Annotated[TargetName, typer.Option(help="for what")],
-    arm: Annotated[ArmName, typer.Option(help="jit turns the prefix cache off")] = "aot",
+    arm: Annotated[LoadedArm, typer.Option(help="jit turns the prefix cache off")] = "aot",
     chart: Annotated[Chart, typer.Option(help="of helm-values")] = "production-stack",
     ttft_slo: Annotated[
         float, typer.Option(help="prometheus-rules: seconds within which 99 % must see a token")

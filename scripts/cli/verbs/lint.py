@@ -1,4 +1,4 @@
-"""The verb that finds what breaks prefix reuse."""
+"""The verb that finds what breaks the reuse of prompts, in a folder or a log."""
 
 from __future__ import annotations
 
@@ -70,9 +70,21 @@ def lint(
             "of {tokens:,.0f} prompt tokens {computed_tokens:,.0f} must be computed, and "
             "{ideal_tokens:,.0f} with all of this mended (unbounded cache)".format(**extra)
         )
+    _say_rule(model, block_tokens)
     errors = sum(f.level == "error" for f in flaws)
     if errors:
         raise ToolkitError(f"{errors} finding(s) of level error in {what}")
+
+
+def _say_rule(model: str | None, block_tokens: int) -> None:
+    """What the kind of cache of the model adds to all of it."""
+    if model is None:
+        return
+    from aot.scripts.traffic.served import known_rule
+
+    rule = known_rule(None, model, block_tokens)
+    if rule and rule.advice:
+        note(f"note: {rule.advice}")
 
 
 def _prices(provider: str, model: str | None) -> tuple[float, int]:

@@ -98,7 +98,7 @@ def _machine() -> None:
     table(("", "what", "remedy"), ((line.level, line.what, line.remedy) for line in examine()))
 
 
-def _list(folder: str, noun: str) -> None:
+def list_recipes(folder: str, noun: str) -> None:
     from aot.configs.loading.presets import recipe_names
     from aot.serving.local import environments
 
@@ -110,13 +110,22 @@ def _list(folder: str, noun: str) -> None:
 @engine_app.command("list")
 def engine_list() -> None:
     """Recipes in configs/engines/ and what is installed of them."""
-    _list("engines", "engine")
+    list_recipes("engines", "engine")
 
 
 @router_app.command("list")
 def router_list() -> None:
     """Recipes in configs/routers/ and what is installed of them."""
-    _list("routers", "router")
+    list_recipes("routers", "router")
+
+
+def install(noun: str, name: str, python: str | None = None) -> None:
+    """Make the environment of a recipe that is there."""
+    from aot.serving.local import installer
+
+    with status(f"{noun} {name}") as line:
+        environment = installer.install(name, line, python)
+    say(f"{name}: installed in {environment.folder}")
 
 
 @router_app.command("install")
@@ -125,12 +134,9 @@ def router_install(
 ) -> None:
     """Make the virtual environment of a router from its pinned recipe."""
     from aot.configs.loading.presets import router_recipe
-    from aot.serving.local import installer
 
     router_recipe(name)
-    with status(f"router {name}") as line:
-        environment = installer.install(name, line)
-    say(f"{name}: installed in {environment.folder}")
+    install("router", name)
 
 
 @engine_app.command("install")
@@ -143,12 +149,9 @@ def engine_install(
 ) -> None:
     """Make the virtual environment of an engine from its pinned recipe."""
     from aot.configs.loading.presets import engine_recipe
-    from aot.serving.local import installer
 
     engine_recipe(name)
-    with status(f"engine {name}") as line:
-        environment = installer.install(name, line, python)
-    say(f"{name}: installed in {environment.folder}")
+    install("engine", name, python)
 
 
 @model_app.command("list")

@@ -20,7 +20,7 @@ from aot.scripts.cli.arguments import (
     UrlOption,
     verbs,
 )
-from aot.scripts.cli.choices import ArmName
+from aot.scripts.cli.choices import LoadedArm
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, say, status
 
@@ -106,7 +106,7 @@ def load(
     url: UrlOption,
     model: ServedModelOption = None,
     arm: Annotated[
-        ArmName, typer.Option(help="what the server is set to; aot is warmed first")
+        LoadedArm, typer.Option(help="what the server is set to; aot is warmed first")
     ] = "auto",
     output: Annotated[
         Path | None,

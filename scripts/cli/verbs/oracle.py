@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aot.configs.caches.rule import CacheRule, dense
 from aot.configs.kernel.errors import UsageError
-from aot.scripts.cli.arguments import JsonOption, SeenArgument, verbs
+from aot.scripts.cli.arguments import JsonOption, OracleServerOption, SeenArgument, verbs
 from aot.scripts.cli.choices import PolicyName, TraceFormat
-from aot.scripts.terminal import note, say, status, table
+from aot.scripts.terminal import note, say, status
+from aot.scripts.traffic import capacities
+from aot.scripts.traffic.capacities import Gib
 
 if TYPE_CHECKING:
-    from aot.analysis.cache.layouts import Layout
     from aot.analysis.cache.reach import Reach
     from aot.scripts.traffic.oracle import Source
+    from aot.workloads.requests.tokens import ChatTokenizer
     from aot.workloads.traces.blocks import BlockTrace
 
 DEFAULT_POLICIES = ("lru", "leaf-lru", "opt")
@@ -40,7 +44,11 @@ def oracle(
     ] = None,
     capacity: Annotated[
         list[str] | None,
-        typer.Option("--capacity", help="blocks, or inf; repeatable; default: a range"),
+        typer.Option(
+            "--capacity",
+            help="blocks, inf, or 40GiB (of --server or --model); repeatable; default: a range, "
+            "and what --server has",
+        ),
     ] = None,
     block_tokens: Annotated[
         int | None,
@@ -52,16 +60,35 @@ def oracle(
         str | None,
         typer.Option("--model", help="model folder or recipe: counts tokens of texts"),
     ] = None,
+    server: OracleServerOption = None,
     what_if: Annotated[
         bool, typer.Option("--what-if", help="price other orders of the same prompts")
     ] = False,
     curve: Annotated[
         Path | None,
-        typer.Option(help="write the exact LRU hits at every capacity to this CSV file"),
+        typer.Option(
+            help="write the exact hits of lru (of leaf-lru, where that alone is asked for) at "
+            "every capacity to this CSV file"
+        ),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="draw hit ratio against capacity into this SVG file")
     ] = None,
+    answer_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="seconds of every answer: when turns follow; default: as logged, else 4,000 "
+            "prompt and 50 output tokens a second",
+        ),
+    ] = None,
+    answers_like: Annotated[
+        Path | None,
+        typer.Option(help="run directory: answers take as long as measured there"),
+    ] = None,
+    skip: Annotated[
+        int, typer.Option(min=0, help="requests that fill the cache first and are not counted")
+    ] = 0,
     as_json: JsonOption = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="count malformed lines and go on")
@@ -69,18 +96,32 @@ def oracle(
 ) -> None:
     """What a prefix cache can find on this traffic, without an engine.
 
-    Requests are replayed in file order from a cold cache of so many blocks: lru touches blocks from
-    the front of the prompt, leaf-lru deepest first (what vLLM does), opt finds as many blocks as
-    any policy could. What is lost to the policy and to the capacity is shown apart.
+    Requests are replayed in order of time, turn after turn, from a cold cache of so many blocks:
+    lru touches blocks from the front of the prompt, leaf-lru deepest first (what vLLM does), radix
+    drops whole leaves of a tree (SGLang), opt finds as many blocks as any policy could; in-flight
+    has requests overlap and finds answers in later turns. What is lost to the policy and to the
+    capacity is shown apart.
+
+    With --server, or a --model with a config.json, a model with sliding windows or states is
+    replayed by the rule of its own cache: leaf-lru, in blocks of all its groups of layers.
     """
     from aot.scripts.traffic import oracle as work
 
-    policies = list(dict.fromkeys(map(str, policy or DEFAULT_POLICIES)))
-    options = _Options(what, policies, _capacities(capacity), block_tokens, curve, figure, as_json)
+    if server:
+        from aot.scripts.traffic import served
+
+        model, block_tokens = served.as_served(server, model, block_tokens)
+    options = _Options(
+        what, [str(p) for p in policy or ()], capacities.parsed(capacity), block_tokens, curve,
+        figure, as_json, server, model, skip,
+    )  # fmt: skip
     if what_if:
-        _refuse_with_what_if(policy, capacity, curve, figure)
+        _refuse_with_what_if(
+            policy, capacity, curve, figure, skip, answer_s is not None, answers_like
+        )
     with status(f"reading {what}"):
-        source = work.source(what, format_name, model, skip_bad)
+        source = work.source(what, format_name, _tokenizer(model), skip_bad, block_tokens)
+        source.service = work.service_of(answer_s, answers_like)
     if what_if:
         _price_layouts(source, options)
     elif _is_streamed(source, options):
@@ -89,21 +130,50 @@ def oracle(
         _replay(source, options)
 
 
+def _tokenizer(model: str | None) -> Callable[[], ChatTokenizer] | None:
+    """How to get it, where it is wanted."""
+
+    def load() -> ChatTokenizer:
+        from aot.scripts.prompts.compiling import tokenizer_of
+
+        return tokenizer_of(str(model))
+
+    return load if model else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Options:
     """What the command line asks of a replay."""
 
     what: Path
-    policies: list[str]
-    capacities: list[int | None]
+    chosen: list[str]
+    """Policies that were named."""
+    capacities: list[int | Gib | None]
     block_tokens: int | None
     curve: Path | None
     figure: Path | None
     as_json: bool
+    server: Path | None
+    model: str | None
+    skip: int
+
+    @property
+    def policies(self) -> list[str]:
+        return list(dict.fromkeys(self.chosen or DEFAULT_POLICIES))
 
     @property
     def finite(self) -> list[int]:
-        return [c for c in self.capacities if c is not None]
+        return [c for c in self.capacities if isinstance(c, int)]
+
+    def in_blocks(self, block_tokens: int, groups: int) -> list[int | None]:
+        """The capacities that were given, in blocks."""
+
+        def blocks_of(gib: float) -> int:
+            from aot.scripts.doctor.cache_blocks import blocks_of
+
+            return blocks_of(gib, self.server, self.model, block_tokens, groups)
+
+        return capacities.in_blocks(self.capacities, blocks_of)
 
 
 def _refuse_with_what_if(*unwanted: object) -> None:
@@ -116,11 +186,14 @@ def _refuse_with_what_if(*unwanted: object) -> None:
 
 
 def _price_layouts(source: Source, options: _Options) -> None:
-    from aot.scripts.traffic import oracle as work
+    from aot.scripts.traffic import oracle_tables, reordered
 
     with status("re-running the oracle on corrected requests"):
-        layouts = work.what_if(source, options.block_tokens)
-    _show_layouts(layouts, options.as_json)
+        layouts = reordered.what_if(source, options.block_tokens)
+    if options.as_json:
+        say(json.dumps([layout.as_json() for layout in layouts], indent=1))
+    else:
+        oracle_tables.show_layouts(layouts)
 
 
 def _is_streamed(source: Source, options: _Options) -> bool:
@@ -128,7 +201,8 @@ def _is_streamed(source: Source, options: _Options) -> bool:
     return (
         source.is_large
         and options.block_tokens in (None, source.format.block_tokens)
-        and "opt" not in options.policies
+        and not {"opt", "in-flight"} & set(options.policies)
+        and not (options.skip or options.model)
         and len(options.finite) == len(options.capacities) > 0
         and not (options.curve or options.figure)
     )
@@ -145,106 +219,74 @@ def _replay_streamed(source: Source, options: _Options) -> None:
 
 
 def _replay(source: Source, options: _Options) -> None:
-    from aot.analysis.cache import reach
+    from aot.analysis.cache import policies, reach
     from aot.scripts.traffic import oracle as work
 
     with status(f"replaying {options.what}") as line:
         trace = source.blocks(options.block_tokens)
         source.say_skipped()
         size = options.block_tokens or trace.block_tokens
-        capacities = options.capacities or _range(trace, size)
-        if not options.as_json and None not in capacities:
-            capacities = [*capacities, None]  # what is lost is lost against that
-        reaches = reach.evaluate(trace, size, options.policies, capacities, line)
+        rule = _rule(options, size)
+        names = _names(options, rule)
+        sizes = options.in_blocks(size, rule.groups) or _range(
+            trace, size, rule.groups, options.server
+        )
+        if not options.as_json and None not in sizes:
+            sizes = [*sizes, None]  # what is lost is lost against that
+        _refuse_skip(options.skip, len(trace))
+        at_once = [name for name in names if name != policies.IN_FLIGHT]
+        reaches = reach.evaluate(trace, size, at_once, sizes, line, rule, options.skip)
+        if policies.IN_FLIGHT in names:
+            line("requests that overlap, in vLLM's own order")
+            finite = [c for c in sizes if c is not None]
+            reaches += reach.in_flight_at(source.timed(size), rule, finite, options.skip)
         if options.curve:
-            work.write_curve(trace, size, options.curve)
+            of = "leaf-lru" if options.chosen == ["leaf-lru"] else "lru"
+            work.write_curve(trace, size, options.curve, of)
         if options.figure:
             work.draw(trace, size, reaches, options.figure)
-    _print(reaches, len(trace), options.as_json)
+    _print(reaches, len(trace), options.as_json, rule.groups)
 
 
-def _print(reaches: list[Reach], requests: int | None, as_json: bool) -> None:
+def _rule(options: _Options, block_tokens: int) -> CacheRule:
+    if not (options.server or options.model):
+        return dense(block_tokens)
+    from aot.scripts.traffic import served
+
+    return served.rule_of(options.server, options.model, block_tokens)
+
+
+def _names(options: _Options, rule: CacheRule) -> list[str]:
+    if rule.is_dense:
+        return options.policies
+    from aot.scripts.traffic import served
+
+    return served.by_rule(rule, options.chosen)
+
+
+def _refuse_skip(skip: int, requests: int) -> None:
+    if skip >= requests:
+        raise UsageError(f"--skip {skip}: the trace has {requests} requests")
+
+
+def _print(reaches: list[Reach], requests: int | None, as_json: bool, groups: int = 1) -> None:
+    from aot.scripts.traffic import oracle_tables
+
     if as_json:
         say(json.dumps([r.as_json() for r in reaches], indent=1))
     else:
-        _show(reaches, requests)
+        oracle_tables.show(reaches, requests, groups)
 
 
-def _capacities(given: list[str] | None) -> list[int | None]:
-    capacities: list[int | None] = []
-    for text in given or ():
-        if text in ("inf", "infinite"):
-            capacities.append(None)
-        elif (
-            (digits := text.replace(",", "")).isascii()
-            and digits.isdigit()
-            and (int(digits[:18]) > 0 and len(digits) <= 18)
-        ):
-            capacities.append(int(digits))
-        else:
-            raise UsageError(f"--capacity {text}: expected a number of blocks, 1 or more, or inf")
-    return list(dict.fromkeys(capacities))
+def _range(
+    trace: BlockTrace, block_tokens: int, groups: int, server: Path | None
+) -> list[int | None]:
+    distinct = max(1, round(groups * trace.distinct_blocks * trace.block_tokens / block_tokens))
+    sizes = {max(1, round(s * distinct)) for s in DEFAULT_SHARES}
+    if server:
+        from aot.scripts.doctor.cache_blocks import own_blocks
 
-
-def _range(trace: BlockTrace, block_tokens: int) -> list[int | None]:
-    distinct = max(1, round(trace.distinct_blocks * trace.block_tokens / block_tokens))
-    return [*sorted({max(1, round(s * distinct)) for s in DEFAULT_SHARES}), None]
-
-
-def _show(reaches: list[Reach], requests: int | None) -> None:
-    from aot.analysis.cache.reach import gaps
-
-    names = list(dict.fromkeys(r.policy for r in reaches))
-    first = reaches[0]
-    say(
-        ("" if requests is None else f"{requests:,} requests, ")
-        + f"{first.total_tokens:,} tokens, {first.total_blocks:,} blocks of "
-        f"{first.block_size}; hit ratio by tokens"
-    )
-    lost = {g.capacity_blocks: g for g in gaps(reaches)}
-    rows = []
-    for capacity in dict.fromkeys(r.capacity_blocks for r in reaches):
-        row = [f"{r.hit_ratio:.2%}" for r in reaches if r.capacity_blocks == capacity]
-        gap = lost.get(capacity) if capacity else None
-        shares = (gap.policy_tokens, gap.capacity_tokens) if gap else (None, None)
-        rows.append(
-            (
-                f"{capacity:,}" if capacity else "infinite",
-                f"{capacity * first.block_size:,}" if capacity else "",
-                *row,
-                *("" if s is None else f"{s / first.total_tokens:.2%}" for s in shares),
-            )
-        )
-    headers = ("blocks", "tokens", *names, "lost to policy", "lost to capacity")
-    table(headers, rows, right=headers)
-    if lost:
-        say("lost to policy: opt − leaf-lru; lost to capacity: infinite − opt")
-
-
-def _show_layouts(layouts: list[Layout], as_json: bool) -> None:
-    if as_json:
-        say(json.dumps([layout.as_json() for layout in layouts], indent=1))
-        return
-    rows = [
-        (
-            layout.name,
-            f"{layout.hit_ratio:.2%}",
-            f"{layout.gain_tokens / layout.total_tokens:+.2%}",
-            f"{layout.gain_tokens:+,}",
-            layout.what,
-        )
-        for layout in layouts
-    ]
-    right = ("hit ratio", "gain", "tokens")
-    table(("layout", *right, ""), rows, right=right)
-    note("in an infinite cache; every layout sends the same parts of the same requests")
-    logged = layouts[0]
-    best = max(layouts[1:], key=lambda x: (x.reachable, x.hit_tokens))
-    missed = logged.total_tokens - logged.hit_tokens
-    if best.gain_tokens > 0:
-        say(
-            f"the order as logged costs {best.gain_tokens:,} tokens, "
-            f"{best.gain_tokens / missed:.0%} of all that is computed; mended by: {best.name}"
-        )
-    else:
-        say("no order of these parts finds more than the one that is sent")
+        if own := own_blocks(server, block_tokens, groups):
+            note(f"{own:,} blocks: what the cache of {server.name} holds")
+            sizes.add(own)
+    return [*sorted(sizes), None]

@@ -17,7 +17,7 @@ from aot.scripts.cli.arguments import (
     RunsOption,
     verbs,
 )
-from aot.scripts.cli.choices import ArmName
+from aot.scripts.cli.choices import LoadedArm
 from aot.scripts.terminal import say, status, table
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _only_resume(experiment: Path | None, settings: object) -> None:
 def calibrate(
     experiment: ExperimentArgument = None,
     starts: Annotated[int, typer.Option(help="of the server, each with the same requests")] = 5,
-    arm: Annotated[ArmName, typer.Option(help="which one")] = "auto",
+    arm: Annotated[LoadedArm, typer.Option(help="which one")] = "auto",
     runs: RunsOption = Path("runs"),
     resume: ResumeOption = None,
 ) -> None:

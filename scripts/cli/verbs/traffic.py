@@ -1,7 +1,8 @@
-"""The verb that draws a schedule."""
+"""The verbs that draw a schedule, and that write the log of a server's traffic."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from aot.configs.kernel.errors import UsageError
 from aot.scripts.cli.arguments import YAML, TraceArgument, verbs
 from aot.scripts.cli.choices import TraceFormat
-from aot.scripts.terminal import say, status
+from aot.scripts.terminal import note, say, status
 
 if TYPE_CHECKING:
     from aot.workloads.plan.lexicon import Encode
@@ -44,8 +45,25 @@ def schedule(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="of a trace: outputs of at most this")
     ] = None,
+    fix_output: Annotated[
+        bool,
+        typer.Option("--fix-output", help="of a log: answers of the recorded lengths, to the end"),
+    ] = False,
+    learn: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.95,
+            help="of a log: find static parts in this share of it, and replay the rest; 0: find "
+            "them in what is replayed",
+        ),
+    ] = 0.0,
     sort: Annotated[
         bool, typer.Option("--sort", help="of a trace: put its requests in order of time")
+    ] = False,
+    spread: Annotated[
+        bool,
+        typer.Option("--spread", help="of a trace with rounded times: spread them over the step"),
     ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="of a trace: count malformed lines and go on")
@@ -59,16 +77,22 @@ def schedule(
     from aot.workloads.requests import schedule as schedule_file
 
     if what.suffix in YAML:
-        given = (format_name, window, limit, rate, max_tokens, sort or None, skip_bad or None)
+        given = (
+            format_name, window, limit, rate, max_tokens,
+            sort or None, spread or None, skip_bad or None,
+        )  # fmt: skip
         if any(g is not None for g in given) or (scale, speed) != (1.0, 1.0):
             raise UsageError(f"{what} is a workload: what is for traces goes into the file there")
         with status(f"drawing {what}"):
             drawn_schedule = plan.schedule_of(what, _encoder(model))
     else:
         options = _options(scale, speed, window, limit, rate, max_tokens, sort)
+        options = replace(options, fix_output=fix_output, learn=learn, spread=spread)
         with status(f"reading {what}"):
             drawn_schedule = _of_trace(what, format_name, model, options, skip_bad)
     digest = schedule_file.write(drawn_schedule, output)
+    for what_changed, count in drawn_schedule.changes.items():
+        note(f"{count} requests: {what_changed}")
     last_s = drawn_schedule.requests[-1].at_s
     say(
         f"{output}: {len(drawn_schedule.requests)} requests over {last_s:.1f} s, "
@@ -122,15 +146,70 @@ def _of_trace(
     from aot.workloads.traces import to_schedule as trace_schedule
 
     encode = _encoder(model)
-    if encode is None:
-        raise UsageError(
-            "a trace has lengths in tokens: name the model whose tokenizer counts: --model PATH"
-        )
     source = oracle.source(path, format_name, None, skip_bad)
     if source.format is oracle.SCHEDULE:
         raise UsageError(f"{path}: is a schedule already")
     drawn_schedule = trace_schedule.schedule(
-        source.requests(), source.format, str(path), options, Lexicon(encode)
+        source.logged(),
+        source.format,
+        str(path),
+        options,
+        Lexicon(encode) if encode else None,
     )
     source.say_skipped()
     return drawn_schedule
+
+
+@app.command()
+def capture(
+    to: Annotated[str, typer.Option("--to", help="base URL of the server, e.g. http://gpu:8000")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="log to write, or to go on with")],
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT where clients connect; port 0: a free one")
+    ] = "127.0.0.1:8800",
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="write no text: keyed hashes of blocks, and lengths (with --model)"
+        ),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="with --private: whose tokenizer makes blocks")
+    ] = None,
+    block_tokens: Annotated[
+        int, typer.Option("--block-tokens", min=1, help="with --private: tokens of a block")
+    ] = 16,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="with --private: the key of the hashes; made where it is not there"),
+    ] = None,
+    sample: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="share of the sessions that are logged")
+    ] = 1.0,
+    max_mib: Annotated[
+        float | None, typer.Option(min=0.001, help="size at which the log is put aside as LOG.1")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=0, help="how many that were put aside stay")] = 4,
+) -> None:
+    """Write the log of a server's traffic, as a proxy before it.
+
+    Ctrl-C ends it. Clients use its address instead of the server's. Times, bodies, usage and how
+    answers ended are written, a line a request; headers never. What reads logs reads it: aot run,
+    schedule, oracle, lint.
+    """
+    from aot.scripts.traffic import capturing
+
+    if private and model is None:
+        raise UsageError("--private: name the model whose tokenizer makes blocks: --model PATH")
+    if not private and (model or key_file):
+        raise UsageError("--model and --key-file go with --private")
+    key = (key_file or output.with_name(f"{output.name}.key")) if private else None
+    made = capturing.prepare(to, output, sample, max_mib, keep, note)
+    if key is not None and model is not None:
+        made.blocks = capturing.blocks(key, model, block_tokens)
+    capturing.serve(made, listen, lambda url: say(f"{url} → {to}, log: {output}"))
+    written = f"{made.log.written} of {made.requests} requests in {output}"
+    lost = f", {made.log.lost} lost to a full disk" if made.log.lost else ""
+    left = f", {made.left_out} of other sessions" if made.left_out else ""
+    broken = f", {made.broken} of them not read" if made.broken else ""
+    say(f"{written}{broken}{left}{lost}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aot.workloads.requests.request import Message
+from aot.workloads.requests.request import Message, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,26 @@ class Traced:
     output_tokens: int | None = None
     session: str | None = None
     parent: str | None = None
+    joins: tuple[str, ...] = ()
+    """Sessions of one turn each that must be over as well, before this is sent."""
     blocks: Sequence[Hashable] = ()
+    answer_blocks: Sequence[Hashable] = ()
+    """Those behind the prompt's, that are full with the answer."""
     parts: Sequence[tuple[str, int, int]] = ()
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+    endpoint: str = "chat"
+    body: Mapping[str, Any] | None = None
+    """What was sent, as it was logged, for that kind of endpoint; `messages` and `tools` are the
+    same, for who counts tokens. None: it was not logged."""
+    answer: str | None = None
+    """The text of the recorded answer, whose tokens nobody counted."""
+    duration_s: float | None = None
+    """From the sending to the end of the answer."""
+    served: Served | None = None
+    """What the server counted, where the log has that."""
+    think_s: float = 0.0
+    """From the answer to the turn before until it was sent, where the log says that."""
 
 
 MOST_TOKENS = 1 << 31

@@ -1,4 +1,5 @@
-"""The shape of configs/architectures/NAME.yaml: what of a model decides the memory it needs."""
+"""The shapes of configs/cards/NAME.yaml, what a GPU has, and of configs/architectures/NAME.yaml,
+what of a model decides the memory that it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +8,17 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from aot.configs.schema.strict import StrictModel
+
+
+class Card(StrictModel):
+    """One kind of GPU."""
+
+    names: list[str] = Field(min_length=1, description="how nvidia-smi calls it")
+    memory_gib: float = Field(
+        gt=0, description="total memory that CUDA reports: less than what is printed on the box"
+    )
+    fp8: bool = Field(description="computes FP8: compute capability 8.9 or higher")
+    source: str = Field(description="where the memory was seen")
 
 
 class Architecture(StrictModel):
