@@ -8,7 +8,8 @@ arms.ARM.goodput.{slo,share,requests_per_s}         None without an SLO in the w
 arms.ARM.cache.{client_hit_ratio,server_hit_ratio,expected_hit_ratio,predicted_hit_ratio,
                 achieved_of_reachable,cached_tokens,prompt_tokens,losses}   …/cache/losses.py
 arms.ARM.log.{prompt_tokens,output_tokens,hit_ratio}   analysis/measures/logged.py
-arms.ARM.requests.{planned,ok,failed}, arms.ARM.errors.{TEXT: COUNT}
+arms.ARM.requests.{planned,ok,failed}, arms.ARM.cancels.{cancelled,retried} (None: none),
+arms.ARM.errors.{TEXT: COUNT}
 arms.ARM.by_hit.{hit,partial,miss}.{requests,ttft_s,uncached_tokens_p50}
 arms.auto.cold.{requests,of,repeats,extra_s}   first requests of a prefix: …/measures/prefill.py
 arms.ARM.firsts.{requests,ttft_p50_s,cached_tokens,prompt_tokens}   the same place
@@ -93,15 +94,16 @@ def of_server(server: ServerRun, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
     phases = run.of_arm(arm)
-    ok = int(frame["ok"].sum())
+    ok, cancelled = int(frame["ok"].sum()), int(frame["cancelled"].sum())
     planned = len(run.schedule.requests) * len(phases) if run.schedule else None
     timed = frame[frame["measured"]]
     static = static_blocks(run, phases)
     gaps = [p.gaps_s for p in phases]
     gaps_s = np.concatenate(gaps) if len(gaps) > 1 else gaps[0]
     return {
-        "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok},
-        "errors": frame["error"].dropna().value_counts().to_dict(),
+        "requests": {"planned": planned, "ok": ok, "failed": len(frame) - ok - cancelled},
+        "cancels": metrics.cancels(frame),
+        "errors": frame["error"][~frame["cancelled"]].dropna().value_counts().to_dict(),
         "ttft_s": metrics.spread(timed["ttft_s"]),
         "ttft_from_planned_s": metrics.spread(timed["planned_ttft_s"]),
         "tpot_s": metrics.spread(timed["tpot_s"]),

@@ -137,6 +137,8 @@ def hit_ratios(summary: dict[str, Any]) -> Iterator[Finding]:
         cache = numbers["cache"]
         # Which replica a request meets is the router's choice: one cache for all is the bound then.
         sources = ("client", "server") if numbers["routing"] else ("client", "server", "expected")
+        if numbers["cancels"]:  # clients know nothing of those that the engine counted, too
+            sources = tuple(s for s in sources if s != "server")
         three = [cache[f"{k}_hit_ratio"] for k in sources]
         known = [r for r in three if r is not None]
         if len(known) < 2:
@@ -162,8 +164,10 @@ def impossible_hits(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding
     for arm, numbers in summary["arms"].items():
         cache = numbers["cache"]
         possible = cache["expected_hit_ratio"]
-        # The counters of a server that others use, too, are of their traffic as well.
-        for source in ("client",) if run.remote else ("client", "server"):
+        # The counters of a server that others use, too, are of their traffic as well; and those of
+        # one on which clients hang up, of requests that have no answer.
+        alone = not (run.remote or numbers["cancels"])
+        for source in ("client", "server") if alone else ("client",):
             found = cache[f"{source}_hit_ratio"]
             if None not in (found, possible) and found > possible + RATIO_TOLERANCE:
                 beyond.append(f"{arm}: {source} {found:.4f}, possible {possible:.4f}")

@@ -40,6 +40,7 @@ def judge(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> list[
         _replayed(run, summary),
         cache_checks.jit_hits(run, frame),
         _failures(run, summary),
+        _cancels(run, frame, summary),
         replicas.check(run, frame),
         _once(frame),
         _clock(frame),
@@ -109,6 +110,24 @@ def _failures(run: ServerRun, summary: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("void", check, f"{count} planned requests have no record in {name}")
     if not (bad or lost):
         yield Finding("ok", check, "no failed request, none without a record")
+
+
+def _cancels(run: ServerRun, frame: pd.DataFrame, summary: dict[str, Any]) -> Iterator[Finding]:
+    """Clients that hung up as planned are no failures; what they had counts nowhere."""
+    check = "clients that hang up, as planned"
+    planned = {r.id for r in run.schedule.requests if r.cancel_s} if run.schedule else set()
+    others = set(frame.loc[frame["cancelled_s"].notna(), "id"]) - planned
+    if others and run.schedule:
+        detail = f"{', '.join(sorted(others)[:3])}: records of a hang-up that was not planned"
+        yield Finding("void", check, detail)
+    for arm, numbers in summary["arms"].items():
+        if cancels := numbers["cancels"]:
+            detail = (
+                f"{arm}: {cancels['cancelled']} requests got no answer because their clients hung "
+                f"up, and {cancels['retried']} were sent once more; times are of what was sent "
+                "last, and the engine's hit ratio is of what was cancelled as well"
+            )
+            yield Finding("ok", check, detail)
 
 
 def _lost(run: ServerRun, phase: Phase) -> int:

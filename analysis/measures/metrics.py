@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aot.analysis.measures import streaming
+from aot.workloads.wire.record import CANCELLED
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
@@ -19,7 +20,7 @@ REQUEST_COLUMNS = [
     "server", "arm", "repeat", "id", "tenant", "prefix", "ok", "measured", "planned_s", "sent_s",
     "first_token_s", "last_token_s", "lateness_s", "ttft_s", "planned_ttft_s", "tpot_s", "e2e_s",
     "prompt_tokens", "cached_tokens", "uncached_tokens", "output_tokens", "hidden_tokens",
-    "finish_reason", "resent", "status", "error",
+    "finish_reason", "resent", "cancelled_s", "status", "error",
 ]  # fmt: skip
 """What a request is for a reader: as in requests.csv and `analysis.load(run).requests`."""
 
@@ -28,6 +29,7 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     """`records` with these columns added; NaN where a request did not get that far.
 
     ok            answered completely, with text
+    cancelled     not answered because its client hung up, as planned
     ttft_s        first chunk with text − sent
     e2e_s         last chunk with text − sent
     tpot_s        (e2e − ttft) / (tokens that arrived − 1); needs at least 2 of them, and an answer
@@ -38,6 +40,8 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     """
     frame = records.copy(deep=False)
     frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
+    hung_up = frame["error"].str.startswith(CANCELLED).eq(other=True)
+    frame["cancelled"] = frame["cancelled_s"].notna() & hung_up
     answered = frame["ok"]
     frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
     frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)
@@ -47,6 +51,13 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     frame["planned_ttft_s"] = (frame["first_token_s"] - frame["planned_s"]).where(answered)
     frame["lateness_s"] = frame["sent_s"] - frame["planned_s"]
     return frame
+
+
+def cancels(frame: pd.DataFrame) -> dict[str, int] | None:
+    """How many requests got no answer because their clients hung up, as planned, and how many were
+    sent once more for that; None without either."""
+    cancelled, all_ = int(frame["cancelled"].sum()), int(frame["cancelled_s"].notna().sum())
+    return {"cancelled": cancelled, "retried": all_ - cancelled} if all_ else None
 
 
 def of_server(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ BATCH_BYTES = 4_000_000
 """Of a record file, read at once."""
 NUMBERS = (
     "planned_s", "sent_s", "first_token_s", "last_token_s", "prompt_tokens", "cached_tokens",
-    "output_tokens", "hidden_tokens", "choices", "status",
+    "output_tokens", "hidden_tokens", "choices", "status", "cancelled_s",
 )  # fmt: skip
 TYPES = {"repeat": pa.int64(), "chunk_s": pa.list_(pa.float64()), "resent": pa.bool_()}
 SCHEMA = pa.schema(

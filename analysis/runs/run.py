@@ -85,10 +85,15 @@ class ServerRun:
 
     def sent(self, phase: Phase) -> list[Sent] | None:
         """The prompts of a phase in the order of sending (a request that failed may still have
-        filled the cache; one that was never sent has not). None where their tokens are unknown."""
+        filled the cache; one that was never sent has not). None where their tokens are unknown, and
+        where clients hung up: how much was computed of a prompt before its first text is unknown.
+        """
         records = phase.records[phase.records["sent_s"].notna()].sort_values("sent_s")
         tokens = self.prompts(phase)
         if self.tokens is None or not set(records["id"]) <= tokens.keys():
+            return None
+        hung_up = records[records["cancelled_s"].notna()]
+        if (hung_up["error"].isna() | hung_up["first_token_s"].isna()).any():
             return None
         salts, leaves = self._salts, self._leaves(phase)
         rows = zip(records["id"], records["sent_s"], records["first_token_s"], strict=True)

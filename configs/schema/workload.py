@@ -102,6 +102,16 @@ class Limits(StrictModel):
     )
 
 
+class Cancels(StrictModel):
+    """Clients that hang up before their answer is complete."""
+
+    share: float = Field(gt=0, le=1, description="of all requests")
+    after_s: Distribution = Field(description="from sending until the client hangs up")
+    retried: float = Field(
+        0, ge=0, le=1, description="share of them that send the same once more, and wait for that"
+    )
+
+
 class Traffic(StrictModel):
     """What every scenario has."""
 
@@ -115,6 +125,7 @@ class Traffic(StrictModel):
         300, gt=0, description="longest wait for a first text, and from one text to the next"
     )
     limits: Limits | None = Field(None, description="limits of single parts of a request")
+    cancels: Cancels | None = Field(None, description="clients that do not wait for their answer")
     slo: Slo | None = Field(None, description="limits for goodput; changes no request")
 
 
@@ -265,8 +276,8 @@ class Mixture(Traffic):
 
     @model_validator(mode="after")
     def _has_no_arrivals_of_its_own(self) -> Self:
-        if set(self.model_fields_set) & {"arrivals", "load"}:
-            raise ValueError("arrivals and load are those of the parts")
+        if set(self.model_fields_set) & {"arrivals", "load", "cancels"}:
+            raise ValueError("arrivals, load and cancels are those of the parts")
         if "max_tokens" in self.output.model_fields_set:
             raise ValueError("output.max_tokens is that of the parts")
         return self

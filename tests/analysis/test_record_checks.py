@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,40 @@ def test_an_engine_of_others_may_have_its_cache_on_in_jit(tmp_path: Path) -> Non
     manifest["servers"]["server"]["remote"] = True
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert not report.evaluate(run).void
+
+
+def test_clients_that_hang_up_as_planned_are_no_failures(tmp_path: Path) -> None:
+    """One got no answer, one sent it again; what the engine computed for both is not known."""
+    run = make(tmp_path / "run")
+    path = run / "schedule.jsonl"
+    text = path.read_text()
+    for n, more in ((2, '"cancel_s":0.3'), (3, '"cancel_s":0.3,"retried":true')):
+        text = text.replace(f'"id":"r{n}"', f'"id":"r{n}",{more}')
+    was, now = (hashlib.sha256(t.encode()).hexdigest() for t in (path.read_text(), text))
+    path.write_text(text)
+    gone = {
+        "cancelled_s": 1.3, "error": "cancelled by its client after 0.3 s, as planned",
+        "first_token_s": None, "last_token_s": None, "chunk_s": [], "prompt_tokens": None,
+        "cached_tokens": None, "output_tokens": None,
+    }  # fmt: skip
+    arms = ("jit", "auto", "aot")
+    rows(put(**gone), arms, only=2)(run)
+    rows(put(cancelled_s=1.6), arms, only=3)(run)
+    for records in run.glob("phases/*/records/requests-0.jsonl"):
+        records.write_text(records.read_text().replace(was, now))
+    made = report.evaluate(run)
+    assert [f for f in made.findings if f.level == "void"] == []
+    aot = made.summary["arms"]["aot"]
+    assert aot["requests"] == {"planned": 6, "ok": 5, "failed": 0}
+    assert aot["cancels"] == {"cancelled": 1, "retried": 1}
+    assert aot["errors"] == {}
+    assert aot["cache"]["expected_hit_ratio"] is None  # nobody knows what was left half-way
+    [said] = [f for f in made.findings if "hang up" in f.check and f.detail.startswith("aot")]
+    assert "1 requests got no answer" in said.detail
+
+
+def test_a_hang_up_that_was_not_planned_voids(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    rows(put(cancelled_s=1.3), only=2)(run)
+    [found] = [f for f in report.evaluate(run).findings if f.level == "void"]
+    assert "r2: records of a hang-up that was not planned" in found.detail

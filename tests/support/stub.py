@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -142,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif not body.get("stream"):
             self._answer(body)
         else:
-            self._stream(body, fault)
+            with suppress(ConnectionError):  # a client that hung up
+                self._stream(body, fault)
 
     def _answer(self, body: dict[str, Any]) -> None:
         usage = self._usage(body)

@@ -392,3 +392,18 @@ def test_parts_with_the_same_seed_and_folder_are_drawn_apart(tmp_path: Path) -> 
     assert not {r.at_s for r in parts[0]} & {r.at_s for r in parts[1]}
     assert not {str(r.messages) for r in parts[0]} & {str(r.messages) for r in parts[1]}
     assert sum(r.at_s == 0 for r in made_up.requests) == 1  # not all parts at once
+
+
+def test_clients_that_hang_up_are_drawn_as_given(tmp_path: Path) -> None:
+    cancels = "cancels: {share: 0.25, after_s: {median: 4, p90: 20}, retried: 0.5}\n"
+    schedule = made(tmp_path, "unique", cancels, requests=2000)
+    ended = [r for r in schedule.requests if r.cancel_s is not None]
+    assert len(ended) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert median(r.cancel_s for r in ended if r.cancel_s) == pytest.approx(4, rel=0.15)
+    assert sum(r.retried for r in ended) / len(ended) == pytest.approx(0.5, abs=0.08)
+    # One stream a decision: without them all else is as before.
+    before = made(tmp_path, "unique", requests=2000).requests
+    assert [r.messages for r in schedule.requests] == [r.messages for r in before]
+    path = tmp_path / "s.jsonl"
+    schedule_file.write(schedule, path)
+    assert schedule_file.read(path).requests == schedule.requests

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,3 +220,26 @@ def test_joins_are_requests_above(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match="joins 'r5' is no request above"):
         schedule_file.read(path)
+
+
+def test_clients_hang_up_and_send_again(tmp_path: Path) -> None:
+    """A cancelled request is no failure, its chat goes on with what came, and a retry is waited
+    for."""
+    turns = list(talks("closed").requests)
+    turns[0] = replace(turns[0], cancel_s=0.5, max_tokens=50)
+    turns[4] = replace(turns[4], cancel_s=0.3, retried=True, max_tokens=8)
+    schedule = replace(talks("closed"), requests=tuple(turns))
+    with serving(gap_s=0.1) as stub:
+        records = run(schedule, tmp_path, stub.base_url)
+    asked = [body["messages"][1]["content"] for body in stub.received]
+    assert asked.count("other") == 2  # sent, and sent again
+    first, again = records["r0"], records["r4"]
+    assert first["error"] == "cancelled by its client after 0.5 s, as planned"
+    assert first["cancelled_s"] == pytest.approx(first["sent_s"] + 0.5, abs=0.3)
+    assert 0 < len(first["chunk_s"]) < 50
+    assert again["error"] is None
+    assert len(again["chunk_s"]) == 8
+    assert again["sent_s"] >= again["cancelled_s"]
+    assert records["r1"]["error"] is None  # the chat goes on
+    said = next(b for b in stub.received if b["messages"][-1]["content"] == "two")["messages"][-2]
+    assert said == {"role": "assistant", "content": first["answer"]}

@@ -15,13 +15,13 @@ import gevent
 from gevent.event import Event
 
 from aot.configs.dialects.dialect import BrokenAnswerError
-from aot.workloads.requests.limits import LateError
+from aot.workloads.requests.limits import CancelledError, LateError
 from aot.workloads.requests.request import Request, Schedule
 from aot.workloads.wire.answer import HTTPParseError
 from aot.workloads.wire.bodies import Bodies
 from aot.workloads.wire.connection import Wire
 from aot.workloads.wire.exchange import exchange
-from aot.workloads.wire.record import Record
+from aot.workloads.wire.record import CANCELLED, Record
 
 LAG_EVERY_S = 0.05
 LIMIT_REACHED = "max_output_tokens"
@@ -99,7 +99,7 @@ class Dispatcher:
             followers = self._followers.get(request.id, ())
             if not followers:
                 break
-            if record.error is not None:
+            if record.error is not None and not _was_cancelled(record):
                 self._give_up(followers, record)
                 break
             answered_s = self.clock()
@@ -140,12 +140,23 @@ class Dispatcher:
             left += self._followers.get(request.id, ())
 
     def send(self, request: Request, due_s: float | None) -> Record:
-        """Send one request now; its record, kept."""
+        """Send one request now, and again where its client hangs up and retries; its record, kept:
+        of what was sent last."""
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         record = self._record(request, due_s)
+        self._attempt(request, record, request.cancel_s)
+        if record.cancelled_s is not None and request.retried:
+            cancelled_s, record = record.cancelled_s, self._record(request, due_s)
+            self._attempt(request, record, None)
+            record.cancelled_s = cancelled_s
+        self.in_flight -= 1
+        self._done(record)
+        return record
+
+    def _attempt(self, request: Request, record: Record, cancel_s: float | None) -> None:
         try:
-            self._exchange(request, record)
+            self._exchange(request, record, cancel_s)
         except (LateError, BrokenAnswerError) as error:
             record.error = str(error)
         except HTTPParseError as error:
@@ -154,14 +165,17 @@ class Dispatcher:
             record.error = f"{type(error).__name__}: {error}".strip(": ")
         except Exception as error:  # a fault of ours must not make a request vanish
             record.error = f"fault of the load generator: {error!r}"
-        self.in_flight -= 1
-        self._done(record)
-        return record
 
-    def _exchange(self, request: Request, record: Record) -> None:
+    def _exchange(self, request: Request, record: Record, cancel_s: float | None) -> None:
         body = self.bodies.of(request, self._answers)
-        exchange(self.wires[request.endpoint], body, record, self.bodies.headers(request))
-        record.error = record.error or self._cut_short(request, record)
+        headers, wire = self.bodies.headers(request), self.wires[request.endpoint]
+        try:
+            exchange(wire, body, record, headers, cancel_s)
+            record.error = record.error or self._cut_short(request, record)
+        except CancelledError:
+            record.error = f"{CANCELLED} after {cancel_s:g} s, as planned"
+            record.cancelled_s = self.clock()
+        # A chat goes on after an answer that its client cancelled, with what came of it.
         if any(f.appends for f in self._followers.get(request.id, ())):
             self._answers[request.id] = record.answer or ""
         else:
@@ -196,3 +210,8 @@ class Dispatcher:
         self.keep(record)
         if record.id in self._ended:
             self._ended[record.id].set()
+
+
+def _was_cancelled(record: Record) -> bool:
+    """Whether all that is wrong with a request is that its client hung up, as planned."""
+    return record.cancelled_s is not None and (record.error or "").startswith(CANCELLED)

@@ -23,7 +23,7 @@ from aot.configs.schema.workload import (
     Unique,
     WorkloadConfig,
 )
-from aot.workloads.plan import mixture, sessions, single_turn
+from aot.workloads.plan import cancels, mixture, sessions, single_turn
 from aot.workloads.plan.lexicon import Lexicon
 from aot.workloads.plan.static_texts import StaticTexts
 from aot.workloads.prompts import folder as prompts
@@ -88,6 +88,8 @@ def _schedule(
 ) -> Schedule:
     closed = config.load if isinstance(config.load, ClosedLoop) else None
     most = max((r.max_tokens or 1) for r in requests)
+    if config.cancels:
+        requests = list(cancels.drawn(config.cancels, requests, config.seed))
     return Schedule(
         name=name,
         seed=config.seed,

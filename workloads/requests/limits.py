@@ -9,6 +9,10 @@ class LateError(Exception):
     """A limit has passed; the message says which."""
 
 
+class CancelledError(Exception):
+    """The client has hung up, as planned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Seconds. `connect_s`: until a connection is there, TLS included. `first_text_s`: from sending

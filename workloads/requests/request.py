@@ -98,6 +98,10 @@ class Request:
     """Which kind of endpoint the body is for; None: the schedule's."""
     served: Served | None = None
     """Of a log that has it."""
+    cancel_s: float | None = None
+    """So long after sending its client hangs up, where the answer is not complete."""
+    retried: bool = False
+    """Whether that client sends the same once more, at once, and waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

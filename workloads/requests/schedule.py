@@ -24,7 +24,7 @@ from aot.workloads.requests.request import Message, Prefix, Request, Schedule, S
 FORMAT = "aot-schedule/2"
 OPTIONAL = {
     "max_tokens": None, "after": None, "think_s": 0.0, "appends": False, "joins": (),
-    "prompt_tokens": None, "body": None, "endpoint": None,
+    "prompt_tokens": None, "body": None, "endpoint": None, "cancel_s": None, "retried": False,
 }  # fmt: skip
 """Fields of a request that are written where they are not these."""
 HEADER_OPTIONAL: dict[str, Any] = {"limits": {}, "endpoint": "chat", "changes": {}}
@@ -208,12 +208,18 @@ def _add_request(
     given = {k: row[k] for k in OPTIONAL if k in row}
     given["joins"] = tuple(given.get("joins", ()))
     own = _own_messages(row, endpoint)
-    if given.get("max_tokens", 1) < 1:
-        raise ValueError(f"max_tokens is {given['max_tokens']}, expected 1 or more")
+    _check_numbers(given)
     served = Served(**row["served"]) if row.get("served") else None
     requests[row["id"]] = Request(
         row["id"], at_s, row["tenant"], row["prefix"], own, served=served, **given
     )
+
+
+def _check_numbers(given: dict[str, Any]) -> None:
+    if given.get("max_tokens", 1) < 1:
+        raise ValueError(f"max_tokens is {given['max_tokens']}, expected 1 or more")
+    if not 0 < given.get("cancel_s", 1) < float("inf"):
+        raise ValueError(f"cancel_s is {given['cancel_s']}, expected seconds above 0")
 
 
 def _own_messages(row: Any, endpoint: str) -> tuple[Message, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gevent
+from gevent.timeout import Timeout
 
 from aot.configs.dialects.dialect import BrokenAnswerError
+from aot.workloads.requests.limits import CancelledError
 from aot.workloads.wire import words
 from aot.workloads.wire.answer import Answer
 from aot.workloads.wire.connection import Wire
@@ -15,15 +17,19 @@ A_MOMENT_S = 1e-5
 """Lets the event loop look for what has arrived (sleep(0) would only let greenlets run)."""
 
 
-def exchange(wire: Wire, body: bytes, record: Record, headers: bytes = b"") -> None:
-    """Send `body` (with `headers` of its own) and fill `record`; a refusal is noted there.
+def exchange(
+    wire: Wire, body: bytes, record: Record, headers: bytes = b"", cancel_s: float | None = None
+) -> None:
+    """Send `body` (with `headers` of its own) and fill `record`; a refusal is noted there. Hang up
+    after `cancel_s` seconds where that is given.
 
-    Raises what `Wire` raises, and BrokenAnswerError; what is known by then is in `record`, chunks
-    of an answer that broke off included.
+    Raises what `Wire` raises, CancelledError and BrokenAnswerError; what is known by then is in
+    `record`, chunks of an answer that broke off included.
     """
     answer = Answer(wire.dialect.end, wire.dialect.end_within)
     try:
-        _sent_and_read(wire, body, headers, answer, record)
+        with Timeout(cancel_s, CancelledError):
+            _sent_and_read(wire, body, headers, answer, record)
     except BaseException:
         if answer.status == 200:
             _take_what_came(wire, answer, record)

@@ -10,7 +10,9 @@ import json
 from dataclasses import asdict, dataclass, field
 
 FORMAT = "aot-records/1"
-RARE = ("hidden_tokens", "choices", "resent", "answer")
+CANCELLED = "cancelled by its client"
+"""How the error of a request begins whose client hung up, as planned."""
+RARE = ("hidden_tokens", "choices", "resent", "cancelled_s", "answer")
 """Left out of a line where there is nothing to say."""
 
 
@@ -48,12 +50,15 @@ class Record:
     """Alternative answers, where there was more than one."""
     resent: bool = False
     """Whether a kept connection died before any answer, so that it was sent once more."""
+    cancelled_s: float | None = None
+    """When its client hung up, as planned. Without an error the same was sent again then, and all
+    else is of that."""
 
     def to_line(self) -> str:
         # Not asdict(): it copies every chunk's time, and other answers wait for their stamps.
         row = {name: getattr(self, name) for name in self.__slots__}
         for name in RARE:
-            if not row[name]:
+            if row[name] in (None, False):  # an answer without a text is one
                 del row[name]
         return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
