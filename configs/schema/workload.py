@@ -265,6 +265,20 @@ class Part(StrictModel):
         description="workload .yaml, relative to this file, or a shipped one"
     )
     copies: int = Field(1, ge=1, le=1000, description="so many clients like this, drawn apart")
+    zipf: float = Field(
+        0, ge=0, description="rate of copy k is proportional to k**-zipf; the mean is the file's"
+    )
+    cv: Distribution | None = Field(
+        None, description="of each copy's gaps: their coefficient of variation, drawn"
+    )
+    length_factor: Distribution = Field(
+        1.0, description="by which each copy's inputs and answers are longer, drawn"
+    )
+
+    @property
+    def has_no_habits(self) -> bool:
+        """Whether all copies are alike but for what is drawn."""
+        return not self.zipf and self.cv is None and self.length_factor == 1.0
 
 
 class Mixture(Traffic):

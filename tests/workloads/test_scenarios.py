@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, pstdev
 from textwrap import dedent
 from typing import Any
 
@@ -24,7 +25,7 @@ from aot.scripts.traffic import plan
 from aot.workloads.plan import draws, scenarios
 from aot.workloads.plan.lexicon import WORDS, Lexicon
 from aot.workloads.requests import schedule as schedule_file
-from aot.workloads.requests.request import Schedule
+from aot.workloads.requests.request import Request, Schedule
 from aot.workloads.traces.blocks import Builder
 
 PROMPTS = CONFIGS / "prompts"
@@ -407,3 +408,41 @@ def test_clients_that_hang_up_are_drawn_as_given(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     schedule_file.write(schedule, path)
     assert schedule_file.read(path).requests == schedule.requests
+
+
+HABITS = (
+    MIXED.replace("copies: 2", "copies: 12, zipf: 1.0, cv: {median: 1.2, p90: 4.7}, "
+                  "length_factor: {median: 1, p90: 3}").replace("80", "1000")
+    .replace("  - {workload: bursty.yaml}\n", "")
+)  # fmt: skip
+
+
+def test_clients_of_a_part_have_the_habits_that_are_given(tmp_path: Path) -> None:
+    made_up = mixed(tmp_path, HABITS)
+    of: dict[str, list[Request]] = defaultdict(list)
+    for r in made_up.requests:
+        of[r.id.split(".")[0]].append(r)
+    harmonic = sum(1 / k for k in range(1, 13))
+    # The busiest sends 1 / H(12) = 32 %, as far as its bursts let it within so short a time.
+    shares = [len(of[f"steady-{k}"]) / 1000 for k in range(1, 13)]
+    assert shares[0] == pytest.approx(1 / harmonic, rel=0.35)
+    assert sum(shares[:4]) > 2 * sum(shares[6:])
+    spreads = []
+    for requests in (of[f"steady-{k}"] for k in range(1, 7)):
+        gaps = [b.at_s - a.at_s for a, b in pairwise(requests)]
+        spreads.append(pstdev(gaps) / mean(gaps))
+    assert max(spreads) > 1.5 * min(spreads)
+    lengths = [mean(made_up.output_tokens(r) for r in of[f"steady-{k}"]) for k in range(1, 7)]
+    assert max(lengths) > 1.5 * min(lengths)
+
+
+def test_habits_are_those_of_what_arrivals_can_have(tmp_path: Path) -> None:
+    text = MIXED.replace("copies: 2", "copies: 2, cv: 2")
+    ramp = "arrivals: {kind: ramp, from_per_s: 1, to_per_s: 2, ramp_s: 9}\n"
+    mixed(tmp_path, text)
+    steady = tmp_path / "steady.yaml"
+    steady.write_text(
+        steady.read_text().replace("arrivals: {kind: poisson, rate_per_s: 1}\n", ramp)
+    )
+    with pytest.raises(UsageError, match="arrivals of kind ramp have no cv; leave out cv"):
+        plan.schedule_of(tmp_path / "mixed.yaml", encode)

@@ -15,6 +15,7 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.schema.workload import Mixture, WorkloadConfig
+from aot.workloads.plan import clients
 from aot.workloads.plan.draws import stream
 from aot.workloads.requests.request import Prefix, Request, Schedule
 
@@ -34,9 +35,9 @@ def parts_of(config: Mixture, name: str, folder: Path, build: Build) -> list[Sch
         path = file_of("workload", part.workload, folder)
         own = load_workload(path)
         _check(config, own, f"{folder / name}.yaml: parts: {part.workload}")
-        for _ in range(part.copies):
+        for copy in clients.of_part(part, own, own.seed + config.seed - 1, f"{folder / name}.yaml"):
             seed = own.seed + SEEDS_APART * len(made) + config.seed - 1
-            drawn = own.model_copy(update={"seed": seed})
+            drawn = copy.model_copy(update={"seed": seed})
             names[path.stem] += 1
             tag = f"{path.stem}-{names[path.stem]}"
             made.append(_begun(_renamed(build(drawn, path.stem, path.parent), tag), seed))
