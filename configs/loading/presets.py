@@ -11,9 +11,9 @@ from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading.kinds import Kind
 from aot.configs.loading.load import did_you_mean, load
+from aot.configs.schema.beside import RouterRecipe
 from aot.configs.schema.hardware import Architecture, Card
 from aot.configs.schema.recipe import EngineRecipe, EnvironmentRecipe, ModelRecipe, StoreRecipe
-from aot.configs.schema.router import RouterRecipe
 from aot.configs.schema.wording import Profile
 
 Model = TypeVar("Model", bound=BaseModel)

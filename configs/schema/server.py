@@ -7,10 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aot.configs.kernel.network import LOOPBACK
+from aot.configs.schema.beside import RouterConfig, StoreConfig
 from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.recipe import EngineName
-from aot.configs.schema.router import RouterConfig
-from aot.configs.schema.store import StoreConfig
 from aot.configs.schema.strict import Arguments, StrictModel
 from aot.configs.schema.variables import Variables
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aot.configs.kernel.errors import CacheStateError, UsageError
-from aot.configs.schema.store import StoreConfig
+from aot.configs.schema.beside import StoreConfig
 from aot.scripts.prompts.compiling import fingerprint_of
 from aot.scripts.server_files import launched
 from aot.serving.local import models, store_contents, store_disk

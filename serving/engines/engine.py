@@ -19,10 +19,10 @@ from packaging.version import InvalidVersion, Version
 from aot.configs.caches.rule import CacheRule, dense
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
+from aot.configs.schema.beside import RouterName
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.recipe import Device
-from aot.configs.schema.router import RouterName
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import held, plain, sources
 from aot.serving.engines.flags import FileRules, meant, without

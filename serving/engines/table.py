@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.load import did_you_mean
+from aot.configs.schema.beside import RouterConfig
 from aot.configs.schema.remote_server import RemoteConfig
-from aot.configs.schema.router import RouterConfig
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.sglang import SGLang

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.presets import router_recipe
-from aot.configs.schema.router import Policy, RouterConfig
+from aot.configs.schema.beside import Policy, RouterConfig
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.launch_plan import LaunchPlan
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.schema.store import StoreConfig
+from aot.configs.schema.beside import StoreConfig
 from aot.serving.engines.launch_plan import LaunchPlan
 
 LOOPBACK = "127.0.0.1"

@@ -9,11 +9,11 @@ from aot.configs.kernel.places import CONFIGS
 from aot.configs.loading.load import load, load_server, load_workload
 from aot.configs.loading.presets import engine_recipe, recipe_names
 from aot.configs.loading.pricing import PriceTable
+from aot.configs.schema.beside import RouterRecipe
 from aot.configs.schema.experiment import ExperimentConfig
 from aot.configs.schema.hardware import Architecture, Card
 from aot.configs.schema.recipe import EngineRecipe, ModelRecipe
 from aot.configs.schema.remote_server import RemoteConfig
-from aot.configs.schema.router import RouterRecipe
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.workload import SupportBot
 

@@ -9,7 +9,7 @@ import pytest
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.routing import routing_key
-from aot.configs.schema.router import RouterConfig
+from aot.configs.schema.beside import RouterConfig
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.table import accepted, engine
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, worker_args

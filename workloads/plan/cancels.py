@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from aot.configs.schema.workload import Cancels
+from aot.configs.schema.patience import Cancels
 from aot.workloads.plan.draws import stream, value
 from aot.workloads.requests.request import Request
 
