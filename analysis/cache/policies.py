@@ -29,9 +29,12 @@ class Replayable(Protocol):
         ...
 
 
+SPENT = 100_000
+"""Entries of a heap that may have lost their meaning."""
 Leading = Iterator[int]
 """Leading resident blocks of each request, in order."""
-NEVER = 1 << 60
+NEVER = (1 << 31) - 1
+"""Behind every position of a trace that is held (blocks.MOST_BLOCKS)."""
 
 
 def _leading(blocks: list[Any], resident: Container[Any]) -> int:
@@ -137,17 +140,20 @@ def next_uses(trace: BlockTrace) -> array[int]:
     """Of every reference, the position of the next one to the same block, or NEVER; also where that
     is computed anyway, so that nothing is won by keeping the block until then."""
     ids = trace.ids
-    order = np.argsort(ids, kind="stable")
-    following = np.full(len(ids), NEVER, dtype=np.int64)
-    same = ids[order[1:]] == ids[order[:-1]]
-    following[order[:-1][same]] = order[1:][same]
-    following[np.isin(following, trace.computed_anyway)] = NEVER
-    return array("q", following.tobytes())
+    order = np.argsort(ids, kind="stable").astype(np.int32)
+    last = ids[order[1:]] != ids[order[:-1]]
+    following = np.full(len(ids), NEVER, dtype=np.int32)
+    following[order[:-1]] = np.where(last, NEVER, order[1:])
+    before = np.full(len(ids), -1, dtype=np.int32)  # of every reference, the one that it follows
+    before[order[1:]] = np.where(last, -1, order[:-1])
+    won_nothing = before[trace.computed_anyway]
+    following[won_nothing[won_nothing >= 0]] = NEVER
+    return array("i", following.tobytes())
 
 
 def most_wanted(following: Sequence[int]) -> int:
     """Blocks that were used and will be again, at most at one time."""
-    coming = np.asarray(following, dtype=np.int64)
+    coming = np.asarray(following)
     again = coming[coming < NEVER]
     change = np.zeros(len(coming) + 1, dtype=np.int64)
     change[: len(coming)] += coming < NEVER
@@ -188,6 +194,15 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
             heapq.heappush(heap, -coming)
         yield leading
         at += length
+        if len(heap) > 2 * size + SPENT:
+            heap = _still_wanted(heap, live, at)
+
+
+def _still_wanted(heap: list[int], live: bytearray, at: int) -> list[int]:
+    """Without what lies behind, which would fill memory in a long trace."""
+    kept = [entry for entry in heap if -entry >= at and live[-entry]]
+    heapq.heapify(kept)
+    return kept
 
 
 POLICIES: dict[str, Callable[..., Leading]] = {

@@ -17,6 +17,7 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.terminal import note
 from aot.workloads.logs.file import Rows
+from aot.workloads.logs.interned import Interned
 from aot.workloads.logs.traced import Traced
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.traces import formats as traces
@@ -62,12 +63,12 @@ class Source:
         if self.format is SCHEDULE:
             tokenizer = self._tokenizer()
             encode = tokenizer.encode if tokenizer else None
-            return iter(in_time(_planned(self.rows.path, encode, not self.service), self.service))
-        if self.format.name in OWN_CLOCKS or self.format.knows != "messages":
-            return self.logged()
-        if self._in_order():
-            return self.logged()
-        return iter(in_time(self.logged(), self.service))
+            yield from in_time(_planned(self.rows.path, encode, not self.service), self.service)
+        elif self.format.name in OWN_CLOCKS or self.format.knows != "messages" or self._in_order():
+            yield from self.logged()
+        else:
+            parts = Interned()
+            yield from in_time(map(parts.request, self.logged()), self.service)
 
     def logged(self) -> Iterator[Traced]:
         """As the file has them, times and all."""

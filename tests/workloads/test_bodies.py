@@ -14,8 +14,9 @@ import pytest
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.logs import bodies
 from aot.workloads.logs.file import Rows
+from aot.workloads.logs.interned import Interned
 from aot.workloads.logs.traced import Traced
-from aot.workloads.traces import formats
+from aot.workloads.traces import chats, formats
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 MESSAGES = {"model": "m", "max_tokens": 9, "system": "be", "messages": CHAT["messages"]}
@@ -256,3 +257,17 @@ def test_the_size_of_blocks_is_the_files_own(tmp_path: Path) -> None:
         formats.detect(odd)
     assert formats.sized(formats.FORMATS["mooncake"], path, 999).block_tokens == 999
     assert formats.sized(formats.FORMATS["mooncake"], path, 1024).block_tokens == 512
+
+
+def test_a_conversation_is_held_once() -> None:
+    """Equal parts of many bodies are one object; what is only alike is not (1, 1.0 and true)."""
+    history = [{"role": "user", "content": "q" * 50}, {"role": "assistant", "content": "a" * 50}]
+    rows = [
+        {"messages": json.loads(json.dumps(history[:n])), "tools": [{"type": "x", "n": number}]}
+        for n, number in ((1, 1), (2, 1), (2, 1.0), (2, True))
+    ]
+    parts = Interned()
+    held = [parts.request(chats.of_body(1, bodies.found(row))) for row in rows]
+    assert [json.dumps(h.body) for h in held] == [json.dumps(r) for r in rows]
+    assert len({id(h.messages[0]) for h in held}) == 1
+    assert [h.body["tools"] is held[0].body["tools"] for h in held] == [True, True, False, False]  # type: ignore[index]

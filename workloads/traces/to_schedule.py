@@ -15,6 +15,7 @@ from functools import cached_property
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.draws import Arrivals
 from aot.workloads.logs import rounded_times, shared
+from aot.workloads.logs.interned import Interned
 from aot.workloads.logs.sessions import Sessions
 from aot.workloads.logs.traced import Traced
 from aot.workloads.plan.arrivals import offsets
@@ -74,7 +75,9 @@ def schedule(
     writer = _Writer(format_, options, lexicon)
     if format_.knows != "messages":
         _ = writer.lexicon  # said before anything else: without one nothing can be made of it
-    kept = _timed(list(_window(requests, options)), name, options)
+    shared_parts = Interned()
+    held = (shared_parts.request(traced) for traced in requests)
+    kept = _timed(list(_window(held, options)), name, options)
     if options.spread:
         kept, step = _spread(kept, name, options)
         writer.always.append(f"time: spread over the {step:g} s that times are rounded to")
