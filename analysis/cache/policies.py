@@ -194,12 +194,13 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
             heapq.heappush(heap, -coming)
         yield leading
         at += length
-        if len(heap) > 2 * size + SPENT:
-            heap = _still_wanted(heap, live, at)
+        heap = _still_wanted(heap, size, live, at)
 
 
-def _still_wanted(heap: list[int], live: bytearray, at: int) -> list[int]:
-    """Without what lies behind, which would fill memory in a long trace."""
+def _still_wanted(heap: list[int], size: int, live: bytearray, at: int) -> list[int]:
+    """Now and then without what lies behind, which would fill memory in a long trace."""
+    if len(heap) <= 2 * size + SPENT:
+        return heap
     kept = [entry for entry in heap if -entry >= at and live[-entry]]
     heapq.heapify(kept)
     return kept
