@@ -273,7 +273,7 @@ CLEAN_LOGS: dict[str, list[Body]] = {
     "short answers": log(lambda n, r: {"messages": [{"role": "system", "content": PROSE}, {"role": "user", "content": q(n // 3)}, *[{"role": w, "content": "yes"} for _ in range(n % 3) for w in ("assistant", "user")]]}),
     "fixed tools": log(lambda n, r: chat(PROSE, q(n), tools=TOOLS)),
     "tenant salts": log(lambda n, r: chat(PROSE, q(n), cache_salt=f"tenant-{n % 3}")),
-    "tenants": log(lambda n, r: chat(f"You work for tenant {'Acme Bolt Coda'.split()[n % 3]}.\n" + PROSE, q(n))),
+    "tenants": log(lambda n, r: chat(f"You work for tenant {'Acme Bolt Coda'.split()[n % 3]}.\n" + PROSE, q(n)), 300),
     "documents in fixed order": log(lambda n, r: chat("Answer.\n\n" + "\n\n".join(DOCS), q(n))),
     "nothing shared": log(lambda n, r: chat(" ".join(_shuffled(PROSE.split(), r)), q(n))),
     "one request": log(lambda n, r: chat(PROSE, q(n)), 1),

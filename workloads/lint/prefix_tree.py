@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aot.configs.kernel.chains import chain
+from aot.workloads.lint.seen import Seen
 from aot.workloads.traces.request_log import Logged
 
-CHUNK = 48
+CHUNK = 32
 """Characters compared at a time: about the tokens of one small block."""
 
 
@@ -15,12 +16,14 @@ class _Node:
     """A place in the tree: what has followed it, field by field. Inside a field, chunks are
     compared only where two different ones have followed the same place."""
 
-    __slots__ = ("after", "beginnings", "waiting")
+    __slots__ = ("after", "beginnings", "last", "waiting")
 
     def __init__(self) -> None:
         # Most places are followed by one field only: a million of them need no empty sets.
         self.after: dict[str, _Node] | None = None
         self.beginnings: set[int] | None = None
+        self.last = -1
+        """The request that was here last."""
         self.waiting: str | None = None
         """A field whose chunks are not in `beginnings` yet."""
 
@@ -70,6 +73,28 @@ def shared_and_total(requests: Sequence[Logged]) -> Iterator[tuple[int, int]]:
                 shared += common
                 matching = common == len(text)
         yield shared, total
+
+
+def found(log: Sequence[Seen]) -> Iterator[tuple[int, int, int | None]]:
+    """Of each request, the leading characters that an earlier one began with, all of them, and the
+    latest request that shared the parts which are whole. What was answered is found as well."""
+    roots: dict[str, _Node] = {}
+    for number, request in enumerate(log):
+        node = roots.setdefault(request.key, _Node())
+        owner, shared, total, matching = node.last, 0, 0, True
+        node.last = number
+        for _, text in request.parts:
+            total += len(text)
+            node, common = node.follow(text)
+            if matching:
+                shared += common
+                matching = common == len(text)
+                owner = node.last if matching and node.last >= 0 else owner
+            node.last = number
+        for _, text in request.answer:
+            node, _ = node.follow(text)
+            node.last = number
+        yield shared, total, None if owner < 0 else owner
 
 
 def computed_characters(requests: Sequence[Logged]) -> int:

@@ -135,13 +135,13 @@ def _folder(
 def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
     from aot.scripts.prompts.compiling import tokenizer_of
     from aot.workloads.lint import log as lint_log
-    from aot.workloads.traces import request_log
+    from aot.workloads.lint import seen
 
     gc.disable()  # millions of small objects, and no cycles among them: collecting takes half
-    log = request_log.read(path)
+    log, _ = seen.read(path)
     ratio = 1 / CHARACTERS_PER_TOKEN
     if model:
-        sample = "".join(text for r in log[:20] for _, text in r.fields())
+        sample = "".join(text for r in log[:20] for _, text in r.parts)
         ratio = tokenizer_of(model).count(sample) / max(1, len(sample))
     report = lint_log.lint(log, str(path), ratio)
     extra = {
