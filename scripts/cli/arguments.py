@@ -51,6 +51,16 @@ def _file(wanted: Named) -> Callable[[typer.Context, Path | None], Path | None]:
     return resolve
 
 
+def _files(wanted: Named) -> Callable[[typer.Context, list[Path] | None], list[Path]]:
+    """The same for several."""
+
+    def resolve(context: typer.Context, given: list[Path] | None) -> list[Path]:
+        found = (_file(wanted)(context, path) for path in given or ())
+        return [path for path in found if path is not None]
+
+    return resolve
+
+
 def _traffic(context: typer.Context, given: Path | None) -> Path | None:
     """The same for what may be a workload or another file of traffic."""
     if given is None or context.resilient_parsing:
@@ -156,7 +166,15 @@ CompiledFromArgument = Annotated[
     Path,
     _argument("prompt", "PROMPT_DIR|LOG", f"prompt folder, {SHIPPED_ONE}, or a log"),
 ]
-LintArgument = Annotated[Path, _argument("prompt", "PROMPT_DIR|REQUESTS.jsonl", "what to look at")]
+LintArguments = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PROMPT_DIR|REQUESTS.jsonl...",
+        help="what to look at: prompt folders and logs",
+        callback=_files("prompt"),
+        autocompletion=_names("prompt"),
+    ),
+]
 _WORKLOAD = f"workload .yaml ({SHIPPED_ONE})"
 TrafficArgument = Annotated[
     Path,

@@ -30,6 +30,7 @@ TraceFormat = Literal[
 ]
 EndpointName = Literal["chat", "completions", "responses", "messages", "generate"]
 LintFormat = Literal["text", "json", "sarif", "github"]
+FailOn = Literal["never", "note", "warning", "error"]  # levels of a finding
 ApiName = Literal["openai", "anthropic", "gemini"]
 TtlName = Literal["5m", "1h"]  # how long a hosted API keeps a prefix
 Provider = Literal["anthropic", "gemini", "openai"]  # the hosted APIs with a price table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from aot.workloads.lint.flaw import RULES, Flaw
 
@@ -22,7 +23,9 @@ def _paragraph(flaw: Flaw, price_per_mtok: float | None) -> str:
     place += f" {flaw.field}" if flaw.field else ""
     cost = ""
     if flaw.tokens_per_request is not None:
-        cost = f" [{flaw.tokens_per_request:,.0f} tokens per request{_money(flaw, price_per_mtok)}]"
+        least = "up to " if flaw.bound else ""
+        money = _money(flaw, price_per_mtok)
+        cost = f" [{least}{flaw.tokens_per_request:,.0f} tokens per request{money}]"
     return f"{place}: {flaw.level}: {flaw.rule}: {flaw.detail}{cost}\n    fix: {flaw.fix}"
 
 
@@ -38,10 +41,13 @@ def _money(flaw: Flaw, price_per_mtok: float | None) -> str:
     return "" if money is None else f", {money:.2f} per 1,000 requests"
 
 
-def as_json(flaws: Sequence[Flaw], price_per_mtok: float | None, extra: dict[str, Any]) -> str:
-    """An object with the findings and, for a log, its totals."""
+def as_json(
+    flaws: Sequence[Flaw], price_per_mtok: float | None, totals: dict[str, dict[str, Any]]
+) -> str:
+    """An object with the findings and the totals of every log; of one alone at the top as well."""
+    extra: dict[str, Any] = next(iter(totals.values())) if len(totals) == 1 else {}
     rows = [f.as_json() | {"money_per_1000": money_per_1000(f, price_per_mtok)} for f in flaws]
-    return json.dumps({"format": "aot-lint/1", **extra, "findings": rows}, indent=2)
+    return json.dumps({"format": "aot-lint/1", **extra, "logs": totals, "findings": rows}, indent=2)
 
 
 def as_sarif(flaws: Sequence[Flaw]) -> str:
@@ -52,7 +58,7 @@ def as_sarif(flaws: Sequence[Flaw]) -> str:
     ]
     results = []
     for f in flaws:
-        location: dict[str, Any] = {"artifactLocation": {"uri": f.file}}
+        location: dict[str, Any] = {"artifactLocation": {"uri": quote(f.file)}}
         if f.line:
             location["region"] = {"startLine": f.line}
         results.append(
@@ -79,7 +85,17 @@ def as_github(flaws: Sequence[Flaw]) -> str:
     """Annotations of a GitHub workflow."""
     lines = []
     for f in flaws:
-        where = f"file={f.file}" + (f",line={f.line}" if f.line else "")
-        words = f"{f.detail}. Fix: {f.fix}".replace("%", "%25").replace("\n", "%0A")
-        lines.append(f"::{GITHUB_LEVEL[f.level]} {where},title={f.rule}::{words}")
+        where = f"file={_property(f.file)}" + (f",line={f.line}" if f.line else "")
+        words = _data(f"{f.detail}. Fix: {f.fix}")
+        lines.append(f"::{GITHUB_LEVEL[f.level]} {where},title={_property(f.rule)}::{words}")
     return "\n".join(lines)
+
+
+def _data(text: str) -> str:
+    """As workflow commands escape what they say."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    """And the values of their properties."""
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

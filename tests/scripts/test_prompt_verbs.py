@@ -116,11 +116,8 @@ def test_lint_in_every_form(aot: Aot, folder: Path, form: str) -> None:
     check(done, 1, "1 finding(s) of level error")
     if form == "json":
         (found,) = json.loads(done.stdout)["findings"]
-        assert (found["rule"], found["file"], found["line"]) == (
-            "volatile-time",
-            "system_prompt.txt",
-            2,
-        )
+        place = (found["rule"], found["file"], found["line"])
+        assert place == ("volatile-time", f"{folder.name}/system_prompt.txt", 2)
         assert found["money_per_1000"] == pytest.approx(found["tokens_per_request"] * 2 / 1000)
     elif form == "sarif":
         (run,) = json.loads(done.stdout)["runs"]
@@ -128,10 +125,91 @@ def test_lint_in_every_form(aot: Aot, folder: Path, form: str) -> None:
         place = result["locations"][0]["physicalLocation"]
         assert (result["ruleId"], place["region"]["startLine"]) == ("volatile-time", 2)
     elif form == "github":
-        assert done.stdout.startswith("::error file=system_prompt.txt,line=2,title=volatile-time::")
+        place = f"file={folder.name}/system_prompt.txt,line=2,title=volatile-time"
+        assert done.stdout.startswith(f"::error {place}::")
     else:
         assert "system_prompt.txt:2: error: volatile-time: 'Current time: 2026" in done.stdout
         assert "per 1,000 requests" in done.stdout
+
+
+def test_places_begin_at_the_root_of_the_repository(aot: Aot, folder: Path) -> None:
+    odd = folder.rename(folder.parent / "a, b:c 50%")
+    (odd / "system_prompt.txt").write_text("Current time: 12:30:01\n" + "hello you " * 1500)
+    (folder.parent / ".git").mkdir()
+    done = aot("lint", odd, "--format", "github")
+    assert done.stdout.startswith("::error file=a%2C b%3Ac 50%25/system_prompt.txt,line=1,")
+    done = aot("lint", odd, "--format", "sarif")
+    (result,) = json.loads(done.stdout)["runs"][0]["results"]
+    place = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert place == "a%2C%20b%3Ac%2050%25/system_prompt.txt"
+
+
+def test_what_is_known_is_left_out(aot: Aot, folder: Path, tmp_path: Path) -> None:
+    path = folder / "system_prompt.txt"
+    clock = "Current time: 12:30:01\n" + "hello you " * 1500
+    path.write_text(clock)
+    check(aot("lint", folder, folder, "--fail-on", "never"), 0)
+    done = aot("lint", folder, "--write-baseline", "known.json")
+    check(done, 0)
+    assert "1 findings that are known" in done.stderr
+    path.write_text("A line more.\n" + clock)
+    check(aot("lint", folder, "--baseline", "known.json"), 0)
+    path.write_text(f"Request ID: 48213\n{clock}")
+    check(aot("lint", folder, "--baseline", "known.json"), 1, "1 finding(s) of level error")
+    check(aot("lint", folder, "--ignore", "volatile-time", "--ignore", "volatile-id"), 0)
+    path.write_text("{# aot: ignore volatile-time #}\n" + clock)
+    check(aot("lint", folder), 0)
+    path.write_text("{# aot: ignore volatile-id #}\n" + clock)
+    check(aot("lint", folder), 1)
+    check(aot("lint", folder, "--baseline", "no.json"), 2, "no.json: no such file; write it with")
+    (tmp_path / "bad.json").write_text("{}")
+    check(aot("lint", folder, "--baseline", "bad.json"), 2, "is no baseline of aot lint")
+    check(aot("lint", folder, "--ignore", "x"), 2, "--ignore: 'x' is no rule; they are cache-key")
+
+
+def log_of(path: Path, count: int, system: str = "Rule {r} of the shop. ") -> Path:
+    rules = "".join(system.format(r=r) for r in range(60))
+    rows = [
+        {"messages": [{"role": "system", "content": rules}, {"role": "user", "content": f"q{n}"}]}
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_log_is_held_against_the_server_that_it_goes_to(aot: Aot, tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log.jsonl", 20)
+    done = aot("lint", path, "--format", "json")
+    check(done, 0)
+    facts = json.loads(done.stdout)
+    assert facts["findings"] == []
+    assert facts["hit_ratio"] > 0.9
+    done = aot("lint", path, "--minimum-tokens", "4096", "--format", "json")
+    check(done, 0)
+    facts = json.loads(done.stdout)
+    assert [f["rule"] for f in facts["findings"]] == ["short-prefix"]
+    assert "the provider caches from 4096 tokens on" in facts["findings"][0]["detail"]
+    assert facts["hit_ratio"] == 0
+    done = aot("lint", path, "--block-tokens", "1024")
+    assert "not one block of 1024 is full" in done.stdout
+    with path.open("a") as file:
+        file.write("{not json\n")
+    check(aot("lint", path), 2, f"{path.name}:21: not JSON")
+    done = aot("lint", path, "--skip-bad")
+    check(done, 0)
+    assert "1 bad lines left out, the first:" in done.stderr
+    check(aot("lint", path, tmp_path / "log.jsonl", "--skip-bad"), 0)
+
+
+def test_what_the_logs_own_server_found_is_set_beside(aot: Aot, tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log.jsonl", 20)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    usage = {"prompt_tokens": 400, "prompt_tokens_details": {"cached_tokens": 100}}
+    path.write_text("".join(json.dumps(r | {"response": {"usage": usage}}) + "\n" for r in rows))
+    done = aot("lint", path)
+    check(done, 0)
+    assert "served-less: the log's own server found less" in done.stdout
+    assert "its own server found 25.0% of them" in done.stderr
 
 
 def test_lint_takes_prices_and_least_prefix_from_a_providers_table(aot: Aot, folder: Path) -> None:

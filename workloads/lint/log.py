@@ -66,13 +66,32 @@ class _Cause:
     lost: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def lint(log: Sequence[Seen], file: str, tokens_per_character: float) -> LogReport:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How the server of a log keeps prompts: in whole blocks, and a provider from so many tokens
+    on only."""
+
+    block_tokens: int = 1
+    minimum_tokens: int = 0
+
+    def found(self, tokens: float) -> float:
+        """Of a beginning of so many tokens that was sent before."""
+        kept = tokens - tokens % self.block_tokens
+        return kept if kept >= self.minimum_tokens else 0.0
+
+
+ANY = Server()
+
+
+def lint(
+    log: Sequence[Seen], file: str, tokens_per_character: float, server: Server = ANY
+) -> LogReport:
     """All flaws of a log, the dearest first."""
     measured, places = measure(log)
     total = sum(m.total for m in measured)
-    computed = total - sum(m.found for m in measured)
-    lost = sum(m.lost for m in measured)
     scale = tokens_per_character
+    found = sum(server.found(m.found * scale) for m in measured) / scale
+    computed, lost = total - found, sum(m.lost for m in measured)
     flaws = []
     for cause in _causes(log, places):
         tokens = sum(cause.lost.values()) / len(log) * scale
@@ -82,6 +101,7 @@ def lint(log: Sequence[Seen], file: str, tokens_per_character: float) -> LogRepo
         level: Level = "error" if share >= ERROR_SHARE else "warning"
         flaws.append(_flaw(cause, log, level, file, tokens))
     flaws += duplicates(log, file, scale)
+    flaws += _too_short(log, file, [m.found * scale for m in measured], server)
     served = _served_ratio(log)
     findable = 1 - computed / total if total else 0.0
     if served is not None and served < findable - SERVED_LESS:
@@ -94,7 +114,8 @@ def lint(log: Sequence[Seen], file: str, tokens_per_character: float) -> LogRepo
 
 def _causes(log: Sequence[Seen], places: Sequence[Sequence[Divergence]]) -> list[_Cause]:
     """Divergences by cause and kind of place. A request pays once for each."""
-    namer, causes = Namer(log), {}
+    namer = Namer(log)
+    causes: dict[tuple[str, str], _Cause] = {}
     for of_request in places:
         for place in of_request:
             named = namer.name(place)
@@ -127,6 +148,24 @@ def _flaw(cause: _Cause, log: Sequence[Seen], level: Level, file: str, tokens: f
     detail += f"{named.now!r} (before: {named.before!r})"
     line = log[cause.first].line
     return Flaw(named.rule, level, file, line, named.path, detail, tokens, named.bound)
+
+
+def _too_short(
+    log: Sequence[Seen], file: str, found_tokens: Sequence[float], server: Server
+) -> Iterator[Flaw]:
+    """What requests share is too short for the server that they go to."""
+    short = [t for t in found_tokens if t > 0 and not server.found(t)]
+    if len(short) <= STATIC_SHARE * len(log):
+        return
+    tokens = sum(short) / len(log)
+    words = (
+        f"the provider caches from {server.minimum_tokens} tokens on"
+        if server.minimum_tokens > server.block_tokens
+        else f"not one block of {server.block_tokens} is full"
+    )
+    typical = sorted(short)[len(short) // 2]
+    detail = f"{RULES['short-prefix'][0]}: {typical:,.0f} tokens are shared, and {words}"
+    yield Flaw("short-prefix", "warning", file, log[0].line, log[0].parts[0][0], detail, tokens)
 
 
 def _served_ratio(log: Sequence[Seen]) -> float | None:

@@ -98,8 +98,8 @@ def _parts(endpoint: str, body: Mapping[str, Any]) -> Iterator[Part]:
     for field in ("system", "instructions"):
         if body.get(field):
             yield from _content(field, body[field])
-    if field := TEXTS.get(endpoint):
-        yield field, str(body[field])
+    if (text := TEXTS.get(endpoint)) is not None:
+        yield text, str(body[text])
         return
     name = "input" if endpoint == "responses" else "messages"
     for n, item in enumerate(_items(endpoint, body)):

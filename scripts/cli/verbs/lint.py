@@ -1,29 +1,27 @@
-"""The verb that finds what breaks the reuse of prompts, in a folder or a log."""
+"""The verb that finds what breaks the reuse of prompts, in folders and logs."""
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.cli.arguments import LintArgument, verbs
-from aot.scripts.cli.choices import LintFormat, Provider
+from aot.scripts.cli.arguments import LintArguments, verbs
+from aot.scripts.cli.choices import FailOn, LintFormat, Provider
 from aot.scripts.terminal import note, out, status
 
 if TYPE_CHECKING:
+    from aot.scripts.prompts.linting import Linted
     from aot.workloads.lint.flaw import Flaw
 
 app = verbs()
-CHARACTERS_PER_TOKEN = 4.0
-"""Of English text with the usual tokenizers; what is assumed without --model."""
 
 
 @app.command()
 def lint(
-    what: LintArgument,
+    what: LintArguments,
     model: Annotated[
         str | None,
         typer.Option("--model", help="model folder or recipe: exact tokens, and its chat template"),
@@ -44,12 +42,26 @@ def lint(
     price_model: Annotated[
         str | None, typer.Option(help="model in the price table; default: the table's")
     ] = None,
+    fail_on: Annotated[FailOn, typer.Option(help="exit with 1 from this level on")] = "error",
+    baseline: Annotated[
+        Path | None, typer.Option(help="leave out the findings that are in this file")
+    ] = None,
+    to_baseline: Annotated[
+        Path | None, typer.Option("--write-baseline", help="write that file from what is found now")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="leave out this rule; may be given several times")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="count bad lines of a log and go on")
+    ] = False,
     output_format: Annotated[LintFormat, typer.Option("--format")] = "text",
 ) -> None:
     """Find what breaks prefix reuse: where, what it costs, the remedy.
 
-    A prompt folder is read; a request log is measured: its prefix tree is rebuilt with each flaw
-    mended. Exits with 1 when there is a finding of level error.
+    A prompt folder is read; a request log is measured: what each request has in common with the
+    earlier one that is most like it, and does not find. In a folder, a comment
+    {# aot: ignore RULE #} in a line or above it leaves a finding out.
     """
     if price_model and not provider:
         raise UsageError("--price-model: of which --provider?")
@@ -57,23 +69,62 @@ def lint(
         of_table, least = _prices(provider, price_model)
         price = of_table if price is None else price
         minimum_tokens = minimum_tokens or least
-    extra: dict[str, Any] = {}
-    with status(f"looking at {what}"):
-        if what.is_dir():
-            flaws = _folder(what, model, block_tokens, minimum_tokens)
-        else:
-            flaws, extra = _log(what, model)
-    if shown := _shown(flaws, output_format, price, extra):
+    from aot.scripts.prompts import linting
+
+    options = linting.Options.of(model, block_tokens, minimum_tokens, skip_bad)
+    made: dict[Path, Linted] = {}
+    for path in what:
+        with status(f"looking at {path}"):
+            made[path] = linting.lint(path, options)
+    flaws = [f for one in made.values() for f in one.flaws if f.rule not in _rules(ignore)]
+    if to_baseline:
+        linting.write_baseline(to_baseline, flaws)
+        note(f"{to_baseline}: {len(flaws)} findings that are known from here on")
+        return
+    if baseline:
+        known = len(flaws)
+        flaws = linting.unknown(baseline, flaws)
+        note(f"{known - len(flaws)} findings are in {baseline}")
+    totals = {str(path): one.totals for path, one in made.items() if one.totals}
+    if shown := _shown(flaws, output_format, price, totals):
         out().out(shown)
-    if extra:
-        note(
-            "of {tokens:,.0f} prompt tokens {computed_tokens:,.0f} must be computed, and "
-            "{ideal_tokens:,.0f} with all of this mended (unbounded cache)".format(**extra)
-        )
+    for log, facts in totals.items():
+        _say_totals(log, facts)
     _say_rule(model, block_tokens)
-    errors = sum(f.level == "error" for f in flaws)
-    if errors:
-        raise ToolkitError(f"{errors} finding(s) of level error in {what}")
+    _fail(flaws, fail_on, what)
+
+
+def _fail(flaws: list[Flaw], fail_on: FailOn, what: list[Path]) -> None:
+    from aot.scripts.prompts.linting import LEVELS
+
+    if fail_on == "never":
+        return
+    grave = sum(LEVELS.index(f.level) >= LEVELS.index(fail_on) for f in flaws)
+    if grave:
+        words = f"level {fail_on}" + ("" if fail_on == "error" else " or above")
+        raise ToolkitError(f"{grave} finding(s) of {words} in {', '.join(map(str, what))}")
+
+
+def _rules(names: list[str] | None) -> set[str]:
+    from aot.workloads.lint.flaw import RULES
+
+    for name in names or ():
+        if name not in RULES:
+            raise UsageError(f"--ignore: '{name}' is no rule; they are {', '.join(sorted(RULES))}")
+    return set(names or ())
+
+
+def _say_totals(path: str, facts: dict[str, Any]) -> None:
+    """Of a log: what is computed, and what part of it could not be found anyhow."""
+    words = (
+        f"{path}: of {facts['tokens']:,.0f} prompt tokens {facts['computed_tokens']:,.0f} must be "
+        f"computed, and {facts['ideal_tokens']:,.0f} could not be found anyhow (unbounded cache)"
+    )
+    if facts["served_hit_ratio"] is not None:
+        words += f"; its own server found {facts['served_hit_ratio']:.1%} of them"
+    note(words)
+    if facts["bad_lines"]:
+        note(f"{facts['bad_lines']} bad lines left out, the first: {facts['first_bad_line']}")
 
 
 def _say_rule(model: str | None, block_tokens: int) -> None:
@@ -95,59 +146,32 @@ def _prices(provider: str, model: str | None) -> tuple[float, int]:
     return paid.input - paid.read, paid.minimum_tokens or table.minimum_tokens
 
 
-def _shown(flaws: list[Flaw], shape: LintFormat, price: float | None, extra: dict[str, Any]) -> str:
+NOTHING_LOST = 1.01
+"""Computed tokens over those that could not be found anyhow, up to where nothing was found."""
+
+
+def _shown(
+    flaws: list[Flaw], shape: LintFormat, price: float | None, totals: dict[str, dict[str, Any]]
+) -> str:
     from aot.scripts.prompts import lint_output
 
     match shape:
         case "json":
-            return lint_output.as_json(flaws, price, extra)
+            return lint_output.as_json(flaws, price, totals)
         case "sarif":
             return lint_output.as_sarif(flaws)
         case "github":
             # No finding is no line: a code host reads every one.
             return lint_output.as_github(flaws)
         case _:
-            return lint_output.as_text(flaws, price) or "nothing found"
+            return lint_output.as_text(flaws, price) or _nothing(totals)
 
 
-def _folder(
-    path: Path, model: str | None, block_tokens: int, minimum_tokens: int | None
-) -> list[Flaw]:
-    from aot.scripts.prompts.compiling import tokenizer_of
-    from aot.workloads.lint import folder as lint_folder
-    from aot.workloads.prompts import folder as prompts
-
-    tokenizer = tokenizer_of(model) if model else None
-
-    def count(text: str) -> int:
-        return tokenizer.count(text) if tokenizer else round(len(text) / CHARACTERS_PER_TOKEN)
-
-    measure = lint_folder.Measure(
-        count,
-        block_tokens,
-        minimum_tokens,
-        tokenizer.render if tokenizer else None,
-        tokenizer.tomorrow().render if tokenizer else None,
-    )
-    return lint_folder.lint(prompts.read(path), measure)
-
-
-def _log(path: Path, model: str | None) -> tuple[list[Flaw], dict[str, Any]]:
-    from aot.scripts.prompts.compiling import tokenizer_of
-    from aot.workloads.lint import log as lint_log
-    from aot.workloads.lint import seen
-
-    gc.disable()  # millions of small objects, and no cycles among them: collecting takes half
-    log, _ = seen.read(path)
-    ratio = 1 / CHARACTERS_PER_TOKEN
-    if model:
-        sample = "".join(text for r in log[:20] for _, text in r.parts)
-        ratio = tokenizer_of(model).count(sample) / max(1, len(sample))
-    report = lint_log.lint(log, str(path), ratio)
-    extra = {
-        "requests": report.requests,
-        "tokens": report.tokens,
-        "computed_tokens": report.computed_tokens,
-        "ideal_tokens": report.ideal_tokens,
-    }
-    return report.flaws, extra
+def _nothing(totals: dict[str, dict[str, Any]]) -> str:
+    """Said where it is true: small losses at many places are none that a rule has found."""
+    lost = sum(t["computed_tokens"] for t in totals.values())
+    least = sum(t["ideal_tokens"] for t in totals.values())
+    if lost <= NOTHING_LOST * least:
+        return "nothing found"
+    share = (lost - least) / lost
+    return f"nothing that is worth a line; {share:.0%} of what is computed is lost at small places"
