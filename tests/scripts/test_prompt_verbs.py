@@ -201,6 +201,44 @@ def test_a_log_is_held_against_the_server_that_it_goes_to(aot: Aot, tmp_path: Pa
     check(aot("lint", path, tmp_path / "log.jsonl", "--skip-bad"), 0)
 
 
+def test_a_log_is_mended_where_that_can_be_done(aot: Aot, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    call = {"type": "function", "function": {"name": "look_up", "arguments": '{"id": 7}'}}
+    rows = []
+    for n in range(12):
+        talk, turn = divmod(n, 4)
+        messages = [
+            {"role": "system", "content": f"Now: 2026-03-01T09:{n:02}:11Z\n" + "Be kind. " * 400}
+        ]
+        for t in range(turn + 1):
+            id_ = f"call_{n:04}{t:04}"  # made anew for every request
+            messages += [
+                {"role": "user", "content": f"Question {t} of talk {talk}"},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": id_, **call}]},
+                {"role": "tool", "tool_call_id": id_, "content": f"row {t} of {talk} " * 40},
+            ]
+        rows.append(
+            {
+                "at_s": float(n),
+                "session_id": f"t{talk}",
+                "body": {"model": "m", "messages": messages},
+            }
+        )
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    done = aot("lint", path, "--fix", "mended.jsonl")
+    check(done, 1, "finding(s) of level error")
+    assert "mended.jsonl: mended: volatile-time, call-ids; 12 requests changed" in done.stderr
+    check(aot("lint", "mended.jsonl"), 0)
+    made = [json.loads(line) for line in (tmp_path / "mended.jsonl").read_text().splitlines()]
+    assert [r["at_s"] for r in made] == [r["at_s"] for r in rows]
+    assert made[1]["body"]["model"] == "m"
+    assert made[1]["body"]["messages"][2]["tool_calls"][0]["id"] == "call_0"
+    assert made[1]["body"]["messages"][3]["tool_call_id"] == "call_0"
+    assert made[1]["body"]["messages"][2]["tool_calls"][0]["function"] == call["function"]
+    check(aot("lint", path, "--fix", path), 2, "is the log itself; give another file")
+    check(aot("lint", path, path, "--fix", "x.jsonl"), 2, "--fix: of one request log")
+
+
 def test_what_the_logs_own_server_found_is_set_beside(aot: Aot, tmp_path: Path) -> None:
     path = log_of(tmp_path / "log.jsonl", 20)
     rows = [json.loads(line) for line in path.read_text().splitlines()]

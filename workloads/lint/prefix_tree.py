@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from aot.configs.kernel.chains import chain
 from aot.workloads.lint.seen import Seen
-from aot.workloads.traces.request_log import Logged
 
 CHUNK = 32
 """Characters compared at a time: about the tokens of one small block."""
@@ -60,19 +59,9 @@ def _beginnings(text: str) -> Iterator[int]:
     return chain(text[start : start + CHUNK] for start in starts)
 
 
-def shared_and_total(requests: Sequence[Logged]) -> Iterator[tuple[int, int]]:
-    """Of each request, the leading characters that an earlier one began with, and all of them."""
-    roots: dict[str, _Node] = {}
-    for request in requests:
-        node = roots.setdefault(request.key, _Node())
-        shared, total, matching = 0, 0, True
-        for text in request.texts():
-            total += len(text)
-            node, common = node.follow(text)
-            if matching:
-                shared += common
-                matching = common == len(text)
-        yield shared, total
+def computed_characters(log: Sequence[Seen]) -> int:
+    """What a server with an unbounded cache has to compute for all of them."""
+    return sum(total - shared for shared, total, _ in found(log))
 
 
 def found(log: Sequence[Seen]) -> Iterator[tuple[int, int, int | None]]:
@@ -95,13 +84,3 @@ def found(log: Sequence[Seen]) -> Iterator[tuple[int, int, int | None]]:
             node, _ = node.follow(text)
             node.last = number
         yield shared, total, None if owner < 0 else owner
-
-
-def computed_characters(requests: Sequence[Logged]) -> int:
-    """What a server with an unbounded cache has to compute for all of them."""
-    return sum(total - shared for shared, total in shared_and_total(requests))
-
-
-def characters(request: Logged) -> int:
-    """All characters of a request."""
-    return sum(map(len, request.texts()))

@@ -13,7 +13,7 @@ from aot.scripts.cli.choices import FailOn, LintFormat, Provider
 from aot.scripts.terminal import note, out, status
 
 if TYPE_CHECKING:
-    from aot.scripts.prompts.linting import Linted
+    from aot.scripts.prompts.linting import Linted, Options
     from aot.workloads.lint.flaw import Flaw
 
 app = verbs()
@@ -52,6 +52,9 @@ def lint(
     ignore: Annotated[
         list[str] | None, typer.Option(help="leave out this rule; may be given several times")
     ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="write the log without its flaws to this file, as bodies")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="count bad lines of a log and go on")
     ] = False,
@@ -71,20 +74,17 @@ def lint(
         minimum_tokens = minimum_tokens or least
     from aot.scripts.prompts import linting
 
-    options = linting.Options.of(model, block_tokens, minimum_tokens, skip_bad)
-    made: dict[Path, Linted] = {}
-    for path in what:
-        with status(f"looking at {path}"):
-            made[path] = linting.lint(path, options)
+    made = _linted(what, linting.Options.of(model, block_tokens, minimum_tokens, skip_bad))
     flaws = [f for one in made.values() for f in one.flaws if f.rule not in _rules(ignore)]
+    if fix:
+        _fix(what, flaws, fix, skip_bad)
     if to_baseline:
         linting.write_baseline(to_baseline, flaws)
         note(f"{to_baseline}: {len(flaws)} findings that are known from here on")
         return
     if baseline:
-        known = len(flaws)
-        flaws = linting.unknown(baseline, flaws)
-        note(f"{known - len(flaws)} findings are in {baseline}")
+        everything, flaws = flaws, linting.unknown(baseline, flaws)
+        note(f"{len(everything) - len(flaws)} findings are in {baseline}")
     totals = {str(path): one.totals for path, one in made.items() if one.totals}
     if shown := _shown(flaws, output_format, price, totals):
         out().out(shown)
@@ -92,6 +92,33 @@ def lint(
         _say_totals(log, facts)
     _say_rule(model, block_tokens)
     _fail(flaws, fail_on, what)
+
+
+def _linted(what: list[Path], options: Options) -> dict[Path, Linted]:
+    from aot.scripts.prompts import linting
+
+    made: dict[Path, Linted] = {}
+    for path in what:
+        with status(f"looking at {path}"):
+            made[path] = linting.lint(path, options)
+    return made
+
+
+def _fix(what: list[Path], flaws: list[Flaw], to: Path, skip_bad: bool) -> None:
+    """The corrected log, and what is left of the flaws."""
+    from aot.workloads.corrections import corrected
+
+    if len(what) != 1 or what[0].is_dir():
+        raise UsageError("--fix: of one request log; a folder is mended by hand")
+    rules = {f.rule for f in flaws}
+    made = corrected.write(what[0], rules, to, skip_bad)
+    words = f"mended: {', '.join(made.applied)}" if made.applied else "nothing that can be mended"
+    note(
+        f"{to}: {words}; {made.changed} requests changed, {made.before:.1%} of the text had to be "
+        f"computed and {made.after:.1%} has to be now (unbounded cache)"
+    )
+    if left := sorted(rules - set(made.applied)):
+        note(f"not mended: {', '.join(left)} (only the application that builds them can)")
 
 
 def _fail(flaws: list[Flaw], fail_on: FailOn, what: list[Path]) -> None:

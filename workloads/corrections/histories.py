@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aot.workloads.traces.request_log import Logged, text_of
+from aot.workloads.corrections.logged import Logged, text_of
 
 Log = Sequence[Logged]
 SYSTEM = ("system", "developer")

@@ -12,10 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from aot.workloads.corrections.histories import (
+    SYSTEM,
+    digest,
+    example_turns,
+    kept_history,
+    whole_history,
+)
+from aot.workloads.corrections.logged import Logged, text_of
+from aot.workloads.corrections.tools import (
+    key_order,
+    numbered_calls,
+    replayed_bytes,
+    tool_order,
+    tools_fixed,
+)
 from aot.workloads.lint import volatile
-from aot.workloads.lint.histories import SYSTEM, digest, example_turns, kept_history, whole_history
-from aot.workloads.lint.tool_corrections import key_order, replayed_bytes, tool_order, tools_fixed
-from aot.workloads.traces.request_log import Logged, text_of
 
 Log = Sequence[Logged]
 STATIC_SHARE = 0.5
@@ -235,6 +247,8 @@ CORRECTIONS: dict[str, Callable[[Log], list[Logged]]] = {
     "replayed-bytes": replayed_bytes,
     "history-truncated": whole_history,
     "history-rewritten": kept_history,
+    "document-moves": kept_history,
+    "call-ids": numbered_calls,
     "varying-text": varying_lines,  # last: what none of the others explains
 }
 """By rule, in the order in which they are applied together."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from aot.workloads.traces.request_log import Logged, text_of
+from aot.workloads.corrections.logged import Logged, text_of
 
 Log = Sequence[Logged]
 
@@ -87,3 +87,29 @@ def _canonical_json(text: str) -> str:
         return json.dumps(json.loads(text), sort_keys=True)
     except ValueError:
         return text
+
+
+def numbered_calls(log: Log) -> list[Logged]:
+    """Ids of tool calls by their number in the conversation: the same in every turn."""
+    return [_numbered(request) for request in log]
+
+
+def _numbered(request: Logged) -> Logged:
+    names: dict[str, str] = {}
+
+    def named(id_: Any) -> Any:
+        return names.setdefault(id_, f"call_{len(names)}") if isinstance(id_, str) else id_
+
+    made = []
+    for message in request.messages:
+        corrected = dict(message)
+        if isinstance(calls := message.get("tool_calls"), list):
+            corrected["tool_calls"] = [
+                {**c, "id": named(c["id"])} if isinstance(c, dict) and "id" in c else c
+                for c in calls
+            ]
+        for field in ("tool_call_id", "call_id"):
+            if field in message:
+                corrected[field] = named(message[field])
+        made.append(corrected)
+    return replace(request, messages=tuple(made)) if names else request
