@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -162,6 +163,29 @@ ExperimentArgument = Annotated[
     Path | None,
     _argument("experiment", "EXPERIMENT", f"experiment .yaml, {SHIPPED_ONE} (or --resume FOLDER)"),
 ]
+TemplateArgOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template-arg",
+        help="NAME=VALUE of the chat template (date_string=..., enable_thinking=false); repeatable",
+    ),
+]
+
+
+def template_arguments(given: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE, where VALUE is JSON or a text. UsageError for what is neither."""
+    made: dict[str, Any] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not (name.isidentifier() and sign):
+            raise UsageError(f"--template-arg {text}: expected NAME=VALUE")
+        try:
+            made[name] = json.loads(value)
+        except ValueError:
+            made[name] = value
+    return made
+
+
 CompiledFromArgument = Annotated[
     Path,
     _argument("prompt", "PROMPT_DIR|LOG", f"prompt folder, {SHIPPED_ONE}, or a log"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aot.configs.kernel.errors import EndpointError, UsageError
 from aot.configs.loading.presets import recipe_names
@@ -31,11 +33,26 @@ def compile_prompt(
     server: Endpoint | None,
     block_tokens: int | None,
     salt: str | None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """Compile for a model's folder (or recipe name), a running server, or both: then the tokens
-    are counted locally, and block size, context and the model's name are the server's."""
+    are counted locally, and block size, context and the model's name are the server's.
+    `arguments`: of the chat template."""
     read = prompts.read(folder)
-    return compile_folder(read, variables, target_of(model, server, block_tokens, salt))
+    target = target_of(model, server, block_tokens, salt)
+    return compile_folder(read, variables, with_arguments(target, arguments or {}))
+
+
+def with_arguments(target: Target, arguments: Mapping[str, Any]) -> Target:
+    """The same, its tokens counted with arguments of the chat template."""
+    if not arguments:
+        return target
+
+    def encode(chats: Sequence[ChatParts]) -> list[list[int]]:
+        given = [(m, t, {**arguments, **(more[0] if more else {})}) for m, t, *more in chats]
+        return target.encode(given)
+
+    return replace(target, encode=encode, arguments=arguments)
 
 
 def target_of(

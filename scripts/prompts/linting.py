@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +43,14 @@ class Options:
 
     @staticmethod
     def of(
-        model: str | None, block_tokens: int, minimum_tokens: int | None, skip_bad: bool
+        model: str | None,
+        block_tokens: int,
+        minimum_tokens: int | None,
+        skip_bad: bool,
+        arguments: Mapping[str, Any],
     ) -> Options:
-        """With the tokenizer of a model folder or recipe."""
-        tokenizer = tokenizer_of(model) if model else None
+        """With the tokenizer of a model folder or recipe, and arguments of its chat template."""
+        tokenizer = tokenizer_of(model).with_arguments(arguments) if model else None
         return Options(tokenizer, block_tokens, minimum_tokens, skip_bad)
 
 

@@ -55,6 +55,7 @@ def prefix_of(compiled: Compiled) -> StaticPrefix:
         compiled.static_tokens,
         tuple(compiled.tools),
         compiled.cache_salt,
+        compiled.template_arguments,
     )
 
 

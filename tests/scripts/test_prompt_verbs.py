@@ -42,6 +42,43 @@ def test_compile_writes_shows_and_checks(aot: Aot, folder: Path, model: Path) ->
     check(compiled(aot, folder, "--check"), 0)
 
 
+def test_another_name_or_dynamic_part_makes_nothing_stale(
+    aot: Aot, folder: Path, model: Path
+) -> None:
+    check(compiled(aot, folder), 0)
+    renamed = folder.rename(folder.parent / "yours")
+    (renamed / "dynamic_inputs" / "ask.txt").write_text("you\nhello\nkind\nbe\n")
+    done = compiled(aot, renamed, "--check")
+    check(done, 0)
+    assert "up to date" in done.stdout
+    assert "its name, or dynamic templates and inputs, changed" in done.stderr
+
+
+def test_arguments_of_the_chat_template_are_kept(aot: Aot, folder: Path, model: Path) -> None:
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    dated = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d') %}{% endif %}"
+        "{{ date_string }}{% for m in messages %}{{ m.content }} {% endfor %}"
+    )
+    config["chat_template"] = dated
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    done = compiled(aot, folder)
+    check(done, 0)
+    assert (
+        "writes today's date: tomorrow this prefix is another; pin it: --template-arg date_string"
+        in (done.stderr)
+    )
+    done = compiled(aot, folder, "--template-arg", "date_string=be kind")
+    check(done, 0)
+    assert "today's date" not in done.stderr
+    made = json.loads((folder / "compiled.json").read_text())
+    assert made["template_arguments"] == {"date_string": "be kind"}
+    check(compiled(aot, folder, "--check", "--template-arg", "date_string=be kind"), 0)
+    words = "the arguments of the chat template changed"
+    check(compiled(aot, folder, "--check", "--template-arg", "date_string=you"), 1, words)
+    check(compiled(aot, folder, "--template-arg", "x"), 2, "--template-arg x: expected NAME=VALUE")
+
+
 def test_a_failed_compile_leaves_what_was_there(aot: Aot, folder: Path, model: Path) -> None:
     check(compiled(aot, folder), 0)
     before = (folder / "compiled.json").read_bytes()

@@ -12,6 +12,7 @@ PLAIN = {
     "tokenizer_sha256": "the tokenizer or chat template",
     "block_tokens": "the block size",
     "cache_salt": "the cache salt",
+    "template_arguments": "the arguments of the chat template",
 }
 
 
@@ -27,12 +28,21 @@ class Change:
     why: str | None
     before: str | None
     after: str | None
+    static_differs: bool = True
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is in a cache is another thing now: not for another name, or another
+        dynamic part."""
+        return bool(self.why) or self.rebuilt_blocks > 0 or self.static_differs
 
     def describe(self) -> str:
         """One paragraph for people."""
         costs = f"{self.valid_blocks} blocks stay valid, {self.rebuilt_blocks} must be rebuilt"
         if self.why:
             return f"{self.why} changed: {costs}"
+        if not self.is_stale:
+            return "what is static is the same; its name, or dynamic templates and inputs, changed"
         place = self.segment or "the dynamic templates"
         at = f", line {self.line}" if self.line else ""
         words = f" ({self.before!r} → {self.after!r})" if self.before != self.after else ""
@@ -49,7 +59,9 @@ def compare(old: Compiled, new: Compiled) -> Change | None:
         return Change(None, None, 0, 0, new.full_blocks, " and ".join(moved), None, None)
     valid = min(token // new.block_tokens, old.full_blocks, new.full_blocks)
     segment, line, before, after = _first_difference(old, new)
-    return Change(segment, line, token, valid, new.full_blocks - valid, None, before, after)
+    differs = old.static_token_ids != new.static_token_ids
+    rebuilt = new.full_blocks - valid
+    return Change(segment, line, token, valid, rebuilt, None, before, after, differs)
 
 
 def _first_difference(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aot.configs.kernel.errors import UsageError
@@ -56,6 +56,8 @@ class Target:
     context_tokens: int | None
     encode: Encode
     hashes: Hashes
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of the chat template: `encode` counts with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def measured(prompts: Sequence[Sequence[int]], static: list[int], target: Target
         "cache_key": cache_key(target.model, tokenizer, target.block_tokens, target.salt, static),
         "block_hashes": target.hashes(static, target.block_tokens, target.salt),
         "static_token_ids": static,
+        "template_arguments": dict(target.arguments),
     }
 
 

@@ -88,6 +88,8 @@ class Compiled(_Strict):
     messages: list[Message]
     """The static messages."""
     tools: list[dict[str, Any]]
+    template_arguments: dict[str, Any] = {}
+    """Of the chat template, under which all of it was counted; requests must carry the same."""
     probes: tuple[list[Message], list[Message]]
     """Two dynamic parts to prefill and to verify with."""
 

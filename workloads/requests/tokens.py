@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
@@ -28,6 +30,8 @@ ChatParts = tuple[Sequence[Message], Tools] | tuple[Sequence[Message], Tools, Ma
 """Messages, tools and arguments of the chat template."""
 
 
+_DEFINED = re.compile(r"(\w+)\s+is\s+(?:not\s+)?defined")
+"""Names of arguments that a template asks for."""
 PARTS = re.compile(r"for\s+\w+\s+in\s+\w+(\.content|\[['\"]content['\"]\])")
 """Where a template goes through the parts of a message's content (vLLM looks for the same)."""
 
@@ -42,15 +46,36 @@ class ChatTokenizer:
     tokenizer: Tokenizer
     clock: Callable[[], datetime] = datetime.now
     """What a chat template that asks for the time is told."""
+    tool_template: str | None = None
+    """Of a model with a template of its own for requests with tools."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of the chat template, where a request does not say otherwise."""
 
-    @property
-    def _takes_parts(self) -> bool:
-        """Whether the template goes through the parts of a content itself."""
-        return self.template is not None and bool(PARTS.search(self.template))
+    def _template(self, tools: Tools) -> str | None:
+        return self.tool_template if tools and self.tool_template else self.template
 
     def tomorrow(self) -> ChatTokenizer:
         """The same, a day later: what differs then is a date in the template."""
         return replace(self, clock=lambda: datetime.now() + timedelta(days=1))
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> ChatTokenizer:
+        """The same with arguments of the chat template for every request."""
+        return replace(self, arguments={**self.arguments, **arguments})
+
+    def dated_by(self) -> str | None:
+        """The argument that pins the date which the chat template writes; empty where none does,
+        None where it writes no date."""
+        probe: list[Message] = [{"role": "user", "content": "A"}]
+        tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+        for tools in ((), (tool,)):
+            if self.render(probe, tools) == self.tomorrow().render(probe, tools):
+                continue
+            for name in dict.fromkeys(_DEFINED.findall(self._template(tools) or "")):
+                pinned = self.with_arguments({name: "1 Jan 2026"})
+                if pinned.render(probe, tools) == pinned.tomorrow().render(probe, tools):
+                    return str(name)
+            return ""
+        return None
 
     def count(self, text: str) -> int:
         """Tokens of a text alone."""
@@ -82,13 +107,16 @@ class ChatTokenizer:
         self, messages: Sequence[Message], tools: Tools = (), arguments: Mapping[str, Any] = {}
     ) -> str:
         """The prompt text. Raises UsageError when the template refuses the messages."""
-        if self.template is None:
+        template = self._template(tools)
+        if template is None:
             return joined(messages)
+        takes_parts = bool(PARTS.search(template))
+        given = {**self.special, **self.arguments, **arguments}
         try:
-            return _compiled(self.template, self.clock).render(
-                messages=[_as_rendered(m, self._takes_parts) for m in messages],
+            return _compiled(template, self.clock).render(
+                messages=[_as_rendered(m, takes_parts) for m in messages],
                 tools=list(tools) or None,
-                **{"add_generation_prompt": True, **self.special, **arguments},
+                **{"add_generation_prompt": True, **given},
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise UsageError(f"the model's chat template refuses the messages: {error}") from None
@@ -143,11 +171,25 @@ def from_folder(folder: Path, plain: bool = False) -> ChatTokenizer | None:
         if template_file.exists()
         else config.get("chat_template")
     )
+    named = _named_templates(folder, template)
+    template = named.get("default", template)
     if not isinstance(template, str):
         if not plain:
             return None
         template = None
-    return ChatTokenizer(template, _special_tokens(config), Tokenizer.from_file(str(vocabulary)))
+    return ChatTokenizer(
+        template, _special_tokens(config), Tokenizer.from_file(str(vocabulary)),
+        tool_template=named.get("tool_use"),
+    )  # fmt: skip
+
+
+def _named_templates(folder: Path, template: Any) -> dict[str, str]:
+    """Of a model with several: a list of them, or files in a folder (transformers,
+    tokenization_utils_base.py). "tool_use" is for requests with tools, "default" for the others."""
+    files = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    named = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    rows = template if isinstance(template, list) else []
+    return named | {str(r["name"]): str(r["template"]) for r in rows if isinstance(r, dict)}
 
 
 def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:
@@ -166,6 +208,16 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, str):
             tokens[name] = value
     return tokens
+
+
+class _Generation(Extension):
+    """{% generation %}: what an assistant said, which training masks by; rendered as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 has it
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _jinja(clock: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
@@ -187,7 +239,7 @@ def _jinja(clock: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
         )  # fmt: skip
 
     env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception

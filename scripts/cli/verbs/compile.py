@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.cli.arguments import CompiledFromArgument, IntoOption, KeyOption, verbs
+from aot.scripts.cli.arguments import (
+    CompiledFromArgument,
+    IntoOption,
+    KeyOption,
+    TemplateArgOption,
+    template_arguments,
+    verbs,
+)
 from aot.scripts.terminal import note, say, status, table
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ def compile_command(
     var: Annotated[
         list[str] | None, typer.Option("--var", help="NAME=VALUE for a static text; repeatable")
     ] = None,
+    template_arg: TemplateArgOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -70,12 +78,16 @@ def compile_command(
         raise UsageError("--into takes model and blocks from its server file: leave the others out")
     if not into and model is None and server is None:
         raise UsageError("give --model PATH (its tokenizer) or --server URL, or both")
-    target = _For(model, server, served_model, api_key_env, block_tokens)
+    arguments = template_arguments(template_arg)
+    target = _For(model, server, served_model, api_key_env, block_tokens, arguments)
     if not _is_log(prompt_dir):
         variables = dict(_pair(v) for v in var or [])
         _compile_folder(prompt_dir, target, variables, salt, output, check, into)
-    elif into or check or salt or var:
-        raise UsageError("--into, --check, --salt and --var are for a prompt folder, not for a log")
+    elif into or check or salt or var or arguments:
+        raise UsageError(
+            "--into, --check, --salt, --var and --template-arg are for a prompt folder, not for a "
+            "log, whose requests have their own"
+        )
     else:
         _compile_log(prompt_dir, target, output)
 
@@ -99,6 +111,8 @@ class _For:
     served_model: str | None
     key_env: str | None
     block_tokens: int | None
+    arguments: dict[str, Any]
+    """Of the chat template."""
 
     def endpoint(self) -> Endpoint | None:
         """The server, if there is one."""
@@ -127,21 +141,41 @@ def _compile_folder(
     else:
         with status(f"compiling {prompt_dir}"):
             prompt = compile_prompt(
-                prompt_dir, variables, target.model, target.endpoint(), target.block_tokens, salt
-            )
+                prompt_dir, variables, target.model, target.endpoint(), target.block_tokens, salt,
+                target.arguments,
+            )  # fmt: skip
+    _say_date(target)
     for ignored in prompts.ignored(prompt_dir):
         note(f"warning: {ignored} is not part of the prompt: only *.txt and *.md in context/ are")
     change = changes.compare(old, prompt) if old else None
-    if check and change:
+    if check and change and change.is_stale:
         raise ToolkitError(f"{path} is stale: {change.describe()}; compile again")
     if check:
         say(f"{path}: up to date")
+        if change:
+            note(f"{change.describe()}; compile again to renew what else it says")
         return
     compiled.write(prompt, path)
     _show(prompt)
     if change:
         note(f"{change.describe()}")
     say(f"{path}: cache key {prompt.cache_key[:16]}…")
+
+
+def _say_date(target: _For) -> None:
+    """A template that writes the date makes another prefix of it every day."""
+    if target.model is None:
+        return
+    from aot.scripts.prompts.compiling import tokenizer_of
+
+    name = tokenizer_of(target.model).with_arguments(target.arguments).dated_by()
+    if name is None:
+        return
+    pin = f"pin it: --template-arg {name}='26 Jul 2026'" if name else "and no argument pins it"
+    note(
+        f"warning: the chat template writes today's date: tomorrow this prefix is another; {pin}"
+        f"{', and send the same in chat_template_kwargs with every request' if name else ''}"
+    )
 
 
 def _compile_log(log: Path, target: _For, output: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aot.configs.kernel.errors import ToolkitError, UsageError
-from aot.scripts.cli.arguments import LintArguments, verbs
+from aot.scripts.cli.arguments import LintArguments, TemplateArgOption, template_arguments, verbs
 from aot.scripts.cli.choices import FailOn, LintFormat, Provider
 from aot.scripts.terminal import note, out, status
 
@@ -26,6 +26,7 @@ def lint(
         str | None,
         typer.Option("--model", help="model folder or recipe: exact tokens, and its chat template"),
     ] = None,
+    template_arg: TemplateArgOption = None,
     block_tokens: Annotated[int, typer.Option(min=1, help="block size of the server")] = 16,
     minimum_tokens: Annotated[
         int | None, typer.Option(min=0, help="a provider's smallest prefix that is cached at all")
@@ -74,7 +75,9 @@ def lint(
         minimum_tokens = minimum_tokens or least
     from aot.scripts.prompts import linting
 
-    made = _linted(what, linting.Options.of(model, block_tokens, minimum_tokens, skip_bad))
+    arguments = template_arguments(template_arg)
+    options = linting.Options.of(model, block_tokens, minimum_tokens, skip_bad, arguments)
+    made = _linted(what, options)
     flaws = [f for one in made.values() for f in one.flaws if f.rule not in _rules(ignore)]
     if fix:
         _fix(what, flaws, fix, skip_bad)
