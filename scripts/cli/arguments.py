@@ -41,7 +41,8 @@ def _file(wanted: Named) -> Callable[[typer.Context, Path | None], Path | None]:
 
         path, verb = file_of(wanted, given), f"aot {context.info_name}"
         if wanted == "prompt":
-            if path.is_file() and path.suffix in YAML:
+            kind = _kind(path) if path.is_file() and path.suffix in YAML else None
+            if kind is not None or (path.suffix in YAML and context.info_name != "compile"):
                 _refuse(path, verb, "a prompt folder or a log")
         elif path.suffix not in YAML:
             _refuse(path, verb, f"{NOUNS[wanted]} (.yaml)")
@@ -188,7 +189,7 @@ def template_arguments(given: list[str] | None) -> dict[str, Any]:
 
 CompiledFromArgument = Annotated[
     Path,
-    _argument("prompt", "PROMPT_DIR|LOG", f"prompt folder, {SHIPPED_ONE}, or a log"),
+    _argument("prompt", "PROMPT|LOG", f"prompt folder or file, {SHIPPED_ONE}, or a log"),
 ]
 LintArguments = Annotated[
     list[Path],

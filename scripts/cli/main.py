@@ -32,7 +32,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Prompts": {
         "lint": ("lint", "Find what breaks prefix reuse: where, what it costs, the remedy."),
-        "compile": ("compile", "Find the static prefix of a prompt folder, or those of a log."),
+        "compile": ("compile", "Find the static prefix of a prompt, or those of a log."),
         "warm": ("warm", "Prefill static prefixes on a running server; verify that they hit."),
         "residency": ("warm", "Show live which blocks of compiled prompts are on a server."),
         "ask": ("prices", "Ask an API with a compiled prompt; show what its cache did."),

@@ -16,6 +16,7 @@ from aot.serving.engines import block_hashes
 from aot.serving.engines.engine import Engine
 from aot.serving.local import models
 from aot.workloads.prompts import folder as prompts
+from aot.workloads.prompts import kept
 from aot.workloads.prompts.compile import Encode, Target, compile_folder, fingerprint
 from aot.workloads.prompts.compile_prefix import compile_prefix
 from aot.workloads.prompts.compiled import BlockHashes, Compiled
@@ -38,9 +39,15 @@ def compile_prompt(
     """Compile for a model's folder (or recipe name), a running server, or both: then the tokens
     are counted locally, and block size, context and the model's name are the server's.
     `arguments`: of the chat template."""
-    read = prompts.read(folder)
-    target = target_of(model, server, block_tokens, salt)
-    return compile_folder(read, variables, with_arguments(target, arguments or {}))
+    read = None if kept.is_kept(folder) else prompts.read(folder)
+    target = with_arguments(target_of(model, server, block_tokens, salt), arguments or {})
+    if read is not None:
+        return compile_folder(read, variables, target)
+    schedule = kept.read(folder).schedule(folder.stem)
+    made = compile_prefix(schedule, schedule.prefixes[kept.PREFIX], target)
+    if made.static_tokens == 0 or not (made.messages or made.probes[0]):
+        raise UsageError(f"{folder}: nothing of it is static: it begins with what is filled in")
+    return made.model_copy(update={"variables": {}})
 
 
 def with_arguments(target: Target, arguments: Mapping[str, Any]) -> Target:

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from support.live import aot
+from support.live import QUICK, aot
 
 from aot.configs.kernel.places import CONFIGS
 from aot.serving.local import environments
@@ -42,7 +42,8 @@ def files(installed: Path) -> Path:
     sglang = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
     servers = {
         "vllm": vllm,
-        "dev": vllm + "dev_mode: true\n",
+        "quick": vllm + f"args: [{QUICK}]\n",
+        "dev": vllm + f"dev_mode: true\nargs: [{QUICK}]\n",
         "sglang": sglang,
         # Fast hits, and what a deployed server has: a key.
         "hooked": sglang + "prefix_attention: true\napi_key_env: E2E_KEY\n",

@@ -101,7 +101,7 @@ def test_the_arms_of_a_tiny_model(installed: Path, files: Path, kind: str) -> No
     experiment = installed / f"experiment-{kind}.yaml"
     experiment.write_text(
         f"name: {kind}\nservers: [{kind}.yaml]\nworkload: {workload.name}\n"
-        "arms: [auto, aot]\nrepeats: 1\n"
+        "arms: [auto, aot]\nrepeats: 1\ncache_reset: salts\n"
     )
     done = aot("run", experiment, "--runs", f"runs-{kind}", cwd=installed)
     assert done.returncode == 0, done.stderr[-3000:]

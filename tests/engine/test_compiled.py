@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.live import aot, served
+from support.live import QUICK, aot, served
 
 from aot.configs.kernel.places import CONFIGS
 from aot.scripts.prompts import warming
@@ -27,11 +27,12 @@ pytestmark = pytest.mark.engine
 PROMPTS = sorted(p for p in (CONFIGS / "prompts").iterdir() if p.is_dir())
 PAIR = [p for p in PROMPTS if p.name in ("support-bot", "warranty-desk")]
 """Two that together fit into 100 blocks of 32."""
-OTHERS = [p for p in PROMPTS if p not in PAIR]
+WIDE = [p for p in PROMPTS if p.name in ("support-bot", "farm-agent", "ticket-labels")]
+OTHERS = [p for p in PROMPTS if p.name in ("farm-agent", "rag-desk", "story-writer")]
 MODEL = "smollm2-135m"
 
 
-def compile_all(files: Path, *options: str, folders: Sequence[Path] = PROMPTS) -> list[Compiled]:
+def compile_all(files: Path, *options: str, folders: Sequence[Path]) -> list[Compiled]:
     found = []
     for number, folder in enumerate(folders):
         path = files / f"compiled-{number}.json"
@@ -63,14 +64,14 @@ def resident(prompts: list[Compiled], endpoint: str) -> list[int]:
 
 
 def test_predicted_is_cached_with_blocks_of_128(files: Path) -> None:
-    text = (files / "vllm.yaml").read_text().replace("block_tokens: 32", "block_tokens: 128")
+    text = (files / "quick.yaml").read_text().replace("block_tokens: 32", "block_tokens: 128")
     (files / "wide.yaml").write_text(text)
     with served(files, "wide") as url:
-        prompts = compile_all(files, "--server", url)
+        prompts = compile_all(files, "--server", url, folders=WIDE)
         check_exactly(prompts, connect(url, None, None))
         ask_by_both_apis(files, url)
     assert all(p.block_tokens == 128 for p in prompts)
-    local = compile_all(files, "--model", MODEL, "--block-tokens", "128")
+    local = compile_all(files, "--model", MODEL, "--block-tokens", "128", folders=WIDE)
     assert [p.cache_key for p in local] == [p.cache_key for p in prompts]
 
 
@@ -103,7 +104,7 @@ def ask_by_both_apis(files: Path, url: str) -> None:
 
 def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> None:
     events = f"ipc://{files}/kv.sock"
-    more = f"kv_events: {events}\nargs: [--num-gpu-blocks-override, 100]\n"
+    more = f"kv_events: {events}\nargs: [--num-gpu-blocks-override, 100, {QUICK}]\n"
     text = (files / "vllm.yaml").read_text().replace("context_tokens: 4096", "context_tokens: 2560")
     (files / "small.yaml").write_text(text + more)
     with served(files, "small") as url:

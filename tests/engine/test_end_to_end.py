@@ -35,10 +35,43 @@ def key() -> Iterator[None]:
         yield
 
 
-def test_three_arms_on_both_engines_are_measured_proved_and_reported(files: Path) -> None:
-    done = aot("run", "restart.yaml", "--runs", "restart", cwd=files)
-    assert done.returncode == 0, done.stderr + done.stdout
+def interrupted(files: Path) -> None:
+    """Start the experiment, and end it by Ctrl-C in its last phase: what was measured is kept."""
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli", "run", "restart.yaml"]
+    process = subprocess.Popen(
+        [*command, "--runs", "restart"], cwd=files, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stderr is not None
+    said, phase = [], 0
+    while phase < 6 and (line := process.stderr.readline()):
+        said.append(line)
+        phase += line.startswith("replaying ")
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130, "".join(said) + rest
     run = only_run(files / "restart")
+    assert f"measure the rest with: aot run --resume restart/{run.name}" in rest
+    assert engine_processes() == []
+    assert "sglang: arm aot, repeat 1: interrupted" in (run / "report.md").read_text()
+    kept = report.evaluate(run).summary["servers"]
+    assert kept["vllm"]["arms"]["aot"]["requests"]["ok"] == 5
+
+
+def test_three_arms_on_both_engines_are_measured_proved_and_reported(files: Path) -> None:
+    """Ended by Ctrl-C in the last of six phases, and resumed."""
+    interrupted(files)
+    run = only_run(files / "restart")
+    done = aot("run", "--resume", run, cwd=files)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stderr.count("already measured") == 5
+    assert done.stderr.count("healthy after") == 1
+    assert [p.name for p in (run / "phases").iterdir() if "interrupted" in p.name] == [
+        "r1-aot@sglang.interrupted-1"
+    ]
     made = report.evaluate(run)
     assert [f for f in made.findings if f.level == "void"] == []
     assert set(made.summary["servers"]) == {"vllm", "sglang"}
@@ -165,44 +198,6 @@ def test_the_doctor_computes_the_cache_that_the_engine_has(files: Path, name: st
     done = aot("doctor", "--server", f"{name}.yaml", "--json", cwd=files)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["memory"]["cache_tokens"] == facts["capacity_tokens"]
-
-
-def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(files: Path) -> None:
-    run = only_run(files / "restart")
-    phase = "r1-aot@sglang"
-    (run / "phases" / phase / "done.json").unlink()
-    command = [sys.executable, "-P", "-m", "aot.scripts.cli", "run", "--resume", str(run)]
-    process = subprocess.Popen(
-        command,
-        cwd=files,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run in the background, Ctrl-C is ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    assert any(line.startswith("replaying aot") for line in iter(process.stderr.readline, ""))
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    process.stderr.close()
-    assert process.wait() == 130
-    assert f"measure the rest with: aot run --resume {run}" in rest
-    assert engine_processes() == []
-    assert "sglang: arm aot, repeat 1: interrupted" in (run / "report.md").read_text()
-    kept = report.evaluate(run).summary["servers"]
-    assert kept["vllm"]["arms"]["aot"]["requests"]["ok"] == 5
-
-    done = aot("run", "--resume", run, cwd=files)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert done.stderr.count("already measured") == 5
-    assert done.stderr.count("healthy after") == 1
-    arms = report.evaluate(run).summary["servers"]["sglang"]["arms"]
-    assert {arm: numbers["requests"]["ok"] for arm, numbers in arms.items()} == {
-        "jit": 5, "auto": 5, "aot": 5,
-    }  # fmt: skip
-    kept = [p.name for p in (run / "phases").iterdir() if "interrupted" in p.name]
-    assert sorted(kept) == [f"{phase}.interrupted-1", f"{phase}.interrupted-2"]
 
 
 def test_the_reset_endpoint_empties_one_process_between_arms(files: Path) -> None:

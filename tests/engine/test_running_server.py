@@ -4,81 +4,63 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
-import requests
 from support import gateways
-from support.live import KEY, aot, engine_processes, only_run, served
+from support.engine_audit import check_what_tenants_see
+from support.engine_remote import at, at_every_endpoint, check_far, far
+from support.engine_traffic import check_traffic_with_a_memory
+from support.live import aot, only_run, served
 
 from aot.analysis import report
-from aot.configs.kernel.errors import CacheStateError
 from aot.configs.kernel.places import CONFIGS
-from aot.scripts.run.session import Session
-from aot.scripts.run.target import Up
-from aot.serving.client.endpoint import Endpoint
-from aot.serving.engines.table import engine
 
 pytestmark = pytest.mark.engine
 
 
-def far(
-    files: Path, name: str, url: str, key: str, arms: str, traffic: str = "traffic.yaml"
-) -> Path:
-    """An experiment over the running server; the folder of its run."""
-    (files / f"far-{name}.yaml").write_text(f"engine: {name}\nruntime: remote\nurl: {url}\n" + key)
-    path = files / f"experiment-{name}.yaml"
-    path.write_text(
-        dedent(f"""\
-        name: far-{name}
-        server: far-{name}.yaml
-        workload: {traffic}
-        arms: {arms}
-        repeats: 1
-        """)
-    )
-    runs = f"far-{name}-{Path(traffic).stem}"
-    done = aot("run", path, "--runs", runs, cwd=files)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return only_run(files / runs)
+@pytest.fixture(scope="module")
+def vllm(files: Path) -> Iterator[str]:
+    """One vLLM for all tests on it: a start takes longer than most of them."""
+    with served(files, "quick") as url:
+        yield url
 
 
-def check_far(run: Path) -> None:
-    made = report.evaluate(run)
-    assert [f for f in made.findings if f.level == "void"] == []
-    arms = made.summary["arms"]
-    assert arms["jit"]["cache"]["cached_tokens"] == 0
-    for numbers in arms.values():
-        cache = numbers["cache"]
-        ratios = {cache[f"{k}_hit_ratio"] for k in ("client", "server", "expected")}
-        assert len(ratios) == 1, cache
-    assert arms["aot"]["cache"]["client_hit_ratio"] > 0.9
-    assert made.summary["comparison"]["ttft_p50_speedup"] > 1
-    assert "jit is emulated" in (run / "report.md").read_text()
-
-
-def test_vllm_serve_warm_load_and_as_a_remote_server(files: Path) -> None:
-    with served(files, "vllm") as url:
-        done = aot("warm", "traffic.yaml", "--url", url, cwd=files)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("hit") == 2
-        done = aot("load", "traffic.yaml", "--url", url, "--arm", "aot", "-o", "load", cwd=files)
-        assert done.returncode == 0, done.stderr
-        # The cache is warm from before, and the salts keep the arms apart from that.
-        check_far(far(files, "vllm", url, "", "[jit, aot]"))
-        check_apart(files, url)
-        own_log(files, url)
-        ratio = at_every_endpoint(files, url, ("chat", "completions", "responses", "messages"))
-        through_gateways(files, url, ratio)
+def test_vllm_warm_load_and_as_a_remote_server(files: Path, vllm: str) -> None:
+    url = vllm
+    done = aot("warm", "traffic.yaml", "--url", url, cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("hit") == 2
+    done = aot("load", "traffic.yaml", "--url", url, "--arm", "aot", "-o", "load", cwd=files)
+    assert done.returncode == 0, done.stderr
+    # The cache is warm from before, and the salts keep the arms apart from that.
+    check_far(far(files, "vllm", url, "", "[jit, aot]"))
+    check_apart(files, url)
     cache = report.evaluate(files / "load").summary["arms"]["aot"]["cache"]
     assert (
         cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"] > 0.9
     )
 
 
-def own_log(files: Path, url: str) -> None:
+def test_endpoints_and_gateways_of_vllm(files: Path, vllm: str) -> None:
+    ratio = at_every_endpoint(files, vllm, ("chat", "completions", "responses", "messages"))
+    through_gateways(files, vllm, ratio)
+
+
+def test_traffic_with_a_memory_finds_what_can_be_found(files: Path, vllm: str) -> None:
+    check_traffic_with_a_memory(files, vllm)
+
+
+def test_tenants_on_vllm_see_each_other_without_salts_and_not_with_them(
+    files: Path, vllm: str
+) -> None:
+    check_what_tenants_see(files, "vllm", vllm)
+
+
+def test_ones_own_log_under_three_arms(files: Path, vllm: str) -> None:
     """A log of tool-calling requests of two tenants under three arms: what is static is found in
     its first half, and the second is measured."""
     of_id = {"type": "object", "properties": {"id": {"type": "string"}}}
@@ -103,7 +85,7 @@ def own_log(files: Path, url: str) -> None:
          "tool_choice": "none", "max_tokens": 4, "temperature": 0} for n in range(12)
     ]  # fmt: skip
     (files / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = far(files, "vllm", url, "", "[jit, auto, aot]", "log.jsonl")
+    run = far(files, "vllm", vllm, "", "[jit, auto, aot]", "log.jsonl")
     made = report.evaluate(run)
     assert [f for f in made.findings if f.level == "void"] == []
     [replayed] = [f for f in made.findings if f.check == "replayed as it was logged"]
@@ -115,35 +97,6 @@ def own_log(files: Path, url: str) -> None:
         assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
     assert ratios["jit"] == 0 < ratios["auto"] < ratios["aot"]
     assert ratios["aot"] > 0.7
-
-
-def at(files: Path, name: str, url: str, *options: str) -> dict[str, Any]:
-    """The numbers of a load in the aot arm; texts are as long as the model's tokenizer says."""
-    done = aot(
-        "load", "short.yaml", "--url", url, "--tokenizer", "smollm2-135m", "-o", f"at-{name}",
-        "--arm", "aot", *options, cwd=files,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
-    arm: dict[str, Any] = report.evaluate(files / f"at-{name}").summary["arms"]["aot"]
-    assert arm["requests"] == {"planned": 5, "ok": 5, "failed": 0}
-    return arm
-
-
-def at_every_endpoint(
-    files: Path, url: str, endpoints: tuple[str, ...], *options: str
-) -> dict[str, float]:
-    """The same prompts by each kind of endpoint: the same hits."""
-    text = (files / "traffic.yaml").read_text()
-    (files / "short.yaml").write_text(f"{text}static_tokens: 416\ndynamic_tokens: 24\n")
-    engine_name = "sglang" if "generate" in endpoints else "vllm"
-    arms = {e: at(files, f"{engine_name}-{e}", url, "--endpoint", e, *options) for e in endpoints}
-    ratios = {e: arm["cache"]["client_hit_ratio"] for e, arm in arms.items()}
-    assert ratios == {e: pytest.approx(ratios["chat"]) for e in endpoints}
-    assert ratios["chat"] > 0.8
-    for arm in arms.values():
-        cache = arm["cache"]
-        assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
-    return ratios
 
 
 def through_gateways(files: Path, url: str, ratios: dict[str, float]) -> None:
@@ -197,48 +150,3 @@ def check_apart(files: Path, url: str) -> None:
         assert len(found) == 1, (name, cache)
         ratios[name] = found.pop()
     assert ratios["together"] > ratios["apart"] + 0.15
-
-
-def test_sglang_with_a_key_and_as_a_remote_server(
-    files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("E2E_KEY", KEY)
-    with served(files, "hooked") as url:
-        key = ("--api-key-env", "E2E_KEY")
-        assert aot("warm", "traffic.yaml", "--url", url, cwd=files).returncode == 1
-        done = aot("warm", "traffic.yaml", "--url", url, *key, cwd=files)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("hit") == 2
-        check_far(far(files, "sglang", url, "api_key_env: E2E_KEY\n", "[jit, auto, aot]"))
-        endpoints = ("chat", "completions", "responses", "messages", "generate")
-        at_every_endpoint(files, url, endpoints, *key)
-        refuse_to_flush(url)
-        lines = [" ".join(p.cmdline()) for p in engine_processes()]
-        assert not any(KEY in line for line in lines)
-    assert KEY not in (files / "hooked.log").read_text()
-    run = only_run(files / "far-sglang-traffic")
-    assert json.loads((run / "manifest.json").read_text())["servers"]["far-sglang"]["versions"] == {
-        "sglang": "0.5.23"
-    }
-
-
-def refuse_to_flush(url: str) -> None:
-    """While a request runs for longer than the flush waits, the reset is refused by name."""
-    body = {
-        "model": "smollm2-135m",
-        "messages": [{"role": "user", "content": "Count for ever."}],
-        "max_tokens": 3000,
-        "ignore_eos": True,
-        "stream": True,
-    }
-    endpoint = Endpoint(url, "smollm2-135m", "E2E_KEY")
-    target = type("Target", (), {"name": "hooked", "engine": engine("sglang")})()
-    session = Session("endpoint")
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with requests.post(
-        f"{url}/v1/chat/completions", json=body, headers=headers, stream=True, timeout=60
-    ) as answer:
-        lines = answer.iter_lines()  # kept: were it collected, the request would be aborted
-        assert next(lines).startswith(b"data: ")  # it runs
-        with pytest.raises(CacheStateError, match="requests were still running or waiting after"):
-            session._reset(Up(endpoint, None, lambda: True), target)

@@ -16,6 +16,9 @@ from aot.serving.local import environments
 from support.processes import own, words
 
 KEY = "sk-e2e-s3cret"
+QUICK = "--distributed-executor-backend, vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""Arguments of a vLLM without a process of its own for its one worker: a third of a start less. The
+main job has the server as users have it."""
 
 
 def aot(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

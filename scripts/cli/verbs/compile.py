@@ -61,7 +61,10 @@ def compile_command(
     into: IntoOption = None,
     api_key_env: KeyOption = None,
 ) -> None:
-    """Find the static prefix of a prompt folder, or those of a log.
+    """Find the static prefix of a prompt, or those of a log.
+
+    A prompt is a folder (aot init makes one), a messages JSON, one request body of any endpoint, a
+    LangChain or promptfoo file, a .prompty, a Jinja template, or a plain system.md.
 
     The folder is rendered with several dynamic inputs through the model's own chat template; the
     longest common token prefix is what is static. Give --model (no server needed), --server, or
@@ -95,6 +98,10 @@ def compile_command(
 def _is_log(path: Path) -> bool:
     """A file, or a folder of files of which none is a prompt's."""
     prompt = ("system_prompt.txt", "dynamic_templates", "context", "tools.json")
+    from aot.workloads.prompts import kept
+
+    if kept.is_kept(path):
+        return False
     return path.is_file() or (
         path.is_dir()
         and any(path.glob("*.json*"))
@@ -145,7 +152,7 @@ def _compile_folder(
                 target.arguments,
             )  # fmt: skip
     _say_date(target)
-    for ignored in prompts.ignored(prompt_dir):
+    for ignored in prompts.ignored(prompt_dir) if prompt_dir.is_dir() else ():
         note(f"warning: {ignored} is not part of the prompt: only *.txt and *.md in context/ are")
     change = changes.compare(old, prompt) if old else None
     if check and change and change.is_stale:
@@ -200,7 +207,8 @@ def _output(given: Path | None, prompt_dir: Path) -> Path:
     """Where it is written; UsageError for what is no place for it."""
     from aot.workloads.prompts import compiled
 
-    path = given or prompt_dir / "compiled.json"
+    beside = prompt_dir if prompt_dir.is_dir() else prompt_dir.parent
+    path = given or beside / "compiled.json"
     if path.is_dir():
         raise UsageError(
             f"-o {path}: is a folder; name the file to write, e.g. {path}/compiled.json"

@@ -7,15 +7,12 @@ import json
 from pathlib import Path
 from textwrap import dedent
 
-import pytest
-from support.live import aot, served
-
 from aot.analysis import report
 from aot.analysis.report import Evaluation
 from aot.configs.kernel.places import CONFIGS
 from aot.workloads.requests import schedule as schedule_file
+from support.live import aot
 
-pytestmark = pytest.mark.engine
 MODEL = "smollm2-135m"
 PROMPTS = CONFIGS / "prompts"
 CLOSED = "load: {mode: closed, users: 1}\n"
@@ -78,7 +75,8 @@ def check(made: Evaluation) -> dict[str, float]:
     return cache
 
 
-def test_traffic_with_a_memory_finds_what_can_be_found(files: Path) -> None:
+def check_traffic_with_a_memory(files: Path, url: str) -> None:
+    """What can be found is found."""
     for name, text in WORKLOADS.items():
         (files / f"{name}.yaml").write_text(dedent(text) + CLOSED)
     rows = [
@@ -91,15 +89,14 @@ def test_traffic_with_a_memory_finds_what_can_be_found(files: Path) -> None:
         "--scale", "0.25", "--max-tokens", "2", cwd=files,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    with served(files, "vllm") as url:
-        for name in ("chat", "agent"):
-            cache = check(loaded(files, name, f"{name}.yaml", url))
-            assert cache["achieved_of_reachable"] >= 0.95, cache
-            assert cache["client_hit_ratio"] > 0.7
-        assert check(loaded(files, "unique", "unique.yaml", url))["cached_tokens"] == 0
-        cache = check(loaded(files, "rag", "rag.yaml", url))
-        assert cache["client_hit_ratio"] == cache["expected_hit_ratio"] > 0.4
-        made = loaded(files, "trace", "trace-schedule.jsonl", url)
+    for name in ("chat", "agent"):
+        cache = check(loaded(files, name, f"{name}.yaml", url))
+        assert cache["achieved_of_reachable"] >= 0.95, cache
+        assert cache["client_hit_ratio"] > 0.7
+    assert check(loaded(files, "unique", "unique.yaml", url))["cached_tokens"] == 0
+    cache = check(loaded(files, "rag", "rag.yaml", url))
+    assert cache["client_hit_ratio"] == cache["expected_hit_ratio"] > 0.4
+    made = loaded(files, "trace", "trace-schedule.jsonl", url)
     cache = check(made)
     # Equal block ids gave equal blocks of the engine.
     assert cache["client_hit_ratio"] == cache["expected_hit_ratio"] > 0.4
