@@ -53,7 +53,8 @@ def litellm(folder: Path, url: str, model: str) -> Iterator[str]:
     tool, place = installer(), folder / "env"
     env = {**os.environ, **tool.env}
     subprocess.run(tool.create(sys.executable, place), env=env, check=True)
-    packages = ("litellm[proxy]", "prisma")
+    # A version that starts without system libraries for sound (1.110 does not).
+    packages = ("litellm[proxy]==1.106.0", "prisma")
     command = tool.install(str(place / "bin" / "python"), "--quiet", *packages)
     subprocess.run(command, env=env, check=True)
     port = free_port("127.0.0.1")

@@ -32,7 +32,7 @@ FILES = {
     "inline.yaml": yaml.safe_dump({"prompts": [json.dumps(CHAT)], "providers": []}),
     "agent.prompty": f"---\nname: a\n---\nsystem:\n{RULES}\n\nuser:\n{{{{question}}}}\n",
     "system.md": RULES,
-    "prompt.j2": RULES + "{% if name %}{{ name.first }}{% endif %}",  # in the system message
+    "prompt.j2": RULES,
 }  # fmt: skip
 
 
