@@ -78,6 +78,16 @@ BROKEN_FOLDERS: dict[str, tuple[str, Files]] = {
     "export stamp": ("volatile-time", folder(context__a_DOT_md="# Prices\nGenerated: 2026-11-24 10:12:07\n" + OTHER)),
     "export id": ("volatile-id", folder(context__a_DOT_md="# Prices\nExport id: 8f2c-1177\n" + OTHER)),
     "white space at line ends": ("whitespace", folder(PROSE.replace("\n", "   \t\n", 3))),
+    "n8n": ("volatile-time", folder("Now: {{ $now.toISO() }}\n" + PROSE)),
+    "dify": ("volatile-time", folder("Now: {{#sys.datetime#}}\n" + PROSE)),
+    "go": ("volatile-time", folder("Today: {{ .Date }}\n" + PROSE)),
+    "mustache section": ("user-in-prefix", folder("{{#user}}Hi {{user.name}}{{/user}}\n" + PROSE)),
+    "dollar": ("volatile-time", folder("Today is $date.\n" + PROSE)),
+    "retrieved context": ("dynamic-first", folder("Answer from {context}\n" + PROSE)),
+    "history variable": ("dynamic-first", folder("{{ chat_history }}\n" + PROSE)),
+    "open files": ("dynamic-first", folder("Open: {{ open_tabs }}\n" + PROSE)),
+    "week": ("volatile-time", folder("It is calendar week 38.\n" + PROSE)),
+    "cost so far": ("volatile-counter", folder("Current cost: $0.0381.\n" + PROSE)),
     "unfilled variable": ("unfilled-variable", folder("You work for {{ shop }}.\n" + PROSE)),
 }  # fmt: skip
 
@@ -102,6 +112,12 @@ CLEAN_FOLDERS: dict[str, Files] = {
     "ids in tools": folder(tools_DOT_json=json.dumps([{"type": "function", "function": {"name": "f", "description": "Plans: 550e8400-e29b-41d4-a716-446655440000 is basic"}}])),
     "code in the system prompt": folder(PROSE + "\n```python\nprint(f'{user_id} at {now}')\nsession_id = '9f8a7c6d5e'\n```\n"),
     "an id as an example": folder(PROSE + "\nThe user ID is a number of six digits, e.g. user id: 123456.\n"),
+    "updated on a day": folder("Last updated: 2026-03-01. Prices as of 1 March 2026.\n" + PROSE),
+    "a firm": folder("You are an assistant. Customer: Lindgren Tools GmbH.\n" + PROSE),
+    "a dialogue as an example": folder("Example:\nUser: Hello, request id 99812, 2026-03-01 10:12:07\nAssistant: Hi.\n\n" + PROSE),
+    "secrets of a workflow": folder(PROSE + "\nWrite `${{ secrets.TOKEN }}`, never the value.\n"),
+    "a recipe": folder(PROSE + "\nSalt: 5g, seed: sunflower-mix-2, signature: handwritten12. Random: pick any.\n"),
+    "a revision": folder(PROSE + "\nExample commit 4f2c9ab1d0e. Revision: 2024a7bc9.\n"),
     "contact details": folder(PROSE + "\nSupport: help@example.org, +44 20 7946 0000.\n"),
 }  # fmt: skip
 

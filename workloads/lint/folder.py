@@ -16,9 +16,11 @@ import jinja2
 import jinja2.nodes
 
 from aot.configs.dialects.dialect import Render
+from aot.configs.kernel.errors import UsageError
+from aot.workloads.lint import placeholders, volatile
 from aot.workloads.lint import template as lint_template
-from aot.workloads.lint import volatile
 from aot.workloads.lint.flaw import Flaw
+from aot.workloads.lint.placeholders import Placeholder
 from aot.workloads.lint.text import (
     Count,
     StaticFile,
@@ -35,17 +37,13 @@ MIN_STATIC_BEHIND_WORDS = 25
 """Literal text behind a template's first variable that is worth moving."""
 WORTH_IT_TOKENS = 500
 
-_RULE_OF: dict[volatile.Class, str] = {
+_RULE_OF: dict[str, str] = {
     "time": "volatile-time",
     "id": "volatile-id",
     "random": "volatile-random",
     "counter": "volatile-counter",
     "user": "user-in-prefix",
 }
-_PLACEHOLDER = re.compile(
-    r"(?<![{$\w])(?:\{(?P<a>[A-Za-z_]\w*)\}(?!\})|\$\{(?P<b>[A-Za-z_][\w.]*)\}|%\((?P<c>\w+)\)s"
-    r"|<<?(?P<d>[A-Z][A-Z_]{2,})>>?|\[(?P<e>[A-Z][A-Z_]{3,})\])"
-)
 _SHUFFLING = re.compile(r"shuffle|random|sample|rand\b|choice")
 
 
@@ -99,44 +97,75 @@ def _variables(folder: PromptFolder, text: StaticFile, count: Count) -> Iterator
         yield from _jinja(folder, text, count)
     if text.kind != "system":
         return
-    for match in _PLACEHOLDER.finditer(volatile.without_examples(text.text)):
-        name = next(v for v in match.groups() if v)
-        kind = volatile.class_of_name(name)
-        if kind in ("time", "id", "random", "counter") or (kind == "user" and match["d"] is None):
-            detail = f"placeholder {match[0]} is filled in for each request"
-            yield flaw_at(_RULE_OF[kind], "error", text, match.start(), detail, count)
+    for found in placeholders.single(volatile.without_examples(text.text)):
+        if found.kind is not None:
+            yield _filled_in(text, found, count)
+
+
+def _filled_in(text: StaticFile, found: Placeholder, count: Count) -> Flaw:
+    rule = "dynamic-first" if found.kind == "dynamic" else _RULE_OF.get(found.kind or "")
+    if rule is None:
+        detail = f"placeholder {found.shown}: shared only among prompts with one value of it"
+        return flaw_at("unfilled-variable", "warning", text, found.at, detail, count)
+    detail = f"placeholder {found.shown} is filled in for each request"
+    return flaw_at(rule, "error", text, found.at, detail, count)
 
 
 def _jinja(folder: PromptFolder, text: StaticFile, count: Count) -> Iterator[Flaw]:
-    tree = prompts.parsed(folder.folder / text.file)
+    plain = volatile.without_examples(text.text)
+    try:
+        tree = prompts.parsed(folder.folder / text.file)
+    except UsageError:
+        foreign = list(placeholders.double(plain))
+        if not foreign:
+            raise
+        yield from (_filled_in(text, found, count) for found in foreign)
+        return
+    yield from _calls(tree, text, count)
+    yield from _names(tree, folder, text, plain, count)
+
+
+def _calls(tree: jinja2.nodes.Template, text: StaticFile, count: Count) -> Iterator[Flaw]:
     for node in tree.find_all((jinja2.nodes.Filter, jinja2.nodes.Call)):
         name = node.name if isinstance(node, jinja2.nodes.Filter) else _called(node)
+        at = _offset(text.text, node.lineno)
         if _SHUFFLING.search(name):
             rule = "example-order" if text.kind == "examples" else "volatile-random"
-            at = _offset(text.text, node.lineno)
             yield flaw_at(
                 rule, "error", text, at, f"'{name}' gives another result each time", count
             )
         elif isinstance(node, jinja2.nodes.Call) and (kind := volatile.class_of_name(name)):
-            at = _offset(text.text, node.lineno)
             yield flaw_at(_RULE_OF[kind], "error", text, at, f"{name}() changes", count)
+
+
+def _names(
+    tree: jinja2.nodes.Template, folder: PromptFolder, text: StaticFile, plain: str, count: Count
+) -> Iterator[Flaw]:
+    """Variables, each where it stands first; not those in code and examples."""
     seen: set[str] = set()
     for node in tree.find_all(jinja2.nodes.Name):
         if node.name in seen or node.ctx != "load" or node.name not in _undeclared(text.text):
             continue
         seen.add(node.name)
-        kind = volatile.class_of_name(node.name)
-        at = text.text.find(node.name, _offset(text.text, node.lineno))
-        if kind is not None:
-            detail = (
-                f"variable {{{{ {node.name} }}}} changes, and all static text behind it is paid"
-            )
-            yield flaw_at(_RULE_OF[kind], "error", text, max(at, 0), detail, count)
-        elif node.name not in folder.variables:
-            detail = (
-                f"variable {{{{ {node.name} }}}}: shared only among prompts with one value of it"
-            )
-            yield flaw_at("unfilled-variable", "warning", text, max(at, 0), detail, count)
+        at = max(text.text.find(node.name, _offset(text.text, node.lineno)), 0)
+        if plain[at : at + 1] == " ":
+            continue
+        yield from _named(node.name, at, folder, text, count)
+
+
+def _named(
+    name: str, at: int, folder: PromptFolder, text: StaticFile, count: Count
+) -> Iterator[Flaw]:
+    kind = placeholders.kind_of(name)
+    if name in folder.variables and kind == "dynamic":
+        return  # it has one value
+    if kind is not None:
+        rule = "dynamic-first" if kind == "dynamic" else _RULE_OF[kind]
+        detail = f"variable {{{{ {name} }}}} changes, and all static text behind it is paid"
+        yield flaw_at(rule, "error", text, at, detail, count)
+    elif name not in folder.variables:
+        detail = f"variable {{{{ {name} }}}}: shared only among prompts with one value of it"
+        yield flaw_at("unfilled-variable", "warning", text, at, detail, count)
 
 
 def _undeclared(text: str) -> set[str]:
@@ -174,6 +203,8 @@ def _literals(text: StaticFile, count: Count) -> Iterator[Flaw]:
             )  # fmt: skip
     if text.kind == "system":
         for match in volatile.USER_LINE.finditer(plain):
+            if volatile.NAME_ALONE.match(match[0]):
+                continue  # who the prompt is written for, or a turn of an example
             words = " ".join(match[0].split())[:70]
             yield flaw_at(
                 "user-in-prefix",

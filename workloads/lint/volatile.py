@@ -53,6 +53,8 @@ _RANDOM_LABEL = (
     r"|seed|signature|etag"
     r"|cch|billing[ _-]?header|csrf)"
 )
+_DRAWN = r"(?:\d{4,}|(?=[\w+/=.-]*(?:[A-Za-z]\d+[A-Za-z]|\d[A-Za-z]+\d))[\w+/=.-]{4,})"
+"""Digits alone, or among letters, as nobody writes them by hand."""
 _SEP = r"[\"']?\s*(?:[:=#]|is)?\s*[\"'(\[]?\s*"
 _HARD_SEP = r"[\"']?\s*(?:[:=#]|is)\s*[\"'(\[]?\s*"
 
@@ -91,11 +93,19 @@ LABELLED = (
     _labelled(
         "time",
         r"(?:retrieved|updated|refreshed|synced|fetched|loaded|as of)",
-        rf"(?:on |at )?{DATE}[T ,]+(?:at )?{CLOCK}",
+        rf"(?:on |at )?(?:{DATE})[T ,]+(?:at )?{CLOCK}",
         r"\s*[:=]?\s*",
     ),
     _labelled("time", r"as of", rf"{_FULL_DATE}(?=,? (?:you|the current|it is))", r"\s+"),
     _labelled("time", rf"current (?:{_LIVE})", r"[^\n.]{0,30}?(?:is|are|:) ?[^\n]*?\d[^\n]*", r""),
+    _labelled("time", r"it is (?:now )?(?:calendar )?week", r"\d{1,2}\b", r"\s+"),
+    _labelled("time", r"it is (?:now )?(?:an? )?", rf"{_DAY} (?:morning|afternoon|evening)", r""),
+    _labelled(
+        "counter",
+        r"(?:current|total|session) cost|cost so far|(?:context|tokens) used",
+        r"\$?\d[\d,.]*",
+        _SEP,
+    ),
     _labelled("counter", _COUNTER_LABEL, r"\d[\d,.]*", _SEP),
     Pattern(
         "counter",
@@ -107,10 +117,10 @@ LABELLED = (
         "counter",
         re.compile(r"(?i)(?P<value>\d[\d,.]*) (?:tokens|turns|messages) (?:remaining|left)"),
     ),
-    _labelled("random", _RANDOM_LABEL, r"[A-Za-z0-9_+/=.-]{4,}"),
+    _labelled("random", _RANDOM_LABEL, _DRAWN),
     _labelled("random", r"(?:cb|rnd|rand|cachebust)", r"[\d.]{5,}"),
     _labelled("id", _ID_LABEL, f"{UUID}|{TOKEN}|\\d{{3,}}", _SEP),
-    _labelled("id", r"(?:build|commit|revision|git)", r"[\w./@-]*(?=[0-9a-f]*\d)[0-9a-f]{7,}"),
+    _labelled("id", r"build", r"[\w./@-]*(?=[0-9a-f]*\d)[0-9a-f]{7,}"),
     _labelled(
         "id",
         r"(?:pid|process id|hostname|served by(?: worker)?|pod|worker node)",
@@ -139,6 +149,10 @@ USER_LINE = re.compile(
 )
 """A line about one user by name, address or number; not one about users in general."""
 
+NAME_ALONE = re.compile(
+    r"(?i)(?:the )?(?:user|customer|client|caller|member|patient|student|employee) ?(?::|=|is) ?(?-i:[A-Z])"
+)
+"""Of those, a name behind a word for anybody: in a prompt folder that is a firm, or an example."""
 
 BARE = (
     Pattern("time", re.compile(r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
@@ -193,7 +207,8 @@ def class_of_name(name: str) -> Class | None:
 
 
 _SHOWN = re.compile(
-    r"(?s)```.*?(?:```|\Z)|`[^`\n]+`|\{%-? ?raw.*?endraw ?-?%\}"
+    r"(?im:^\W*examples?\b[^\n]{0,40}\n(?:[^\n]+\n?)+)"
+    r"|(?s:```.*?(?:```|\Z)|`[^`\n]+`|\{%-? ?raw.*?endraw ?-?%\})"
     r"|(?i:\b(?:e\.g\.|for example|such as|for instance|example:|format:))[^\n]{0,80}"
 )
 
