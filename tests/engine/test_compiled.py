@@ -20,6 +20,7 @@ from aot.serving.client.endpoint import Endpoint, connect
 from aot.serving.engines.vllm import replay_endpoint
 from aot.serving.hosted import apis
 from aot.serving.hosted.api import Account, Static
+from aot.serving.local import models
 from aot.workloads.prompts import compiled
 from aot.workloads.prompts.compiled import Compiled
 
@@ -30,6 +31,21 @@ PAIR = [p for p in PROMPTS if p.name in ("support-bot", "warranty-desk")]
 WIDE = [p for p in PROMPTS if p.name in ("support-bot", "farm-agent", "ticket-labels")]
 OTHERS = [p for p in PROMPTS if p.name in ("farm-agent", "rag-desk", "story-writer")]
 MODEL = "smollm2-135m"
+TURNS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+    "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = '26 Jul 2024' %}{% endif %}"
+    "{{ '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' }}" + TURNS
+)
+WITH_TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}"
+    "{{ tools | tojson(ensure_ascii=False, separators=(',', ':')) }}{{ '<|im_end|>\n' }}{% endif %}"
+    + TURNS
+)
 
 
 def compile_all(files: Path, *options: str, folders: Sequence[Path]) -> list[Compiled]:
@@ -45,6 +61,9 @@ def compile_all(files: Path, *options: str, folders: Sequence[Path]) -> list[Com
 def check_exactly(prompts: list[Compiled], endpoint: Endpoint) -> None:
     """The first sending of a probe hits nothing of it; the other probe hits what was predicted."""
     for prompt in prompts:
+        if prompt.template_arguments:
+            given = {"chat_template_kwargs": prompt.template_arguments}
+            endpoint = endpoint.with_fields(given)
         first, second = (
             endpoint.chat(prompt.chat(which), 1, prompt.cache_salt, tuple(prompt.tools))
             for which in (0, 1)
@@ -64,15 +83,19 @@ def resident(prompts: list[Compiled], endpoint: str) -> list[int]:
 
 
 def test_predicted_is_cached_with_blocks_of_128(files: Path) -> None:
+    """With a chat template that writes a date, pinned by an argument."""
+    folder = with_template(files, "dated", DATED)
     text = (files / "quick.yaml").read_text().replace("block_tokens: 32", "block_tokens: 128")
-    (files / "wide.yaml").write_text(text)
+    (files / "wide.yaml").write_text(text.replace("model: smollm2-135m", "model: ./dated"))
+    pinned = ("--template-arg", "date_string=27 Nov 2026")
     with served(files, "wide") as url:
-        prompts = compile_all(files, "--server", url, folders=WIDE)
+        prompts = compile_all(files, "--server", url, *pinned, folders=WIDE)
         check_exactly(prompts, connect(url, None, None))
         ask_by_both_apis(files, url)
     assert all(p.block_tokens == 128 for p in prompts)
-    local = compile_all(files, "--model", MODEL, "--block-tokens", "128", folders=WIDE)
-    assert [p.cache_key for p in local] == [p.cache_key for p in prompts]
+    local = compile_all(files, "--model", folder, "--block-tokens", "128", *pinned, folders=WIDE)
+    assert [p.static_token_ids for p in local] == [p.static_token_ids for p in prompts]
+    assert [p.tokenizer_sha256 for p in local] == [p.tokenizer_sha256 for p in prompts]
 
 
 def ask_by_both_apis(files: Path, url: str) -> None:
@@ -102,16 +125,30 @@ def ask_by_both_apis(files: Path, url: str) -> None:
     assert f"cached {made.cached_tokens}" in done.stderr
 
 
+def with_template(files: Path, name: str, template: str) -> Path:
+    """The model's folder with another chat template."""
+    folder = files / name
+    folder.mkdir()
+    for path in Path(models.resolve(MODEL, files)).iterdir():
+        if path.name != "chat_template.jinja":
+            (folder / path.name).symlink_to(path)
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
 def test_predicted_is_cached_salted_resident_evicted_and_kept(files: Path) -> None:
+    """With a chat template that writes tools in a form of its own."""
     events = f"ipc://{files}/kv.sock"
     more = f"kv_events: {events}\nargs: [--num-gpu-blocks-override, 100, {QUICK}]\n"
+    folder = with_template(files, "tools", WITH_TOOLS)
     text = (files / "vllm.yaml").read_text().replace("context_tokens: 4096", "context_tokens: 2560")
+    text = text.replace("model: smollm2-135m", "model: ./tools")
     (files / "small.yaml").write_text(text + more)
     with served(files, "small") as url:
         endpoint = connect(url, None, None)
         for salt in ((), ("--salt", "tenant-b")):
             check_exactly(compile_all(files, "--server", url, *salt, folders=OTHERS), endpoint)
-        plain = compile_all(files, "--model", MODEL, "--block-tokens", "32", folders=PAIR)
+        plain = compile_all(files, "--model", str(folder), "--block-tokens", "32", folders=PAIR)
         assert resident(plain, events) == [0] * len(plain)
         check_exactly(plain, endpoint)
         assert resident(plain, events) == [p.full_blocks for p in plain]

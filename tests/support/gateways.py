@@ -15,7 +15,7 @@ from textwrap import dedent
 import requests
 
 from aot.configs.kernel.ports import free_port
-from aot.serving.local.packages import installer
+from aot.serving.local.packages import installer, pip_of
 
 MASTER_KEY = "sk-4f9d8a7c6b5e4d3c2b1a0f9e8d7c6b5a"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -53,10 +53,12 @@ def litellm(folder: Path, url: str, model: str) -> Iterator[str]:
     tool, place = installer(), folder / "env"
     env = {**os.environ, **tool.env}
     subprocess.run(tool.create(sys.executable, place), env=env, check=True)
-    # A version that starts without system libraries for sound (1.110 does not).
     packages = ("litellm[proxy]==1.106.0", "prisma")
     command = tool.install(str(place / "bin" / "python"), "--quiet", *packages)
     subprocess.run(command, env=env, check=True)
+    # Two wheels of one version: uv takes the one that needs the system's libsndfile, pip the other.
+    sound = ("install", "--quiet", "--no-deps", "--force-reinstall", "soundfile")
+    subprocess.run([*pip_of(str(place / "bin" / "python")), *sound], check=True)
     port = free_port("127.0.0.1")
     (folder / "config.yaml").write_text(
         dedent(f"""\
