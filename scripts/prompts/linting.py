@@ -39,19 +39,17 @@ class Options:
     tokenizer: ChatTokenizer | None = None
     block_tokens: int = 16
     minimum_tokens: int | None = None
-    skip_bad: bool = False
 
     @staticmethod
     def of(
         model: str | None,
         block_tokens: int,
         minimum_tokens: int | None,
-        skip_bad: bool,
         arguments: Mapping[str, Any],
     ) -> Options:
         """With the tokenizer of a model folder or recipe, and arguments of its chat template."""
         tokenizer = tokenizer_of(model).with_arguments(arguments) if model else None
-        return Options(tokenizer, block_tokens, minimum_tokens, skip_bad)
+        return Options(tokenizer, block_tokens, minimum_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def _folder(path: Path, options: Options) -> Linted:
 
 def _log(path: Path, options: Options) -> Linted:
     gc.disable()  # millions of small objects, and no cycles among them: collecting takes half
-    log, rows = seen.read(path, options.skip_bad)
+    log, rows = seen.read(path)
     ratio = 1 / CHARACTERS_PER_TOKEN
     flaws: list[Flaw] = []
     if options.tokenizer:

@@ -95,7 +95,7 @@ def test_every_rule_of_a_case_is_documented() -> None:
     [
         ("", "no request in it"),
         ("{\n", ":1: not JSON"),
-        ('{"messages": []}\n[1]\n', ":2: expected an object, got list"),
+        ("[1]\n", "1: expected an object, got int"),
         ('{"messages": "x"}\n', ":1: field 'messages' is missing or no list"),
         ('{"messages": [{"role": 5, "content": "x"}]}\n', r":1: messages\[0\].role is no text"),
         ('{"messages": [], "tools": 5}\n', ":1: field 'tools' is no list of tool schemas"),

@@ -32,14 +32,14 @@ class Corrected:
     after: float
 
 
-def write(path: Path, rules: Iterable[str], out: Path, skip_bad: bool = False) -> Corrected:
+def write(path: Path, rules: Iterable[str], out: Path) -> Corrected:
     """The log at `path` with the flaws of these rules mended, as a log of bodies at `out`.
 
     Raises UsageError where that is the log itself, or has no request.
     """
     if out.exists() and out.samefile(path):
         raise UsageError(f"--fix {out}: is the log itself; give another file")
-    found = list(_found(Rows(path, skip_bad)))
+    found = list(_found(Rows(path, skip_bad=True)))
     log = [logged.of_body(one, line) for line, one in found]
     wanted = {*rules, *(ALSO[r] for r in rules if r in ALSO)}
     best = _computed(found, log)

@@ -61,10 +61,10 @@ class Seen:
         return sum(len(text) for _, text in self.parts)
 
 
-def read(path: Path, skip_bad: bool = False) -> tuple[list[Seen], Rows]:
-    """The requests of a log, and the rows with what was left out. Raises UsageError naming file and
-    line for what is no request, and for a file without any."""
-    rows = Rows(path, skip_bad)
+def read(path: Path) -> tuple[list[Seen], Rows]:
+    """The requests of a log, and the rows, which count the bad lines that were left out. Raises
+    UsageError naming file and line for a file without any request."""
+    rows = Rows(path, skip_bad=True)
     log = []
     for number, row in rows.objects():
         try:
@@ -72,7 +72,8 @@ def read(path: Path, skip_bad: bool = False) -> tuple[list[Seen], Rows]:
         except ValueError as error:
             rows.bad(number, str(error))
     if not log:
-        raise UsageError(f"{path}: no request in it")
+        first = f": {rows.first_skipped}" if rows.first_skipped else ""
+        raise UsageError(f"{path}: no request in it{first}")
     return log, rows
 
 

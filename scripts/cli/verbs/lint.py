@@ -56,9 +56,6 @@ def lint(
     fix: Annotated[
         Path | None, typer.Option(help="write the log without its flaws to this file, as bodies")
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="count bad lines of a log and go on")
-    ] = False,
     output_format: Annotated[LintFormat, typer.Option("--format")] = "text",
 ) -> None:
     """Find what breaks prefix reuse: where, what it costs, the remedy.
@@ -76,11 +73,11 @@ def lint(
     from aot.scripts.prompts import linting
 
     arguments = template_arguments(template_arg)
-    options = linting.Options.of(model, block_tokens, minimum_tokens, skip_bad, arguments)
+    options = linting.Options.of(model, block_tokens, minimum_tokens, arguments)
     made = _linted(what, options)
     flaws = [f for one in made.values() for f in one.flaws if f.rule not in _rules(ignore)]
     if fix:
-        _fix(what, flaws, fix, skip_bad)
+        _fix(what, flaws, fix)
     if to_baseline:
         linting.write_baseline(to_baseline, flaws)
         note(f"{to_baseline}: {len(flaws)} findings that are known from here on")
@@ -107,14 +104,14 @@ def _linted(what: list[Path], options: Options) -> dict[Path, Linted]:
     return made
 
 
-def _fix(what: list[Path], flaws: list[Flaw], to: Path, skip_bad: bool) -> None:
+def _fix(what: list[Path], flaws: list[Flaw], to: Path) -> None:
     """The corrected log, and what is left of the flaws."""
     from aot.workloads.corrections import corrected
 
     if len(what) != 1 or what[0].is_dir():
         raise UsageError("--fix: of one request log; a folder is mended by hand")
     rules = {f.rule for f in flaws}
-    made = corrected.write(what[0], rules, to, skip_bad)
+    made = corrected.write(what[0], rules, to)
     words = f"mended: {', '.join(made.applied)}" if made.applied else "nothing that can be mended"
     note(
         f"{to}: {words}; {made.changed} requests changed, {made.before:.1%} of the text had to be "
