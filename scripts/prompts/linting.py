@@ -94,7 +94,7 @@ def _log(path: Path, options: Options) -> Linted:
         ratio = options.tokenizer.count(sample) / max(1, len(sample))
         flaws += lint_template.lint(options.tokenizer.render, options.tokenizer.tomorrow().render)
     server = lint_log.Server(options.block_tokens, options.minimum_tokens or 0)
-    report = lint_log.lint(log, _from_root(path), ratio, server)
+    report = lint_log.lint(log, from_root(path), ratio, server)
     totals = {
         "requests": report.requests,
         "tokens": report.tokens,
@@ -121,10 +121,10 @@ def _is_ignored(folder: Path, flaw: Flaw) -> bool:
 
 def _placed(flaw: Flaw, folder: Path) -> Flaw:
     path = folder / flaw.file
-    return replace(flaw, file=_from_root(path)) if path.exists() else flaw
+    return replace(flaw, file=from_root(path)) if path.exists() else flaw
 
 
-def _from_root(path: Path) -> str:
+def from_root(path: Path) -> str:
     """The path as code hosts name it: from the root of the repository that it is in; else as it
     was given."""
     whole = path.resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,25 @@ def test_a_log_is_mended_where_that_can_be_done(aot: Aot, tmp_path: Path) -> Non
     assert made[1]["body"]["messages"][2]["tool_calls"][0]["function"] == call["function"]
     check(aot("lint", path, "--fix", path), 2, "is the log itself; give another file")
     check(aot("lint", path, path, "--fix", "x.jsonl"), 2, "--fix: of one request log")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_folder_is_mended_by_a_patch(aot: Aot, folder: Path, tmp_path: Path, end: str) -> None:
+    path = folder / "system_prompt.txt"
+    said = "\ufeffBe kind.   \t\r\nCafe\u0301 \u200bhours.\n" + "Name the clause.\n" * 400
+    path.write_text(said + "The end." + end, encoding="utf-8", newline="")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    done = aot("lint", folder, "--fix", "mended.patch")
+    assert "mends white space and Unicode forms in mine/system_prompt.txt" in done.stderr
+    subprocess.run(["git", "apply", "mended.patch"], cwd=tmp_path, check=True)
+    assert path.read_bytes().decode() == (
+        "Be kind.\nCaf\u00e9 hours.\n" + "Name the clause.\n" * 400 + "The end." + end
+    )
+    check(aot("lint", folder), 0)
+    done = aot("lint", folder, "--fix", "more.patch")
+    assert "nothing that can be mended without changing" in done.stderr
+    assert not (tmp_path / "more.patch").exists()
+    check(aot("lint", folder, "--fix", folder / "p.txt"), 2, "lies in the prompt folder")
 
 
 def test_what_the_logs_own_server_found_is_set_beside(aot: Aot, tmp_path: Path) -> None:

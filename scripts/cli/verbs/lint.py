@@ -54,7 +54,8 @@ def lint(
         list[str] | None, typer.Option(help="leave out this rule; may be given several times")
     ] = None,
     fix: Annotated[
-        Path | None, typer.Option(help="write the log without its flaws to this file, as bodies")
+        Path | None,
+        typer.Option(help="write here a log without its flaws, or a patch for a folder"),
     ] = None,
     output_format: Annotated[LintFormat, typer.Option("--format")] = "text",
 ) -> None:
@@ -108,8 +109,11 @@ def _fix(what: list[Path], flaws: list[Flaw], to: Path) -> None:
     """The corrected log, and what is left of the flaws."""
     from aot.workloads.corrections import corrected
 
-    if len(what) != 1 or what[0].is_dir():
-        raise UsageError("--fix: of one request log; a folder is mended by hand")
+    if len(what) != 1:
+        raise UsageError("--fix: of one request log, or one prompt folder")
+    if what[0].is_dir():
+        _patch(what[0], to)
+        return
     rules = {f.rule for f in flaws}
     made = corrected.write(what[0], rules, to)
     words = f"mended: {', '.join(made.applied)}" if made.applied else "nothing that can be mended"
@@ -119,6 +123,17 @@ def _fix(what: list[Path], flaws: list[Flaw], to: Path) -> None:
     )
     if left := sorted(rules - set(made.applied)):
         note(f"not mended: {', '.join(left)} (only the application that builds them can)")
+
+
+def _patch(folder: Path, to: Path) -> None:
+    """What can be mended in a folder without changing what it says."""
+    from aot.scripts.prompts import patching
+
+    changed = patching.write(folder, to)
+    if changed:
+        note(f"{to}: mends white space and Unicode forms in {', '.join(changed)}; git apply {to}")
+    else:
+        note("--fix: nothing that can be mended without changing what the prompt says")
 
 
 def _fail(flaws: list[Flaw], fail_on: FailOn, what: list[Path]) -> None:
