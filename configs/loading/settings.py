@@ -29,12 +29,14 @@ SHORT = {
     "users": "workload.load.users",
     "block_size": "server.block_tokens",
     "cache_size": "server.cache_tokens",
+    "workload": "experiment.workload",
 }
 """What people call the settings that are swept most."""
 
 
-def full_name(name: str, workload: WorkloadConfig) -> str:
-    """The full name of a setting. UsageError for one that is neither short nor of a file."""
+def full_name(name: str, workload: WorkloadConfig | None) -> str:
+    """The full name of a setting; `workload` None: of traffic that has none. UsageError for one
+    that is neither short nor of a file."""
     if name == "tenants" and isinstance(workload, DocQa):
         return "workload.documents.count"  # there a static prefix is a document
     if name in SHORT:

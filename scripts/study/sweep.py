@@ -20,6 +20,7 @@ from aot.scripts.run.experiment import order
 from aot.scripts.run.target import Target
 from aot.scripts.study.study import Point, Study, create
 from aot.scripts.terminal import note
+from aot.scripts.traffic.plan import YAML
 
 
 def values(text: str, least: int = 2) -> list[Value]:
@@ -65,12 +66,12 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
         raise UsageError(f"--over {over}: expected SETTING=VALUE,VALUE,..., as in rate=1,2,4")
     config = load(experiment_file, ExperimentConfig)
     path = file_of("workload", config.workload, experiment_file.parent)
-    workload = load_workload(path)
+    workload = load_workload(path) if path.suffix in YAML else None
     setting = full_name(name.strip(), workload)
     options = {"setting": setting, "short": name.strip(), "values": values(text)}
     if isinstance(workload, Mixture) and setting == SHORT["rate"]:
         raise UsageError(f"{path}: a mixture has the rates of its parts, and none of its own")
-    if setting == SHORT["rate"] and workload.load.mode == "closed":
+    if workload and setting == SHORT["rate"] and workload.load.mode == "closed":
         raise UsageError(
             f"{path}: load.mode is closed, where users send as fast as they are answered and a "
             "rate changes nothing; use 'load: {mode: open}', or --over users=1,2,4"

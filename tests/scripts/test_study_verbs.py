@@ -98,6 +98,28 @@ def test_a_sweep_measures_every_point_and_can_be_resumed(
     assert "rate=40" in (found / "report.md").read_text()
 
 
+def test_a_log_and_the_same_without_its_flaws_are_measured_side_by_side(
+    aot: Aot, experiment: Path, tmp_path: Path
+) -> None:
+    for name, clock in (("log", True), ("mended", False)):
+        rows = []
+        for n in range(6):
+            said = (f"Now: 09:{n:02}\n" if clock else "") + "be kind " * 40
+            asked = {"role": "user", "content": f"hello {n}"}
+            rows.append({"at_s": n / 50, "messages": [{"role": "system", "content": said}, asked]})
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    experiment.write_text(experiment.read_text().replace("small.yaml", "log.jsonl"))
+    with serving(gap_s=0.001, cached_tokens=0, pages=SGLANG) as stub:
+        server(tmp_path, stub.base_url)
+        done = aot("sweep", experiment, "--over", "workload=log.jsonl,mended.jsonl")
+        check(done, 0)
+        assert len(stub.received) >= 12
+        wrong = aot("sweep", experiment, "--over", "workload.seed=1,2", "--runs", "more")
+        check(wrong, 2, "is replayed as it is: its keys cannot be set")
+    points = [row["label"] for row in csv.DictReader((folder(tmp_path) / "points.csv").open())]
+    assert points == ["workload=log.jsonl", "workload=mended.jsonl"]
+
+
 def test_a_point_whose_file_changed_is_not_resumed(
     aot: Aot, experiment: Path, workload: Path, tmp_path: Path
 ) -> None:
