@@ -116,7 +116,8 @@ def test_a_log_and_the_same_without_its_flaws_are_measured_side_by_side(
         assert len(stub.received) >= 12
         wrong = aot("sweep", experiment, "--over", "workload.seed=1,2", "--runs", "more")
         check(wrong, 2, "is replayed as it is: its keys cannot be set")
-    points = [row["label"] for row in csv.DictReader((folder(tmp_path) / "points.csv").open())]
+    lines = (folder(tmp_path) / "points.csv").read_text().splitlines()
+    points = [row["label"] for row in csv.DictReader(lines)]
     assert points == ["workload=log.jsonl", "workload=mended.jsonl"]
 
 
