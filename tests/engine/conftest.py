@@ -36,7 +36,7 @@ def files(installed: Path) -> Path:
     shutil.copytree(CONFIGS / "prompts" / "support-bot", prompts)
     # A part of its text: a CPU takes seconds for each 1,000 tokens that are not cached.
     paragraphs = (prompts / "system_prompt.txt").read_text().split("\n\n")
-    shorter = "\n\n".join(paragraphs[:8])
+    shorter = "\n\n".join(paragraphs[:5])
     (prompts / "system_prompt.txt").write_text(shorter + "\n")
     vllm = (CONFIGS / "servers" / "demo.yaml").read_text()
     sglang = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()

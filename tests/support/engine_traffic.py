@@ -20,32 +20,32 @@ WORKLOADS = {
     "chat": f"""\
         scenario: multi-turn
         prompt: {PROMPTS}/garden-chat
-        requests: 12
+        requests: 8
         static_tokens: 600
         dynamic_tokens: {{low: 20, high: 60}}
         turns: {{count: {{low: 3, high: 6}}, think_s: 0.02}}
-        output: {{max_tokens: {{low: 6, high: 20}}}}
+        output: {{max_tokens: {{low: 4, high: 12}}}}
         """,
     "agent": f"""\
         scenario: agent
         prompt: {PROMPTS}/farm-agent
-        requests: 14
-        static_tokens: 1100
+        requests: 9
+        static_tokens: 900
         dynamic_tokens: {{low: 30, high: 90}}
-        turns: {{count: {{low: 10, high: 14}}, think_s: 0.02}}
+        turns: {{count: {{low: 7, high: 9}}, think_s: 0.02}}
         branching: 0.3
         output: {{max_tokens: {{low: 4, high: 12}}}}
         """,
     "unique": """\
         scenario: unique
-        requests: 8
+        requests: 4
         dynamic_tokens: {low: 150, high: 300}
         output: {max_tokens: 2}
         """,
     "rag": f"""\
         scenario: rag
         prompt: {PROMPTS}/rag-desk
-        requests: 10
+        requests: 8
         tenants: {{count: 2, salts: true}}
         static_tokens: 400
         documents: {{count: 8, tokens: 40, per_request: 3}}
