@@ -117,8 +117,13 @@ def _causes(log: Sequence[Seen], places: Sequence[Sequence[Divergence]]) -> list
     namer = Namer(log)
     causes: dict[tuple[str, str], _Cause] = {}
     for of_request in places:
+        messages: set[str] = set()
         for place in of_request:
             named = namer.name(place)
+            message = named.path.split(".")[0]
+            if message in messages:
+                continue  # what else is other in it has the same cause
+            messages.add(message)
             key = (
                 "" if named.rule in GENERAL else named.rule,
                 "" if named.rule in ANYWHERE else _kind_of_place(named.path),

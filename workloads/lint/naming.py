@@ -178,8 +178,9 @@ def _moved(before: Seen, now: Seen, at: int) -> str | None:
     places = [old[t] for _, t in now.parts[at:] if t in old]
     if not places:
         return None
-    if places != sorted(places):
-        return "example-order"
+    if places != sorted(places):  # a conversation grows, examples are as many
+        grows = len(now.parts) > len(before.parts)
+        return None if grows else "example-order"
     first = next((n for n, (_, t) in enumerate(now.parts[at:]) if t in old), 0)
     return "history-truncated" if places[0] > first else None
 

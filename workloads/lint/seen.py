@@ -84,7 +84,8 @@ def of(logged: Logged, line: int, row: Mapping[str, Any]) -> Seen:
         if isinstance(inner := body.get(name), Mapping):
             body = {**inner, **body}
     apart = {k: _text(body[k]) for k in APART if body.get(k) is not None}
-    parts = tuple((sys.intern(p), sys.intern(t)) for p, t in _parts(logged.endpoint, body))
+    # No content and an empty one are the same to a template.
+    parts = tuple((sys.intern(p), sys.intern(t)) for p, t in _parts(logged.endpoint, body) if t)
     said = tuple(_answer(row.get("response"), len(_items(logged.endpoint, body))))
     return Seen(line, apart, parts, logged.session, logged.served, said)
 
