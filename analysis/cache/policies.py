@@ -169,17 +169,16 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
     # A resident block is known by the position of its next use.
     live = bytearray(len(following))
     heap: list[int] = []
-    size, at = 0, 0
-    lengths = np.diff(trace.starts).tolist()
-    for length in lengths:
-        leading, unbroken = 0, True
-        for position in range(at, at + length):
-            coming = following[position]
+    size = 0
+    positions, ends = _used_twice(trace, following)
+    low = 0
+    for at, high in zip(trace.starts[:-1].tolist(), ends, strict=True):
+        found = at  # up to where all was resident
+        for position in positions[low:high]:
             if live[position]:
-                leading += unbroken
+                found += found == position
                 size -= 1
-            else:
-                unbroken = False
+            coming = following[position]
             if coming == NEVER:
                 continue
             if size >= capacity:
@@ -192,9 +191,20 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
             live[coming] = 1
             size += 1
             heapq.heappush(heap, -coming)
-        yield leading
-        at += length
+        yield found - at
+        low = high
         heap = _still_wanted(heap, size, live, at)
+
+
+def _used_twice(trace: BlockTrace, following: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Positions of blocks that were used before or will be again; how many of them lie before the
+    end of each request. What is used once decides nothing."""
+    coming = np.asarray(following)
+    again = coming < NEVER
+    matters = again.copy()
+    matters[coming[again]] = True
+    positions = np.flatnonzero(matters)
+    return positions.tolist(), np.searchsorted(positions, trace.starts[1:]).tolist()
 
 
 def _still_wanted(heap: list[int], size: int, live: bytearray, at: int) -> list[int]:

@@ -116,7 +116,20 @@ def _is_chained(last: Ints, starts: Ints) -> bool:
 
 
 def _earlier_and_not_larger(values: Ints, counted: npt.NDArray[np.bool_] | None = None) -> Ints:
-    """For each i the number of j < i with values[j] <= values[i]; of the `counted` j only.
+    """For each i the number of j < i with values[j] <= values[i]; of the `counted` j only. -1, the
+    least there is, is most of a trace: it needs no tree."""
+    least = values < 0
+    weighed = least if counted is None else least & counted
+    before = np.cumsum(weighed)
+    others = np.flatnonzero(~least)
+    count: Ints = before - weighed
+    inner = _in_a_tree(values[others], None if counted is None else counted[others])
+    count[others] = before[others] + inner
+    return count
+
+
+def _in_a_tree(values: Ints, counted: npt.NDArray[np.bool_] | None) -> Ints:
+    """The same, whatever the values.
 
     Places in order of their values, parted into halves by each bit of the place, the highest first
     (a wavelet tree): at each bit, a place of the right half is behind all of the left half that

@@ -41,6 +41,10 @@ DATED = (
     "{% if date_string is not defined %}{% set date_string = '26 Jul 2024' %}{% endif %}"
     "{{ '<|im_start|>system\nToday: ' + date_string + '<|im_end|>\n' }}" + TURNS
 )
+BROUGHT = (
+    "{% for m in messages %}[{{ m.role | upper }}] {{ m.content | trim }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[ASSISTANT]{% endif %}"
+)
 WITH_TOOLS = (
     "{% if tools %}{{ '<|im_start|>system\n' }}"
     "{{ tools | tojson(ensure_ascii=False, separators=(',', ':')) }}{{ '<|im_end|>\n' }}{% endif %}"
@@ -86,11 +90,14 @@ def test_predicted_is_cached_with_blocks_of_128(files: Path) -> None:
     """With a chat template that writes a date, pinned by an argument."""
     folder = with_template(files, "dated", DATED)
     text = (files / "quick.yaml").read_text().replace("block_tokens: 32", "block_tokens: 128")
-    (files / "wide.yaml").write_text(text.replace("model: smollm2-135m", "model: ./dated"))
+    text = text.replace("model: smollm2-135m", "model: ./dated")
+    text = text.replace(QUICK, f"{QUICK}, --trust-request-chat-template")
+    (files / "wide.yaml").write_text(text)
     pinned = ("--template-arg", "date_string=27 Nov 2026")
     with served(files, "wide") as url:
         prompts = compile_all(files, "--server", url, *pinned, folders=WIDE)
         check_exactly(prompts, connect(url, None, None))
+        by_request(files, connect(url, None, None))
         ask_by_both_apis(files, url)
     assert all(p.block_tokens == 128 for p in prompts)
     local = compile_all(files, "--model", folder, "--block-tokens", "128", *pinned, folders=WIDE)
@@ -123,6 +130,14 @@ def ask_by_both_apis(files: Path, url: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"cached {made.cached_tokens}" in done.stderr
+
+
+def by_request(files: Path, endpoint: Endpoint) -> None:
+    """A third template, that requests bring along."""
+    folder = with_template(files, "brought", BROUGHT)
+    options = ("--model", str(folder), "--block-tokens", "128")
+    prompts = compile_all(files, *options, folders=WIDE[:1])
+    check_exactly(prompts, endpoint.with_fields({"chat_template": BROUGHT}))
 
 
 def with_template(files: Path, name: str, template: str) -> Path:

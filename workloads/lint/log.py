@@ -170,7 +170,8 @@ def _too_short(
     )
     typical = sorted(short)[len(short) // 2]
     detail = f"{RULES['short-prefix'][0]}: {typical:,.0f} tokens are shared, and {words}"
-    yield Flaw("short-prefix", "warning", file, log[0].line, log[0].parts[0][0], detail, tokens)
+    first = next(r for r in log if r.parts)
+    yield Flaw("short-prefix", "warning", file, first.line, first.parts[0][0], detail, tokens)
 
 
 def _served_ratio(log: Sequence[Seen]) -> float | None:

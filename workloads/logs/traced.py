@@ -54,6 +54,8 @@ MOST_TOKENS = 1 << 31
 def count(row: dict[str, Any], field: str, least: int = 0) -> int:
     """A number of tokens in `row`; ValueError naming the field."""
     value = row[field]
+    if type(value) is int and least <= value < MOST_TOKENS:
+        return value
     number = _finite(value)
     if number is None:
         raise ValueError(f"field '{field}' is {_short(value)}, expected a number of tokens")
