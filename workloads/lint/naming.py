@@ -140,7 +140,8 @@ class Namer:
         taken = self._taken(old, new)
         if len(taken) > 2 * SHOWN and taken in rest:
             return "document-moves", ""
-        return "history-rewritten", ""
+        kind = self._volatile(old, new) if _path(before.parts, at) == path else None
+        return (kind, "in an earlier message") if kind else ("history-rewritten", "")
 
     @staticmethod
     def _taken(old: str, new: str) -> str:

@@ -157,6 +157,7 @@ NAME_ALONE = re.compile(
 BARE = (
     Pattern("time", re.compile(r"(?P<value>\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
                                r"(?:Z|[+-]\d{2}:?\d{2})?)")),
+    Pattern("time", re.compile(r"(?P<value>\b\d{8}T\d{4}(?:\d{2})?Z?\b)")),
     Pattern("id", re.compile(rf"(?P<value>\b{UUID}\b)")),
     Pattern("random", re.compile(r"(?P<value>\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b)")),
 )  # fmt: skip
