@@ -311,6 +311,14 @@ def test_lint_takes_prices_and_least_prefix_from_a_providers_table(aot: Aot, fol
     done = aot("lint", folder, "--provider", "anthropic", "--price-model", "claude-haiku-4.5")
     check(done, 0)
     assert "the provider caches from 4096 on" in done.stdout
+    text = "Current time: 12:30:01\n" + "hello you " * 1600
+    (folder / "system_prompt.txt").write_text(text)
+    for provider, missed in (("anthropic", 2.5 - 0.2), ("openai", None)):
+        done = aot("lint", folder, "--provider", provider, "--format", "json")
+        (found,) = json.loads(done.stdout)["findings"]
+        if missed is not None:  # behind a marker it is written anew
+            paid = found["tokens_per_request"] * 1000 / 1e6 * missed
+            assert found["money_per_1000"] == pytest.approx(paid)
     check(
         aot("lint", folder, "--provider", "x"), 2, "'--provider'", "'x' is not one of 'anthropic',"
     )

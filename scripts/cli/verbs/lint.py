@@ -185,7 +185,9 @@ def _prices(provider: str, model: str | None) -> tuple[float, int]:
     from aot.configs.loading.pricing import price_of
 
     table, _, paid = price_of(provider, model)
-    return paid.input - paid.read, paid.minimum_tokens or table.minimum_tokens
+    # Behind an explicit marker a miss is written anew, at the price of writing.
+    missed = paid.write if table.caching == "explicit" else paid.input
+    return missed - paid.read, paid.minimum_tokens or table.minimum_tokens
 
 
 NOTHING_LOST = 1.01
