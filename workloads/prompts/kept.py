@@ -139,7 +139,9 @@ def _messages_of_folder(path: Path) -> list[Message]:
         {"role": role, "content": texts[role].read_text(encoding="utf-8")}
         for role in ROLES if role in texts
     ]  # fmt: skip
-    if not made and "system_prompt" in texts:
+    # Beside other parts of a prompt folder it is one, whose dynamic templates are missing.
+    alone = not any((path / part).exists() for part in ("context", "few_shot_examples.txt"))
+    if not made and "system_prompt" in texts and alone:
         made = [{"role": "system", "content": texts["system_prompt"].read_text(encoding="utf-8")}]
     return made
 
