@@ -40,8 +40,10 @@ def derive(records: pd.DataFrame) -> pd.DataFrame:
     """
     frame = records.copy(deep=False)
     frame["ok"] = frame["error"].isna() & frame["first_token_s"].notna()
-    hung_up = frame["error"].str.startswith(CANCELLED).eq(other=True)
-    frame["cancelled"] = frame["cancelled_s"].notna() & hung_up
+    if "cancelled_s" not in frame:  # records of before clients hung up
+        frame["cancelled_s"] = np.nan
+    hung_up = frame["error"].astype("string").str.startswith(CANCELLED).eq(other=True)
+    frame["cancelled"] = frame["cancelled_s"].notna() & hung_up.fillna(value=False)
     answered = frame["ok"]
     frame["ttft_s"] = (frame["first_token_s"] - frame["sent_s"]).where(answered)
     frame["e2e_s"] = (frame["last_token_s"] - frame["sent_s"]).where(answered)

@@ -68,6 +68,8 @@ def begin(experiment_file: Path, over: str, runs: Path) -> Study:
     path = file_of("workload", config.workload, experiment_file.parent)
     workload = load_workload(path) if path.suffix in YAML else None
     setting = full_name(name.strip(), workload)
+    if workload is None and setting.startswith("workload."):
+        raise UsageError(f"{path} is replayed as it is: its keys cannot be set")
     options = {"setting": setting, "short": name.strip(), "values": values(text)}
     if isinstance(workload, Mixture) and setting == SHORT["rate"]:
         raise UsageError(f"{path}: a mixture has the rates of its parts, and none of its own")
