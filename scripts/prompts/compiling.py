@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -82,7 +83,19 @@ def _local(model: str, block_tokens: int | None, salt: str | None) -> Target:
         context_tokens=_context_of(folder),
         encode=tokenizer_of(model).encode_many,
         hashes=_hashes,
+        weights_sha256=_weights_of(folder),
     )
+
+
+def _weights_of(folder: Path) -> str | None:
+    """What names a model whatever its path: its configuration, and the names and sizes of its
+    weights. None without them."""
+    config, weights = folder / "config.json", sorted(folder.glob("*.safetensors"))
+    if not config.exists() or not weights:
+        return None
+    sizes = [[path.name, path.stat().st_size] for path in weights]
+    text = config.read_text(encoding="utf-8") + json.dumps(sizes)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def compile_schedule(

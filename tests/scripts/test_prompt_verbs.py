@@ -55,6 +55,22 @@ def test_another_name_or_dynamic_part_makes_nothing_stale(
     assert "its name, or dynamic templates and inputs, changed" in done.stderr
 
 
+def test_another_path_to_the_same_model_makes_nothing_stale(
+    aot: Aot, folder: Path, model: Path, tmp_path: Path
+) -> None:
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"x" * 9)
+    check(compiled(aot, folder), 0)
+    other = tmp_path / "snapshots" / "4f2c9ab"
+    other.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (other / name).write_bytes((model / name).read_bytes())
+    again = ("compile", folder, "--model", other, "--block-tokens", 4, "--check")
+    check(aot(*again), 0)
+    (other / "model.safetensors").write_bytes(b"x" * 10)  # other weights
+    check(aot(*again), 1, "the model changed")
+
+
 def test_arguments_of_the_chat_template_are_kept(aot: Aot, folder: Path, model: Path) -> None:
     config = json.loads((model / "tokenizer_config.json").read_text())
     dated = (

@@ -54,6 +54,8 @@ def compare(old: Compiled, new: Compiled) -> Change | None:
     if old == new:
         return None
     moved = [words for key, words in PLAIN.items() if getattr(old, key) != getattr(new, key)]
+    if old.weights_sha256 is not None and old.weights_sha256 == new.weights_sha256:
+        moved = [words for words in moved if words != PLAIN["model"]]  # by another path
     token = common_prefix(old.static_token_ids, new.static_token_ids)
     if moved:
         return Change(None, None, 0, 0, new.full_blocks, " and ".join(moved), None, None)

@@ -58,6 +58,7 @@ class Target:
     hashes: Hashes
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of the chat template: `encode` counts with them."""
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def measured(prompts: Sequence[Sequence[int]], static: list[int], target: Target
         "block_hashes": target.hashes(static, target.block_tokens, target.salt),
         "static_token_ids": static,
         "template_arguments": dict(target.arguments),
+        "weights_sha256": target.weights_sha256,
     }
 
 

@@ -88,6 +88,9 @@ class Compiled(_Strict):
     messages: list[Message]
     """The static messages."""
     tools: list[dict[str, Any]]
+    weights_sha256: str | None = None
+    """Over the model's configuration and the names and sizes of its weights: the same model, under
+    whatever name or path. None: compiled by a server."""
     template_arguments: dict[str, Any] = {}
     """Of the chat template, under which all of it was counted; requests must carry the same."""
     probes: tuple[list[Message], list[Message]]
