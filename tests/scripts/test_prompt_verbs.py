@@ -315,11 +315,15 @@ def test_what_the_logs_own_server_found_is_set_beside(aot: Aot, tmp_path: Path) 
     path = log_of(tmp_path / "log.jsonl", 20)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     usage = {"prompt_tokens": 400, "prompt_tokens_details": {"cached_tokens": 100}}
-    path.write_text("".join(json.dumps(r | {"response": {"usage": usage}}) + "\n" for r in rows))
+    timed = [
+        {"at_s": 400.0 * n, "body": r, "response": {"usage": usage}} for n, r in enumerate(rows)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in timed))
     done = aot("lint", path)
     check(done, 0)
     assert "served-less: the log's own server found less" in done.stdout
     assert "its own server found 25.0% of them" in done.stderr
+    assert "100% of it after more than 300 s of rest (expired)" in done.stdout
 
 
 def test_lint_takes_prices_and_least_prefix_from_a_providers_table(aot: Aot, folder: Path) -> None:

@@ -50,11 +50,13 @@ class Divergence:
 
 
 class Measured(NamedTuple):
-    """Characters of one request: all, those found by an unbounded cache, and lost ones."""
+    """Characters of one request: all, those found by an unbounded cache, and lost ones; `owner`:
+    the latest request that had what is found."""
 
     total: int
     found: int
     lost: int
+    owner: int | None = None
 
 
 def measure(log: Sequence[Seen]) -> tuple[list[Measured], list[list[Divergence]]]:
@@ -66,7 +68,7 @@ def measure(log: Sequence[Seen]) -> tuple[list[Measured], list[list[Divergence]]
         held = partners.of(number, owner)
         parted = [comparison.parted(number, b, turn, shared) for b, turn in held]
         best = _most_telling([p for p in parted if p])
-        measured.append(Measured(total, shared, best.lost if best else 0))
+        measured.append(Measured(total, shared, best.lost if best else 0, owner))
         if best:
             places.append([best, *comparison.behind(best)])
         partners.add(number, request)

@@ -119,7 +119,8 @@ RULES: dict[str, tuple[str, str]] = {
     ),
     "served-less": (
         "the log's own server found less than what had been sent before",
-        "look for evictions (cache too small), expiry, or replicas without affinity",
+        "found less soon after: a cache too small, replicas without affinity; after a rest: its "
+        "lifetime",
     ),
     "cache-key": (
         "a cache key outside the text differs between requests",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from aot.workloads.lint.divergence import Divergence, measure
+from aot.workloads.lint.divergence import Divergence, Measured, measure
 from aot.workloads.lint.flaw import MIN_DUPLICATE_WORDS, RULES, Flaw, Level
 from aot.workloads.lint.naming import Named, Namer
 from aot.workloads.lint.seen import Seen
@@ -33,6 +33,8 @@ GENERAL = ("dynamic-first", "varying-text")
 """One cause, whatever the form of the text that changes."""
 ANYWHERE = ("call-ids", "history-truncated", "reasoning-changed")
 """Causes that show at many places of one request."""
+LIFETIME_S = 300.0
+"""For how long hosted APIs keep what is not used (configs/pricing: ttl_s)."""
 SERVED_LESS = 0.05
 """Of the prompt tokens that a server should have found, and has not."""
 
@@ -106,6 +108,7 @@ def lint(
     findable = 1 - computed / total if total else 0.0
     if served is not None and served < findable - SERVED_LESS:
         flaws.append(_served_less(file, served, findable, total * scale / len(log)))
+        flaws[-1] = replace(flaws[-1], detail=f"{flaws[-1].detail}{_why(log, measured, scale)}")
     flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
     return LogReport(
         len(log), total * scale, computed * scale, (computed - lost) * scale, flaws, served
@@ -183,6 +186,29 @@ def _served_ratio(log: Sequence[Seen]) -> float | None:
         return None
     prompts = sum(s.prompt_tokens or 0 for s in known)
     return sum(s.cached_tokens or 0 for s in known) / prompts
+
+
+def _why(log: Sequence[Seen], measured: Sequence[Measured], scale: float) -> str:
+    """What was found less after how long a rest: behind a lifetime it has expired; else it was
+    evicted, or lies on another replica, which nobody can tell apart by a log. Empty without
+    times."""
+    expired = other = 0.0
+    for request, m in zip(log, measured, strict=True):
+        cached = request.served.cached_tokens if request.served else None
+        before = log[m.owner] if m.owner is not None else None
+        if cached is None or before is None or request.at_s is None or before.at_s is None:
+            continue
+        less = max(0.0, m.found * scale - cached)
+        if request.at_s - before.at_s > LIFETIME_S:
+            expired += less
+        else:
+            other += less
+    if not expired + other:
+        return ""
+    share = expired / (expired + other)
+    return (
+        f"; {share:.0%} of it after more than {LIFETIME_S:g} s of rest (expired), the rest sooner"
+    )
 
 
 def _served_less(file: str, served: float, findable: float, tokens: float) -> Flaw:

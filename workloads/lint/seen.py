@@ -43,6 +43,7 @@ class Seen:
     session: str | None = None
     served: Served | None = None
     answer: tuple[Part, ...] = ()
+    at_s: float | None = None
 
     @property
     def key(self) -> str:
@@ -87,7 +88,7 @@ def of(logged: Logged, line: int, row: Mapping[str, Any]) -> Seen:
     # No content and an empty one are the same to a template.
     parts = tuple((sys.intern(p), sys.intern(t)) for p, t in _parts(logged.endpoint, body) if t)
     said = tuple(_answer(row.get("response"), len(_items(logged.endpoint, body))))
-    return Seen(line, apart, parts, logged.session, logged.served, said)
+    return Seen(line, apart, parts, logged.session, logged.served, said, logged.at_s)
 
 
 def _parts(endpoint: str, body: Mapping[str, Any]) -> Iterator[Part]:
