@@ -1,4 +1,5 @@
-"""Names for beginnings: each over one more piece and all before it, as engines name their blocks.
+"""Beginnings: how much of one two texts share, and names for them: each over one more piece and all
+before it, as engines name their blocks.
 
 Equal names mean equal beginnings within one process (they are Python's own hashes of numbers and
 text, which is salted anew for each). The names that vLLM itself gives blocks, which are the same
@@ -8,6 +9,19 @@ everywhere, are made in serving/engines/block_hashes.py.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import AnyStr
+
+
+def common(one: AnyStr, other: AnyStr) -> int:
+    """How many characters (bytes) two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def chain(pieces: Iterable[Hashable], root: Hashable = None) -> Iterator[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,11 @@ from aot.workloads.lint import seen
 from aot.workloads.lint import template as lint_template
 from aot.workloads.lint.flaw import Flaw
 from aot.workloads.prompts import folder as prompts
+from aot.workloads.traces.in_time import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     from aot.workloads.requests.tokens import ChatTokenizer
 
-CHARACTERS_PER_TOKEN = 4.0
-"""Of English text with the usual tokenizers; what is assumed without --model."""
 SAMPLE = 20
 """Requests of a log by whose texts a tokenizer is measured."""
 BASELINE = "aot-lint-baseline/1"
@@ -85,7 +83,6 @@ def _folder(path: Path, options: Options) -> Linted:
 
 
 def _log(path: Path, options: Options) -> Linted:
-    gc.disable()  # millions of small objects, and no cycles among them: collecting takes half
     log, rows = seen.read(path)
     ratio = 1 / CHARACTERS_PER_TOKEN
     flaws: list[Flaw] = []

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aot.configs.dialects.table import EndpointName
-from aot.scripts.prompts.linting import CHARACTERS_PER_TOKEN
 from aot.workloads.lint import log as lint_log
 from aot.workloads.lint import seen
 from aot.workloads.lint.flaw import Flaw
@@ -18,13 +17,10 @@ from aot.workloads.lint.log import LogReport
 from aot.workloads.lint.seen import Seen
 from aot.workloads.logs import bodies
 from aot.workloads.requests.body import check
+from aot.workloads.traces.in_time import CHARACTERS_PER_TOKEN
 
 LIBRARIES = ("httpx", "httpx2")
 """That the SDKs send with, by their version."""
-ENDPOINTS: tuple[tuple[str, EndpointName], ...] = (
-    ("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"),
-    ("/completions", "completions"),
-)  # fmt: skip
 Patch = Callable[[object, str, object], None]
 """Sets an attribute until the test is over."""
 
@@ -64,8 +60,7 @@ class Recorder:
 
     def _taken(self, library: Any, request: Any) -> Any:
         """Our answer; None for what is no request of a model, or goes on to its server."""
-        path = request.url.path
-        endpoint = next((e for end, e in ENDPOINTS if path.endswith(end)), None)
+        endpoint = bodies.of_url(request.url.path)
         if endpoint is None:
             return None
         body = json.loads(request.content)

@@ -14,6 +14,7 @@ from aot.workloads.corrections.logged import Logged, as_logged, as_traced
 from aot.workloads.corrections.rules import CORRECTIONS
 from aot.workloads.lint import log as lint_log
 from aot.workloads.lint import seen
+from aot.workloads.lint.flaw import both_forms
 from aot.workloads.logs.bodies import Logged as Body
 from aot.workloads.logs.traced import Traced
 from aot.workloads.traces.formats import FORMATS
@@ -68,8 +69,8 @@ def _reordered_texts(source: Source, block_tokens: int | None) -> list[Layout]:
 def _named(requests: Sequence[Traced]) -> set[str]:
     """The causes that `aot lint` finds in the same requests: no other order is worth a price."""
     log = [seen.of(_logged(r), r.line, {}) for r in requests]
-    rules = {flaw.rule for flaw in lint_log.lint(log, "", 1 / CHARACTERS_PER_TOKEN).flaws}
-    return rules | ({"dynamic-first"} if "varying-text" in rules else set())
+    flaws = lint_log.lint(log, "", 1 / CHARACTERS_PER_TOKEN).flaws
+    return both_forms(flaw.rule for flaw in flaws)
 
 
 def _logged(request: Traced) -> Body:

@@ -13,12 +13,10 @@ from aot.configs.kernel.files import replacing
 from aot.workloads.corrections import logged
 from aot.workloads.corrections.rules import CORRECTIONS
 from aot.workloads.lint import seen
+from aot.workloads.lint.flaw import both_forms
 from aot.workloads.lint.prefix_tree import computed_characters
 from aot.workloads.logs import bodies, telemetry
 from aot.workloads.logs.file import Rows
-
-ALSO = {"dynamic-first": "varying-text", "varying-text": "dynamic-first"}
-"""One cause in two forms: both corrections are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ def write(path: Path, rules: Iterable[str], out: Path) -> Corrected:
         raise UsageError(f"--fix {out}: is the log itself; give another file")
     found = list(_found(Rows(path, skip_bad=True)))
     log = [logged.of_body(one, line) for line, one in found]
-    wanted = {*rules, *(ALSO[r] for r in rules if r in ALSO)}
+    wanted = both_forms(rules)
     best = _computed(found, log)
     first, applied = best, []
     corrected: Sequence[logged.Logged] = log

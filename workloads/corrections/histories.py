@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from aot.workloads.corrections.logged import Logged, text_of
+from aot.workloads.lint.seen import SYSTEM
 
 Log = Sequence[Logged]
-SYSTEM = ("system", "developer")
 
 
 def digest(text: str) -> str:

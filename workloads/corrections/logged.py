@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aot.workloads.lint.seen import SALTS, compact
 from aot.workloads.logs import bodies
 from aot.workloads.logs.traced import Traced
 from aot.workloads.requests import body
-
-KEYS = ("cache_salt", "extra_key", "prompt_cache_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def text_of(message: dict[str, Any]) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = [p.get("text") or _dump(p) if isinstance(p, dict) else str(p) for p in content]
+        parts = [p.get("text") or compact(p) if isinstance(p, dict) else str(p) for p in content]
         return "\n".join(map(str, parts))
     return ""
 
@@ -49,15 +48,15 @@ def text_of(message: dict[str, Any]) -> str:
 def of_body(logged: bodies.Logged, line: int) -> Logged:
     """A request of any endpoint, as its prompt."""
     messages, tools = body.chat(logged.endpoint, logged.body)
-    key = "/".join(str(logged.body.get(k, "")) for k in KEYS)
-    return Logged(line, key, tuple(sys.intern(_dump(tool)) for tool in tools), tuple(messages))
+    key = "/".join(str(logged.body.get(k, "")) for k in SALTS)
+    return Logged(line, key, tuple(sys.intern(compact(tool)) for tool in tools), tuple(messages))
 
 
 def to_body(request: Logged, endpoint: str, sent: Mapping[str, Any]) -> dict[str, Any]:
     """The body `sent` with the prompt of `request`; the way back."""
     made = dict(sent)
     if not request.key:
-        made = {k: v for k, v in made.items() if k not in KEYS}
+        made = {k: v for k, v in made.items() if k not in SALTS}
     if request.tools:
         made["tools"] = [json.loads(tool) for tool in request.tools]
     messages = list(request.messages)
@@ -77,7 +76,7 @@ def to_body(request: Logged, endpoint: str, sent: Mapping[str, Any]) -> dict[str
 
 def as_logged(traced: Traced) -> Logged:
     """A request of a trace of texts, as corrections take it."""
-    tools = tuple(sys.intern(_dump(tool)) for tool in traced.tools)
+    tools = tuple(sys.intern(compact(tool)) for tool in traced.tools)
     return Logged(traced.line, "", tools, tuple(dict(m) for m in traced.messages))
 
 
@@ -85,7 +84,3 @@ def as_traced(logged: Logged) -> Traced:
     """The way back."""
     messages = tuple({"role": str(m.get("role")), "content": text_of(m)} for m in logged.messages)
     return Traced(logged.line, messages=messages, tools=tuple(map(json.loads, logged.tools)))
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -12,13 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from aot.workloads.corrections.histories import (
-    SYSTEM,
-    digest,
-    example_turns,
-    kept_history,
-    whole_history,
-)
+from aot.workloads.corrections.histories import digest, example_turns, kept_history, whole_history
 from aot.workloads.corrections.logged import Logged, text_of
 from aot.workloads.corrections.tools import (
     key_order,
@@ -28,6 +22,7 @@ from aot.workloads.corrections.tools import (
     tools_fixed,
 )
 from aot.workloads.lint import volatile
+from aot.workloads.lint.seen import SYSTEM
 
 Log = Sequence[Logged]
 STATIC_SHARE = 0.5

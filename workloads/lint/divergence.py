@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aot.workloads.lint.prefix_tree import found
-from aot.workloads.lint.seen import Part, Seen
+from aot.workloads.lint.seen import TOOLS, Part, Seen
 from aot.workloads.lint.units import Units, common_ends
 
 _NAME = re.compile(r'"name":"([^"]*)"')
@@ -28,7 +28,6 @@ LEAST_CHARACTERS = 24
 """Lost at one place; less is chance."""
 ONE_BLOCK = 0.8
 """Share of what two parts have in common that lies around one block that differs."""
-TOOLS = ("tools", "functions")
 IDS = (".id", ".tool_call_id", ".call_id")
 MOST_OF_IT = 0.5
 NO_CHANCE = 0.5

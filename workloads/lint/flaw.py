@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Level = Literal["error", "warning", "note"]
 MIN_DUPLICATE_WORDS = 30
 """A paragraph that is worth saying once only."""
+
+GENERAL = ("dynamic-first", "varying-text")
+"""One cause in two forms: blocks, and lines, that change before what does not."""
 
 RULES: dict[str, tuple[str, str]] = {
     "volatile-time": (
@@ -160,3 +164,9 @@ class Flaw:
             "at_most": self.bound,
             "fix": self.fix,
         }
+
+
+def both_forms(rules: Iterable[str]) -> set[str]:
+    """With either rule of GENERAL the other: what mends one form may be the correction of both."""
+    found = set(rules)
+    return found | set(GENERAL) if found & set(GENERAL) else found

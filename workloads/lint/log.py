@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from aot.workloads.lint.divergence import Divergence, Measured, measure
-from aot.workloads.lint.flaw import MIN_DUPLICATE_WORDS, RULES, Flaw, Level
+from aot.workloads.lint.flaw import GENERAL, MIN_DUPLICATE_WORDS, RULES, Flaw, Level
 from aot.workloads.lint.naming import Named, Namer
-from aot.workloads.lint.seen import Seen
+from aot.workloads.lint.seen import TOOLS, Seen
 
 MIN_SHARE = 0.01
 ERROR_SHARE = 0.05
@@ -24,13 +24,12 @@ MIN_TOKENS = 8.0
 """A flaw that costs less, per request, is not worth a line."""
 STATIC_SHARE = 0.5
 DUPLICATE = "duplicate-text"
+SERVED = "served-less"
 RECURRING = 8
 """Where a text that differs is the same in so many requests each, as the names of tenants are, only
 the first request of each pays: a longer log would show less and less of it."""
 RECURRING_SHARE = 0.02
-OF_TENANTS = ("varying-text", "dynamic-first", "user-in-prefix")
-GENERAL = ("dynamic-first", "varying-text")
-"""One cause, whatever the form of the text that changes."""
+OF_TENANTS = (*GENERAL, "user-in-prefix")
 ANYWHERE = ("call-ids", "history-truncated", "reasoning-changed")
 """Causes that show at many places of one request."""
 LIFETIME_S = 300.0
@@ -107,8 +106,10 @@ def lint(
     served = _served_ratio(log)
     findable = 1 - computed / total if total else 0.0
     if served is not None and served < findable - SERVED_LESS:
-        flaws.append(_served_less(file, served, findable, total * scale / len(log)))
-        flaws[-1] = replace(flaws[-1], detail=f"{flaws[-1].detail}{_why(log, measured, scale)}")
+        tokens = (findable - served) * total * scale / len(log)
+        words = f"{served:.1%} of the prompt tokens, {findable:.1%} without limits"
+        detail = f"{RULES[SERVED][0]}: {words}{_why(log, measured, scale)}"
+        flaws.append(Flaw(SERVED, "warning", file, None, "usage", detail, tokens))
     flaws.sort(key=lambda f: -(f.tokens_per_request or 0))
     return LogReport(
         len(log), total * scale, computed * scale, (computed - lost) * scale, flaws, served
@@ -138,7 +139,7 @@ def _causes(log: Sequence[Seen], places: Sequence[Sequence[Divergence]]) -> list
 
 def _kind_of_place(path: str) -> str:
     """The path without the numbers of turns: what stands there in every conversation."""
-    if path.startswith(("tools", "functions")):
+    if path.startswith(TOOLS):
         return "tools"
     return re.sub(r"\[[1-9]\d*\]", "[*]", path)
 
@@ -209,12 +210,6 @@ def _why(log: Sequence[Seen], measured: Sequence[Measured], scale: float) -> str
     return (
         f"; {share:.0%} of it after more than {LIFETIME_S:g} s of rest (expired), the rest sooner"
     )
-
-
-def _served_less(file: str, served: float, findable: float, tokens: float) -> Flaw:
-    rule = "served-less"
-    detail = f"{RULES[rule][0]}: {served:.1%} of the prompt tokens, {findable:.1%} without limits"
-    return Flaw(rule, "warning", file, None, "usage", detail, (findable - served) * tokens)
 
 
 def duplicates(log: Sequence[Seen], file: str, tokens_per_character: float) -> list[Flaw]:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aot.configs.kernel.chains import common
 from aot.workloads.lint import volatile
-from aot.workloads.lint.divergence import TOOLS, Divergence, tool_name
-from aot.workloads.lint.seen import REASONING, SALTS, Part, Seen
-from aot.workloads.lint.units import common_begin, common_ends
+from aot.workloads.lint.divergence import Divergence, tool_name
+from aot.workloads.lint.seen import REASONING, SALTS, TOOLS, Part, Seen
+from aot.workloads.lint.units import common_ends
 
 SHOWN = 30
 """Characters of a text behind the place, and two thirds of that before it."""
@@ -112,7 +113,7 @@ class Namer:
     @staticmethod
     def _volatile(old: str, new: str) -> str | None:
         """The kind of text that differs at the place, by its label or its form."""
-        begin = common_begin(old, new)
+        begin = common(old, new)
         for text in (new, old):
             start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, begin))) + 1
             start = max(start, begin - WINDOW)

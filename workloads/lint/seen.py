@@ -29,6 +29,8 @@ its adapter, salts, and what changes how its chat template begins."""
 NESTED = ("model_parameters", "optional_params", "extra_body", "parameters", "invocation_params")
 """Where loggers put fields of a body that they do not know."""
 SYSTEM = ("system", "developer")
+TOOLS = ("tools", "functions")
+"""Fields that have tool schemas, and beginnings of their paths."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -47,7 +49,7 @@ class Seen:
 
     @property
     def key(self) -> str:
-        return _dump(self.apart) if self.apart else ""
+        return compact(self.apart) if self.apart else ""
 
     @property
     def head(self) -> int:
@@ -93,7 +95,7 @@ def of(logged: Logged, line: int, row: Mapping[str, Any]) -> Seen:
 
 def _parts(endpoint: str, body: Mapping[str, Any]) -> Iterator[Part]:
     """In the order in which templates render them."""
-    for field in ("tools", "functions"):
+    for field in TOOLS:
         for n, tool in enumerate(body.get(field) or ()):
             yield f"{field}[{n}]", _tool(tool)
     for n, document in enumerate(body.get("documents") or ()):
@@ -141,7 +143,7 @@ def _content(path: str, content: Any) -> Iterator[Part]:
             yield f"{path}[{n}].text", block["text"]
         elif isinstance(block, Mapping):
             # Where a provider is told to cache is no part of the prompt.
-            yield f"{path}[{n}]", _dump({k: v for k, v in block.items() if k != "cache_control"})
+            yield f"{path}[{n}]", compact({k: v for k, v in block.items() if k != "cache_control"})
         else:
             yield f"{path}[{n}]", _text(block)
 
@@ -176,8 +178,9 @@ def _tool(tool: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _dump(value)
+    return value if isinstance(value, str) else compact(value)
 
 
-def _dump(value: Any) -> str:
+def compact(value: Any) -> str:
+    """As JSON, its keys in their order."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from aot.configs.kernel.chains import common
+
 _UNIT = re.compile(r"[^\n,;.!?:。、！？]*(?:[\n,;.!?:。、！？](?:[\s\"')\]}]*)|\Z)")
 
 
@@ -42,20 +44,8 @@ class Units:
         return sum(min(n, second[u]) * length[u] for u, n in first.items() if u in second)
 
 
-def common_begin(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def common_ends(one: str, other: str) -> tuple[int, int]:
     """How many characters two texts begin with alike, and how many of the rest they end with."""
-    begin = common_begin(one, other)
+    begin = common(one, other)
     left = min(len(one), len(other)) - begin
-    return begin, common_begin(one[::-1][:left], other[::-1][:left])
+    return begin, common(one[::-1][:left], other[::-1][:left])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from aot.configs.kernel.chains import chain
-from aot.workloads.requests.request import Message, Prefix, Request, Schedule
+from aot.workloads.requests.request import FILLERS, Message, Prefix, Request, Schedule
 from aot.workloads.requests.schedule import ROLES
 
 CHUNK = 64
@@ -26,11 +26,6 @@ MOST_CHARACTERS = 1_000_000
 """Of one prompt that are looked at,"""
 MOST_IN_ALL = 20_000_000
 """and of all prompts in which static parts are looked for: those of every so many requests."""
-FILLERS = (
-    "Alpha beta gamma delta, tell me more of it please.",
-    "Zulu yankee xray whiskey: why so?",
-)
-"""Dynamic parts that no log has, and that part at their first letter."""
 FRAME = "\x1e"
 
 

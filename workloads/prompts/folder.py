@@ -133,7 +133,7 @@ def read(folder: Path) -> PromptFolder:
                 f"{given}: there is no template of that name; templates: {', '.join(templates)}"
             )
     return PromptFolder(
-        folder, tuple(files), _tools(folder / "tools.json"), templates, _variables(folder)
+        folder, tuple(files), tools_of(folder / "tools.json"), templates, _variables(folder)
     )
 
 
@@ -159,7 +159,8 @@ def parsed(path: Path) -> jinja2.nodes.Template:
         raise UsageError(f"{path}:{error.lineno}: template syntax: {error.message}") from None
 
 
-def _tools(path: Path) -> tuple[dict[str, Any], ...]:
+def tools_of(path: Path) -> tuple[dict[str, Any], ...]:
+    """Tool schemas of a file, if it is there. UsageError for what is no list of them."""
     if not path.exists():
         return ()
     try:

@@ -17,8 +17,9 @@ import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from aot.configs.kernel.errors import UsageError
+from aot.workloads.prompts import folder as prompts
 from aot.workloads.requests import body
-from aot.workloads.requests.request import Message, Prefix, Schedule, Tools
+from aot.workloads.requests.request import FILLERS, Message, Prefix, Schedule, Tools
 
 TEXTS = (".md", ".txt")
 TEMPLATES = (".j2", ".jinja", ".jinja2")
@@ -28,11 +29,6 @@ YAML = (".yaml", ".yml")
 ROLES = ("system", "developer", "user", "assistant")
 VALUES = ("Alpha beta gamma delta.", "Zulu yankee xray whiskey.")
 """For whatever is filled in: two texts that part at their first letter."""
-QUESTIONS = (
-    "Alpha beta gamma delta, tell me more of it please.",
-    "Zulu yankee xray whiskey: why so?",
-)
-"""For a last message that says what one user asked."""
 PREFIX = "static"
 _SECTION = re.compile(r"(?m)^(system|developer|user|assistant):[ \t]*$")
 _DOUBLE = re.compile(r"\{\{-?\s*[\w.\[\]'\"| ()-]+?-?\}\}|\$\{[\w.]+\}")
@@ -76,7 +72,9 @@ def is_kept(path: Path) -> bool:
 def read(path: Path) -> Kept:
     """UsageError naming file and remedy for what cannot be read."""
     if path.is_dir():
-        return _filled(_messages_of_folder(path), _placeholders(_DOUBLE), _tools_of(path))
+        return _filled(
+            _messages_of_folder(path), _placeholders(_DOUBLE), prompts.tools_of(path / "tools.json")
+        )
     if path.suffix in PROGRAMS:
         raise UsageError(
             f"{path}: is a program, which is not run; save its prompt as text or JSON, or record "
@@ -136,19 +134,14 @@ def _messages_of_folder(path: Path) -> list[Message]:
     """Of a folder with a text for each role (system.md, user.md), or a system prompt alone."""
     texts = {p.stem: p for p in sorted(path.iterdir()) if p.suffix in TEXTS}
     made = [
-        {"role": role, "content": texts[role].read_text(encoding="utf-8")}
+        {"role": role, "content": prompts.text_of(texts[role])}
         for role in ROLES if role in texts
     ]  # fmt: skip
     # Beside other parts of a prompt folder it is one, whose dynamic templates are missing.
     alone = not any((path / part).exists() for part in ("context", "few_shot_examples.txt"))
     if not made and "system_prompt" in texts and alone:
-        made = [{"role": "system", "content": texts["system_prompt"].read_text(encoding="utf-8")}]
+        made = [{"role": "system", "content": prompts.text_of(texts["system_prompt"])}]
     return made
-
-
-def _tools_of(path: Path) -> Tools:
-    file = path / "tools.json"
-    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else ()
 
 
 def _sections(text: str) -> list[Message]:
@@ -239,11 +232,11 @@ def _filled(
         asked = list(messages)
         if asked and asked[-1].get("role") == "user":
             asked.pop()
-        first, second = ([*asked, {"role": "user", "content": q}] for q in QUESTIONS)
+        first, second = ([*asked, {"role": "user", "content": q}] for q in FILLERS)
     elif first[-1].get("role") != "user":
         first, second = (
             [*chat, {"role": "user", "content": q}]
-            for chat, q in zip((first, second), QUESTIONS, strict=True)
+            for chat, q in zip((first, second), FILLERS, strict=True)
         )
     return Kept((first, second), tools)
 

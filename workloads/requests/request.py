@@ -16,6 +16,11 @@ Tools = tuple[dict[str, Any], ...]
 
 LEARNED_FROM = "not replayed: the static parts were found in them"
 """Of a log's `changes`."""
+FILLERS = (
+    "Alpha beta gamma delta, tell me more of it please.",
+    "Zulu yankee xray whiskey: why so?",
+)
+"""Dynamic parts that no log has, and that part at their first letter."""
 Which = Literal[0, 1, 2]
 PROBES: tuple[Which, ...] = (0, 1, 2)
 """Prompts to warm with, and their dynamic parts."""

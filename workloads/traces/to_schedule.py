@@ -14,7 +14,7 @@ from functools import cached_property
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.draws import Arrivals
-from aot.workloads.logs import rounded_times, shared
+from aot.workloads.logs import rounded_times
 from aot.workloads.logs.interned import Interned
 from aot.workloads.logs.sessions import Sessions
 from aot.workloads.logs.traced import Traced
@@ -22,7 +22,7 @@ from aot.workloads.plan.arrivals import offsets
 from aot.workloads.plan.draws import stream
 from aot.workloads.plan.lexicon import OPENING, Lexicon
 from aot.workloads.plan.static_texts import OTHER_OPENING, user
-from aot.workloads.requests.request import Prefix, Request, Schedule, Tools
+from aot.workloads.requests.request import FILLERS, Prefix, Request, Schedule, Tools
 from aot.workloads.requests.tokens import common_prefix
 from aot.workloads.traces import as_logged
 from aot.workloads.traces.formats import Format
@@ -240,7 +240,7 @@ class _Writer:
             if prefix.tools == tools and prefix.salt == salt:
                 return prefix.id
         name = f"trace{len(self.prefixes) or ''}"
-        first, second = ((user(text),) for text in shared.FILLERS)
+        first, second = ((user(text),) for text in FILLERS)
         self.prefixes[name] = Prefix(name, (), (first, second), tools, salt)
         return name
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from aot.configs.dialects.dialect import Asked, Render, joined
 from aot.configs.dialects.wording import USUAL, Wording
+from aot.configs.kernel.chains import common
 from aot.configs.kernel.routing import routing_key
 from aot.configs.kernel.salts import Salts, tenant_salt
 from aot.workloads.requests.request import Message, Request, Schedule
@@ -144,7 +145,7 @@ class Bodies:
         chat = self._schedule.chat_of(request, marks)
         text = self._render(chat.messages, chat.tools)
         body = _json(self._wording.body(text, self.asked(request)))
-        shared = _common(self._heads.setdefault(request.prefix, body), body)
+        shared = common(self._heads.setdefault(request.prefix, body), body)
         self._shared[request.id] = shared
         return body[shared:], b""
 
@@ -162,18 +163,6 @@ class Bodies:
             turns.append(turn.after)
             turn = self._schedule.by_id[turn.after]
         return turns
-
-
-def _common(one: bytes, other: bytes) -> int:
-    """Bytes that both begin with."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _mark(number: int) -> str:
