@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from aot.workloads.corrections.rules import CORRECTIONS
 from aot.workloads.lint import seen
 from aot.workloads.lint.flaw import both_forms
 from aot.workloads.lint.prefix_tree import computed_characters
-from aot.workloads.logs import bodies, telemetry
+from aot.workloads.logs import bodies
 from aot.workloads.logs.file import Rows
 
 
@@ -37,7 +37,7 @@ def write(path: Path, rules: Iterable[str], out: Path) -> Corrected:
     """
     if out.exists() and out.samefile(path):
         raise UsageError(f"--fix {out}: is the log itself; give another file")
-    found = list(_found(Rows(path, skip_bad=True)))
+    found = [(line, one) for line, _, one in bodies.each(Rows(path, skip_bad=True))]
     log = [logged.of_body(one, line) for line, one in found]
     wanted = both_forms(rules)
     best = _computed(found, log)
@@ -57,14 +57,6 @@ def write(path: Path, rules: Iterable[str], out: Path) -> Corrected:
             file.write(json.dumps(_row(one, request), ensure_ascii=False) + "\n")
     changed = sum(a != b for a, b in zip(log, corrected, strict=True))
     return Corrected(tuple(applied), changed, first / max(1, total), best / max(1, total))
-
-
-def _found(rows: Rows) -> Iterator[tuple[int, bodies.Logged]]:
-    for number, row in rows.objects():
-        try:
-            yield from [(number, bodies.found(one)) for one in telemetry.spans(row)]
-        except ValueError as error:
-            rows.bad(number, str(error))
 
 
 def _seen(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aot.configs.kernel.errors import UsageError
-from aot.workloads.logs import bodies, telemetry
+from aot.workloads.logs import bodies
 from aot.workloads.logs.bodies import Logged
 from aot.workloads.logs.file import Rows
 from aot.workloads.requests.body import TEXTS
@@ -68,12 +68,7 @@ def read(path: Path) -> tuple[list[Seen], Rows]:
     """The requests of a log, and the rows, which count the bad lines that were left out. Raises
     UsageError naming file and line for a file without any request."""
     rows = Rows(path, skip_bad=True)
-    log = []
-    for number, row in rows.objects():
-        try:
-            log += [of(bodies.found(one), number, one) for one in telemetry.spans(row)]
-        except ValueError as error:
-            rows.bad(number, str(error))
+    log = [of(logged, number, row) for number, row, logged in bodies.each(rows)]
     if not log:
         first = f": {rows.first_skipped}" if rows.first_skipped else ""
         raise UsageError(f"{path}: no request in it{first}")

@@ -7,12 +7,13 @@ it; nothing in the body is changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aot.configs.dialects.table import EndpointName
 from aot.workloads.logs import logged_times, telemetry
+from aot.workloads.logs.file import Rows
 from aot.workloads.logs.traced import MOST_TOKENS
 from aot.workloads.requests.body import check as body_check
 from aot.workloads.requests.request import Served
@@ -57,6 +58,17 @@ class Logged:
         if self.prompt_tokens is None:
             return None
         return Served(self.prompt_tokens, self.cached_tokens, self.output_tokens)
+
+
+def each(rows: Rows) -> Iterator[tuple[int, Mapping[str, Any], Logged]]:
+    """(number, row, request) of everything in a log; a row that is no request is bad."""
+    for number, row in rows.objects():
+        try:
+            made = [(number, one, found(one)) for one in telemetry.spans(row)]
+        except ValueError as error:
+            rows.bad(number, str(error))
+            continue
+        yield from made
 
 
 def found(row: Mapping[str, Any]) -> Logged:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from aot.workloads.logs import bodies, telemetry
+from aot.workloads.logs import bodies
 from aot.workloads.logs.bodies import Logged
 from aot.workloads.logs.file import Rows
 from aot.workloads.logs.traced import Traced, count, seconds
@@ -58,14 +58,8 @@ def _turn(turn: dict[str, Any]) -> Message:
 def openai(rows: Rows) -> Iterator[Traced]:
     """Bodies of requests, one a line, bare or in whatever a gateway, an SDK or a tracing tool puts
     around them; of any endpoint (bodies.py)."""
-    for number, row in rows.objects():
-        try:
-            made = [t for one in telemetry.spans(row)
-                    for t in _turns(of_body(number, bodies.found(one)), one)]  # fmt: skip
-        except ValueError as error:
-            rows.bad(number, str(error))
-            continue
-        yield from made
+    for number, row, logged in bodies.each(rows):
+        yield from _turns(of_body(number, logged), row)
 
 
 def _turns(traced: Traced, row: Mapping[str, Any]) -> Iterator[Traced]:
