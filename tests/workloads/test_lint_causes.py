@@ -190,3 +190,35 @@ def test_a_cause_is_found_at_its_place_and_cost(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_found_in_the_corrected_twin(case: str) -> None:
     assert lint(CASES[case][3]).flaws == []
+
+
+def alike_agents(t: int, k: int) -> Body:
+    """Steps and results that are the same in every job but for its ids."""
+    turns: list[Body] = [{"role": "user", "content": f"job {t}"}]
+    for j in range(k + 1):
+        call = {"name": "q", "arguments": json.dumps({"row": j}, indent=2)}
+        result = json.dumps({"rows": [1, 2], "ok": True}, indent=4)
+        turns += [
+            {"role": "assistant", "content": None,
+             "tool_calls": [{"id": f"t{t}-{j}", "type": "function", "function": call}]},
+            {"role": "tool", "tool_call_id": f"t{t}-{j}", "content": result},
+        ]  # fmt: skip
+    return chat(PROSE, turns)
+
+
+def alike_chats(t: int, k: int) -> Body:
+    """Other questions that end alike, and other answers that do."""
+    turns = [
+        {**m, "content": f"Of job {t}: {m['content'].split(':')[0]}: {RULES_TEXT[-120:]}"}
+        for m in talk(0, k)
+    ]
+    return chat(PROSE, turns)
+
+
+@pytest.mark.parametrize("make", [alike_agents, alike_chats])
+def test_what_conversations_have_in_common_by_chance_is_not_lost(
+    make: Callable[[int, int], Body],
+) -> None:
+    found = lint(sessions(make))
+    assert found.flaws == []
+    assert found.ideal_tokens == pytest.approx(found.computed_tokens, rel=0.01)

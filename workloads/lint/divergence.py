@@ -206,23 +206,37 @@ class _Partners:
             yield n, n in turns
 
     def _turn_before(self, request: Seen) -> int | None:
-        """The request that has the most of its last messages; of equals the latest. Where all of
-        them were changed, their ends tell."""
+        """The request that has the most of its last messages, of equals the latest, where it goes
+        on from there. Where all of them were changed, their ends tell."""
         votes: Counter[int] = Counter()
-        first = max(request.head, len(request.parts) - 2 * LAST_PARTS)
-        for _, text in request.parts[first:-1]:
-            if len(text) >= MIN_MESSAGE:
-                known = [self._holder[name] for name in _signs(text) if name in self._holder]
-                votes.update(known)
-        return max(votes, key=lambda n: (votes[n], n), default=None)
+        for text in _told(request, 2 * LAST_PARTS, but_last=1):
+            votes.update(self._holder[name] for name in _signs(text) if name in self._holder)
+        best = max(votes, key=lambda n: (votes[n], n), default=None)
+        return best if best is not None and _goes_on_from(request, self._log[best]) else None
 
     def add(self, number: int, request: Seen) -> None:
         """Known to those below it from here on."""
         if request.session:
             self._sessions[request.session] = number
-        for _, text in request.parts[max(request.head, len(request.parts) - LAST_PARTS) :]:
-            if len(text) >= MIN_MESSAGE:
-                self._holder |= dict.fromkeys(_signs(text), number)
+        for text in _told(request, LAST_PARTS):
+            self._holder |= dict.fromkeys(_signs(text), number)
+
+
+def _goes_on_from(request: Seen, earlier: Seen) -> bool:
+    """Whether it is a later turn of the same conversation, and no other that says the same in
+    places: it is about as long, and has a good part of what the earlier one ended with."""
+    if len(request.parts) < len(earlier.parts) - LAST_PARTS:
+        return False
+    mine = {sign for text in _told(request, len(request.parts)) for sign in _signs(text)}
+    ended = _told(earlier, LAST_PARTS)
+    return 3 * sum(any(s in mine for s in _signs(text)) for text in ended) >= len(ended)
+
+
+def _told(request: Seen, last: int, but_last: int = 0) -> list[str]:
+    """Long texts of the conversation among the last parts of a request."""
+    end = len(request.parts) - but_last
+    parts = request.parts[max(request.head, len(request.parts) - last) : max(end, 0)]
+    return [t for path, t in parts if len(t) >= MIN_MESSAGE and not path.endswith(IDS)]
 
 
 def _signs(text: str) -> tuple[str, ...]:
