@@ -208,10 +208,7 @@ def alike_agents(t: int, k: int) -> Body:
 
 def alike_chats(t: int, k: int) -> Body:
     """Other questions that end alike, and other answers that do."""
-    turns = [
-        {**m, "content": f"Of job {t}: {m['content'].split(':')[0]}: {RULES_TEXT[-120:]}"}
-        for m in talk(0, k)
-    ]
+    turns = [{**m, "content": f"{m['content']} {RULES_TEXT[-45:]}"} for m in talk(t, k)]
     return chat(PROSE, turns)
 
 
