@@ -118,6 +118,8 @@ CLEAN_FOLDERS: dict[str, Files] = {
     "secrets of a workflow": folder(PROSE + "\nWrite `${{ secrets.TOKEN }}`, never the value.\n"),
     "a recipe": folder(PROSE + "\nSalt: 5g, seed: sunflower-mix-2, signature: handwritten12. Random: pick any.\n"),
     "a revision": folder(PROSE + "\nExample commit 4f2c9ab1d0e. Revision: 2024a7bc9.\n"),
+    "an object as an example": folder('Return {"date": "2026-03-01T10:00:00Z", "id": "req_1"} always.\n' + PROSE),
+    "samples in a schema": folder(tools_DOT_json=json.dumps([{"type": "function", "function": {"name": "f", "description": "A time, e.g. 2026-03-01T10:00:00Z", "parameters": {"type": "object", "properties": {"at": {"type": "string", "examples": ["2026-03-01T10:12:07Z"], "default": "2026-03-01T00:00:00Z"}}}}}])),
     "contact details": folder(PROSE + "\nSupport: help@example.org, +44 20 7946 0000.\n"),
 }  # fmt: skip
 

@@ -208,7 +208,11 @@ def alike_agents(t: int, k: int) -> Body:
 
 def alike_chats(t: int, k: int) -> Body:
     """Other questions that end alike, and other answers that do."""
-    turns = [{**m, "content": f"{m['content']} {RULES_TEXT[-45:]}"} for m in talk(t, k)]
+    words = PROSE.split()
+    turns = [
+        {**m, "content": " ".join(words[t * 41 + n * 7 :][:18]) + f" {n}, {t}: {RULES_TEXT[-45:]}"}
+        for n, m in enumerate(talk(t, k))
+    ]
     return chat(PROSE, turns)
 
 

@@ -101,16 +101,19 @@ class _Comparison:
     def parted(self, number: int, before: int, turn: bool, shared: int) -> Divergence | None:
         """Where a request parts from an earlier one, which is a turn of the same conversation or
         any other; None where nothing is lost by it."""
-        mine, theirs = self._log[number].parts, self._log[before].parts
+        request, earlier = self._log[number], self._log[before]
+        mine, theirs = request.parts, earlier.parts
+        if not turn:  # of another conversation only what is as far from its beginning
+            theirs = theirs[: earlier.head + len(mine) - request.head]
         at = leading(mine, theirs)
-        apart = self._log[number].apart != self._log[before].apart
+        apart = request.apart != earlier.apart
         if not apart and (
             at in (len(mine), len(theirs)) or (not turn and self._goes_on(number, at))
         ):
             return None
         behind = self._findable(mine[at:], theirs[at:])
         lost = sum(len(text) for _, text in mine[:at]) + behind - shared
-        by_chance = not (turn or apart) and at >= self._log[number].head
+        by_chance = not (turn or apart) and at >= request.head
         if by_chance and behind < NO_CHANCE * sum(len(text) for _, text in mine[at:]):
             return None
         if lost < LEAST_CHARACTERS:

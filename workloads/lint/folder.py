@@ -188,7 +188,8 @@ def _literals(text: StaticFile, count: Count) -> Iterator[Flaw]:
     # Documents and examples are data: they may well show times, ids and names.
     if text.kind in ("document", "examples"):
         return
-    plain = text.text if text.kind == "tools" else volatile.without_examples(text.text)
+    of_kind = volatile.without_samples if text.kind == "tools" else volatile.without_examples
+    plain = of_kind(text.text)
     taken: list[tuple[int, int]] = []
     for pattern in (*volatile.LABELLED, *volatile.ALONE):
         for match in pattern.regex.finditer(plain):

@@ -207,17 +207,33 @@ def class_of_name(name: str) -> Class | None:
     return next((k for k, words_ in _WORDS.items() if re.fullmatch(words_, joined)), None)
 
 
+_EG = r"(?i:\b(?:e\.g\.|for example|such as|for instance|example:|format:))"
 _SHOWN = re.compile(
     r"(?im:^\W*examples?\b[^\n]{0,40}\n(?:[^\n]+\n?)+)"
     r"|(?s:```.*?(?:```|\Z)|`[^`\n]+`|\{%-? ?raw.*?endraw ?-?%\})"
-    r"|(?i:\b(?:e\.g\.|for example|such as|for instance|example:|format:))[^\n]{0,80}"
+    rf"|{_EG}[^\n]{{0,80}}"
+    r'|\{[^{}\n]*"[\w-]+"\s*:[^{}\n]*\}'  # an object as an answer should have it
 )
+_SAMPLES = re.compile(
+    r'"(?:examples?|default|const|enum|pattern)"\s*:\s*(?:\[[^\]]*\]|"(?:[^"\\]|\\.)*")'
+    rf"|{_EG}[^\n\"]{{0,80}}"
+)
+"""Values in a schema that are shown, and not said."""
 
 
 def without_examples(text: str) -> str:
     """`text` with code and examples blanked, every other character in its place: what is shown as
     an example is static."""
-    return _SHOWN.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+    return _SHOWN.sub(_as_spaces, text)
+
+
+def without_samples(schemas: str) -> str:
+    """The same of tool schemas as JSON: without examples, defaults and allowed values."""
+    return _SAMPLES.sub(_as_spaces, schemas)
+
+
+def _as_spaces(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
 
 
 def blank(text: str, patterns: tuple[Pattern, ...]) -> str:
