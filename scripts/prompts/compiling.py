@@ -44,10 +44,13 @@ def compile_prompt(
     target = with_arguments(target_of(model, server, block_tokens, salt), arguments or {})
     if read is not None:
         return compile_folder(read, variables, target)
-    schedule = kept.read(folder).schedule(folder.stem)
+    prompt = kept.read(folder)
+    if not prompt.has_static_part:
+        raise UsageError(
+            f"{folder}: nothing of it is static: it is empty, or begins with what is filled in"
+        )
+    schedule = prompt.schedule(folder.stem)
     made = compile_prefix(schedule, schedule.prefixes[kept.PREFIX], target)
-    if made.static_tokens == 0 or not (made.messages or made.probes[0]):
-        raise UsageError(f"{folder}: nothing of it is static: it begins with what is filled in")
     return made.model_copy(update={"variables": {}})
 
 

@@ -28,6 +28,10 @@ FILES = {
         {"_type": "chat", "input_variables": ["question"],
          "messages": [{"prompt": {"template": RULES}}, {"prompt": {"template": "{question}"}}]}
     ),
+    "langchain.json": json.dumps(
+        {"_type": "chat", "messages": [{"prompt": {"template": RULES}},
+                                       {"prompt": {"template": "{question}"}}]}
+    ),
     "promptfooconfig.yaml": yaml.safe_dump({"prompts": ["file://messages.json"], "providers": []}),
     "inline.yaml": yaml.safe_dump({"prompts": [json.dumps(CHAT)], "providers": []}),
     "agent.prompty": f"---\nname: a\n---\nsystem:\n{RULES}\n\nuser:\n{{{{question}}}}\n",
@@ -81,6 +85,8 @@ def test_examples_of_a_dialogue_are_static(tmp_path: Path, model: Path) -> None:
         ("p.yaml", "_type: chat\nmessages: [{x: 1}]", r"messages\[0\].prompt.template is no text"),
         ("p.yaml", "prompts: [file://no.txt]", "no.txt: cannot be read"),
         ("p.j2", "{% if %}", "no prompt that is known"),
+        ("p.md", "", "nothing of it is static: it is empty, or begins with what is filled in"),
+        ("p.md", "{{ now }}", "nothing of it is static"),
     ],
 )
 def test_what_is_no_prompt_is_named(

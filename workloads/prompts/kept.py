@@ -16,6 +16,7 @@ import jinja2
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from aot.configs.kernel.chains import common
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.prompts import folder as prompts
 from aot.workloads.requests import body
@@ -43,6 +44,19 @@ class Kept:
     chats: tuple[list[Message], list[Message]]
     tools: Tools = ()
 
+    @property
+    def has_static_part(self) -> bool:
+        """Whether anything is said before what is filled in."""
+        for one, other in zip(*self.chats, strict=False):
+            texts = [
+                m["content"] if isinstance(m.get("content"), str) else "" for m in (one, other)
+            ]
+            if one != other:
+                return bool(self.tools) or common(*texts) > 0
+            if one.get("content"):
+                return True
+        return bool(self.tools)
+
     def schedule(self, name: str) -> Schedule:
         """As a static prefix without requests: the messages that both have, and the rest."""
         first, second = self.chats
@@ -66,7 +80,9 @@ def is_kept(path: Path) -> bool:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return _are_messages(data) or (isinstance(data, dict) and bool(_endpoint(data)))
+    if not isinstance(data, dict):
+        return _are_messages(data)
+    return bool(_endpoint(data)) or "_type" in data or "prompts" in data
 
 
 def read(path: Path) -> Kept:

@@ -88,7 +88,7 @@ def lint(
         everything, flaws = flaws, linting.unknown(baseline, flaws)
         note(f"{len(everything) - len(flaws)} findings are in {baseline}")
     totals = {str(path): one.totals for path, one in made.items() if one.totals}
-    if shown := _shown(flaws, output_format, price, totals):
+    if shown := _shown(flaws, output_format, price, totals, new_only=bool(baseline or ignore)):
         out().out(shown)
     for log, facts in totals.items():
         _say_totals(log, facts)
@@ -197,8 +197,14 @@ NOTHING_LOST = 1.01
 
 
 def _shown(
-    flaws: list[Flaw], shape: LintFormat, price: float | None, totals: dict[str, dict[str, Any]]
+    flaws: list[Flaw],
+    shape: LintFormat,
+    price: float | None,
+    totals: dict[str, dict[str, Any]],
+    *,
+    new_only: bool,
 ) -> str:
+    """`new_only`: findings were left out, so that what is lost may be known."""
     from aot.scripts.prompts import lint_output
 
     match shape:
@@ -210,7 +216,8 @@ def _shown(
             # No finding is no line: a code host reads every one.
             return lint_output.as_github(flaws)
         case _:
-            return lint_output.as_text(flaws, price) or _nothing(totals)
+            nothing = "nothing else found" if new_only else _nothing(totals)
+            return lint_output.as_text(flaws, price) or nothing
 
 
 def _nothing(totals: dict[str, dict[str, Any]]) -> str:
