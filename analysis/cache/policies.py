@@ -13,9 +13,11 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from aot.configs.caches.radix import RadixCache
 from aot.workloads.traces.blocks import BlockTrace
@@ -46,10 +48,12 @@ def _leading(blocks: list[Any], resident: Container[Any]) -> int:
 
 def infinite(trace: BlockTrace) -> Leading:
     """Nothing is evicted: what is reachable at all."""
-    seen: set[int] = set()
-    for blocks in trace.prompts():
-        yield _leading(blocks, seen)
-        seen.update(blocks)
+    seen = np.zeros(int(trace.ids.max(initial=-1)) + 1, dtype=bool)
+    for low, high in pairwise(trace.starts.tolist()):
+        ids = trace.ids[low:high]
+        there = seen[ids]
+        yield high - low if there.all() else int(there.argmin())
+        seen[ids] = True
 
 
 def lru(trace: Replayable, capacity: int) -> Leading:
@@ -136,29 +140,46 @@ def _evict_least(uses: dict[Any, tuple[int, int]], heap: list[tuple[int, int, An
             return
 
 
+AT_ONCE = 2_000_000
+"""References that are sorted at a time."""
+
+
 def next_uses(trace: BlockTrace) -> array[int]:
     """Of every reference, the position of the next one to the same block, or NEVER; also where that
     is computed anyway, so that nothing is won by keeping the block until then."""
     ids = trace.ids
-    order = np.argsort(ids, kind="stable").astype(np.int32)
-    last = ids[order[1:]] != ids[order[:-1]]
-    following = np.full(len(ids), NEVER, dtype=np.int32)
-    following[order[:-1]] = np.where(last, NEVER, order[1:])
-    before = np.full(len(ids), -1, dtype=np.int32)  # of every reference, the one that it follows
-    before[order[1:]] = np.where(last, -1, order[:-1])
-    won_nothing = before[trace.computed_anyway]
-    following[won_nothing[won_nothing >= 0]] = NEVER
-    return array("i", following.tobytes())
+    following = np.empty(len(ids), dtype=np.int32)
+    coming = np.full(int(ids.max(initial=-1)) + 1, NEVER, dtype=np.int32)  # of each block, so far
+    for low in reversed(range(0, len(ids), AT_ONCE)):
+        here = ids[low : low + AT_ONCE]
+        order = np.argsort(here, kind="stable").astype(np.int32)
+        ends = np.flatnonzero(np.diff(here[order], append=-1))  # the last of each block, here
+        first = order[np.concatenate([[0], ends[:-1] + 1])]
+        after = np.empty(len(here), dtype=np.int32)
+        after[:-1] = order[1:] + low
+        after[ends] = coming[here[order[ends]]]
+        following[low + order] = after
+        coming[here[first]] = first + low
+    won_nothing = np.zeros(len(ids), dtype=bool)
+    won_nothing[trace.computed_anyway] = True
+    again = np.flatnonzero(following < NEVER)
+    following[again[won_nothing[following[again]]]] = NEVER
+    made = array("i")
+    made.frombytes(following.data.cast("B"))
+    return made
 
 
 def most_wanted(following: Sequence[int]) -> int:
     """Blocks that were used and will be again, at most at one time."""
     coming = np.asarray(following)
-    again = coming[coming < NEVER]
-    change = np.zeros(len(coming) + 1, dtype=np.int64)
-    change[: len(coming)] += coming < NEVER
-    change[again] -= 1
-    return int(change.cumsum().max(initial=0))
+    change = (coming < NEVER).astype(np.int8)  # each adds one, and takes one where it is used again
+    change[coming[coming < NEVER]] -= 1
+    most = held = 0
+    for low in range(0, len(change), AT_ONCE):
+        summed = change[low : low + AT_ONCE].cumsum(dtype=np.int64)
+        most = max(most, held + int(summed.max()))
+        held += int(summed[-1])
+    return most
 
 
 def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> Leading:
@@ -174,7 +195,7 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
     low = 0
     for at, high in zip(trace.starts[:-1].tolist(), ends, strict=True):
         found = at  # up to where all was resident
-        for position in positions[low:high]:
+        for position in positions[low:high].tolist():
             if live[position]:
                 found += found == position
                 size -= 1
@@ -196,15 +217,16 @@ def opt(trace: BlockTrace, capacity: int, uses: Sequence[int] | None = None) -> 
         heap = _still_wanted(heap, size, live, at)
 
 
-def _used_twice(trace: BlockTrace, following: Sequence[int]) -> tuple[list[int], list[int]]:
+def _used_twice(
+    trace: BlockTrace, following: Sequence[int]
+) -> tuple[npt.NDArray[np.int32], list[int]]:
     """Positions of blocks that were used before or will be again; how many of them lie before the
     end of each request. What is used once decides nothing."""
     coming = np.asarray(following)
-    again = coming < NEVER
-    matters = again.copy()
-    matters[coming[again]] = True
-    positions = np.flatnonzero(matters)
-    return positions.tolist(), np.searchsorted(positions, trace.starts[1:]).tolist()
+    matters = coming < NEVER
+    matters[coming[matters]] = True
+    positions = np.flatnonzero(matters).astype(np.int32)
+    return positions, np.searchsorted(positions, trace.starts[1:]).tolist()
 
 
 def _still_wanted(heap: list[int], size: int, live: bytearray, at: int) -> list[int]:

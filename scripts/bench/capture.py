@@ -2,7 +2,7 @@
 
     python scripts/bench/capture.py [--json]
 
-300 streams of 128 tokens at 50 a second, 100 of them in flight: how long after the server wrote the
+900 streams of 128 tokens at 50 a second, 100 of them in flight: how long after the server wrote the
 first text its client had it, direct and through the proxy, by one clock. The median of three runs.
 """
 
@@ -24,7 +24,7 @@ from aot.configs.kernel.ports import free_port
 from aot.scripts.bench.client import PER_S, TOKENS, _client
 from aot.scripts.terminal import out, status
 
-HERE, RUNS, STREAMS, IN_FLIGHT = Path(__file__).parent, 3, 300, 100
+HERE, RUNS, STREAMS, IN_FLIGHT = Path(__file__).parent, 3, 900, 100
 JOB = {"streams": STREAMS, "at_once": 4096, "per_s": PER_S, "gap_s": TOKENS / PER_S / IN_FLIGHT}
 
 

@@ -7,7 +7,6 @@ import gc
 import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,31 +16,28 @@ from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
 from aot.scripts.prompts.compiling import tokenizer_of
 from aot.workloads.capture.log import CaptureLog
+from aot.workloads.capture.passed import Lines
 from aot.workloads.capture.private import Blocks
 from aot.workloads.capture.proxy import GRACE_S, Capture
+from aot.workloads.capture.writer import Writer
 
 KEY_BYTES = 32
-SWITCH_S = 2e-4
-LONGEST_QUEUE = 1024
 
 
 def prepare(
     to: str,
-    output: Path,
-    share: float,
-    most_mib: float | None,
-    keep: int,
+    log: CaptureLog,
+    lines: Lines,
     report: Callable[[str], None],
 ) -> Capture:
-    """A capture whose log can be written. UsageError for what is no address, or no file."""
+    """A proxy whose log is open, to be served. UsageError for what is no address, or no file."""
     target = network.base_url(to, "--to").rstrip("/")
-    most = int(most_mib * 2**20) if most_mib else None
-    log = CaptureLog(output, most, keep, report)
+    writer = Writer(log, lines, report)
     try:
-        log.open()
+        writer.start()
     except OSError as error:
-        raise UsageError(f"-o {output}: {error.strerror or error}") from None
-    return Capture(target, log, share)
+        raise UsageError(f"-o {log.path}: {error.strerror or error}") from None
+    return Capture(target, writer)
 
 
 def blocks(key_file: Path, model: str, block_tokens: int) -> Blocks:
@@ -67,16 +63,15 @@ def serve(capture: Capture, listen: str, ready: Callable[[str], None]) -> None:
     """
     import uvloop
 
-    # What was answered is looked at in a thread of its own: streams must not wait for it long.
-    sys.setswitchinterval(SWITCH_S)
-    gc.freeze()
+    gc.freeze()  # a collection holds up all streams: there is little to collect, and rarely
+    gc.set_threshold(50_000, 50, 50)
     try:
         host, _, port = listen.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise UsageError(f"--listen {listen}: expected HOST:PORT")
         uvloop.run(_serve(capture, host, int(port), ready))
     finally:
-        capture.log.close()
+        capture.writer.end()
 
 
 async def _serve(capture: Capture, host: str, port: int, ready: Callable[[str], None]) -> None:

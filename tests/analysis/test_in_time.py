@@ -12,7 +12,7 @@ from aot.analysis.cache.in_flight import Timed
 from aot.configs.caches.rule import CacheRule
 from aot.workloads.logs.traced import Traced
 from aot.workloads.requests.request import Served
-from aot.workloads.traces.blocks import Builder
+from aot.workloads.traces.blocks import TokenBuilder
 from aot.workloads.traces.in_time import USUAL, Service, in_time
 
 BLOCK = 4
@@ -97,9 +97,9 @@ def test_two_hundred_random_workloads_are_equal_to_the_token() -> None:
     for _ in range(200):
         turns = Sessions(rng).made()
         capacity = rng.choice([3, 8, 15, 40])
-        builder = Builder(BLOCK, full_only=True)
+        builder = TokenBuilder(BLOCK)
         for row in in_time(traced(turns), None):
-            builder.add_tokens(turns[row.line].prompt)
+            builder.add(turns[row.line].prompt)
         (ours,) = reach.evaluate(builder.build(), BLOCK, ["leaf-lru"], [capacity])
         assert ours.hit_tokens == slowly(turns, capacity)
         found += ours.hit_tokens
@@ -151,9 +151,9 @@ def test_leaf_lru_at_every_capacity_is_what_each_replay_finds() -> None:
     rng = random.Random(11)
     for _ in range(60):
         turns = Sessions(rng).made()
-        builder = Builder(BLOCK, full_only=True)
+        builder = TokenBuilder(BLOCK)
         for row in in_time(traced(turns), None):
-            builder.add_tokens(turns[row.line].prompt)
+            builder.add(turns[row.line].prompt)
         trace = builder.build()
         curve = stack_distance.curve(trace, "leaf-lru")
         for capacity in range(1, trace.distinct_blocks + 2):

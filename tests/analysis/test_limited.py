@@ -6,7 +6,7 @@ import pytest
 
 from aot.analysis.cache import reach
 from aot.configs.caches.rule import CacheRule, Layers
-from aot.workloads.traces.blocks import Builder
+from aot.workloads.traces.blocks import TokenBuilder
 
 BLOCK = 16
 WINDOW = (Layers("full"), Layers("window", 32))
@@ -14,9 +14,9 @@ WINDOW = (Layers("full"), Layers("window", 32))
 
 def found(rule: CacheRule, capacity: int | None, *tails: int) -> int:
     """Blocks found over requests that share 20 blocks and end in a tail of their own."""
-    builder = Builder(BLOCK, full_only=True)
+    builder = TokenBuilder(BLOCK)
     for tail in tails:
-        builder.add_tokens([*range(20 * BLOCK), *([1_000 + tail] * 20)])
+        builder.add([*range(20 * BLOCK), *([1_000 + tail] * 20)])
     (only,) = reach.evaluate(builder.build(), BLOCK, ["leaf-lru"], [capacity], rule=rule)
     return only.hit_blocks
 

@@ -13,7 +13,7 @@ import pytest
 
 from aot.analysis.cache import layouts, policies, reach, stack_distance
 from aot.configs.kernel.errors import UsageError
-from aot.workloads.traces.blocks import BlockTrace, Builder, regroup
+from aot.workloads.traces.blocks import BlockTrace, Builder, TokenBuilder, regroup
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 Prompts = list[list[int]]
@@ -183,9 +183,9 @@ def test_a_partial_last_block_counts_its_tokens_only() -> None:
 
 
 def test_an_engine_computes_the_last_token_and_caches_whole_blocks_only() -> None:
-    made = Builder(4, full_only=True)
+    made = TokenBuilder(4)
     for ids in ([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9]):
-        made.add_tokens(ids)
+        made.add(ids)
     found = {r.capacity_blocks: r for r in reach.evaluate(made.build(), 4, ["leaf-lru"], [2, None])}
     assert {r.hit_tokens for r in found.values()} == {4 + 8}
     assert stack_distance.curve(made.build()).at(2) == (3, 12)

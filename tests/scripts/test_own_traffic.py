@@ -6,11 +6,13 @@ import gzip
 import http.client
 import json
 import re
+import resource
 import signal
 import socketserver
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support import stub
 from support.command import Aot, check
@@ -444,3 +447,28 @@ def test_a_server_that_is_not_there_is_a_bad_gateway_and_a_line(tmp_path: Path) 
     (row,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert row["response"]["status"] == 502
     assert "ClientConnectorError" in row["error"]
+
+
+@pytest.mark.parametrize("ends", ["full", "killed"])
+def test_a_log_that_cannot_go_on_stops_and_the_traffic_does_not(tmp_path: Path, ends: str) -> None:
+    log = tmp_path / "log.jsonl"
+    with (
+        stub.serving(gap_s=0.001) as server,
+        proxy(tmp_path, "--to", server.base_url, "-o", "log.jsonl") as (started, url),
+    ):
+        post(url, asked(0, "Acme"))
+        while not log.stat().st_size:
+            time.sleep(0.01)
+        (writer,) = psutil.Process(started.pid).children()
+        if ends == "full":
+            most = log.stat().st_size + 100  # the next line is written in part
+            resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, (most, most))
+        else:
+            writer.kill()
+        passed = [post(url, asked(number, "Acme")) for number in (1, 2)]
+        started.send_signal(signal.SIGINT)
+        said, _ = started.communicate(timeout=30)
+    assert all(b"choices" in answer for answer in passed)
+    assert [json.loads(line)["body"] for line in log.read_text().splitlines()] == [asked(0, "Acme")]
+    known = "1 of 3 requests in log.jsonl, 2 lost"
+    assert (known if ends == "full" else "an unknown number of 3 requests") in said

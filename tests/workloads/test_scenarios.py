@@ -26,7 +26,7 @@ from aot.workloads.plan import draws, scenarios
 from aot.workloads.plan.lexicon import WORDS, Lexicon
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Request, Schedule
-from aot.workloads.traces.blocks import Builder
+from aot.workloads.traces.blocks import TokenBuilder
 
 PROMPTS = CONFIGS / "prompts"
 BODIES = {
@@ -78,9 +78,9 @@ def test_a_schedule_survives_its_file_and_comes_out_the_same_again(
 
 
 def reachable(schedule: Schedule) -> float:
-    trace = Builder(1, full_only=True)
+    trace = TokenBuilder(1)
     for request in schedule.planned:
-        trace.add_tokens(encode(*schedule.chat_of(request)))
+        trace.add(encode(*schedule.chat_of(request)))
     (found,) = evaluate(trace.build(), 1, ["lru"], [None])
     return found.hit_ratio
 

@@ -7,21 +7,16 @@ it is over. Headers are passed on and never logged.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 
-from aot.workloads.capture.log import CaptureLog
-from aot.workloads.capture.private import Blocks
-from aot.workloads.capture.said import MOST_BYTES, said, unpacked
+from aot.workloads.capture.passed import Passed
+from aot.workloads.capture.said import MOST_BYTES
+from aot.workloads.capture.writer import Writer
 from aot.workloads.logs.bodies import of_url
-from aot.workloads.requests import body as bodies
 
 HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers",
@@ -34,37 +29,13 @@ GRACE_S = 30.0
 
 
 @dataclass(slots=True)
-class Passed:
-    """One exchange that is over, or broken off."""
-
-    path: str
-    body: bytes
-    began_s: float
-    status: int | None = None
-    streamed: bool = False
-    coding: str = ""
-    """How the answer is packed (Content-Encoding)."""
-    answer: bytearray = field(default_factory=bytearray)
-    first_s: float | None = None
-    ended_s: float = 0.0
-    error: str | None = None
-
-
-@dataclass(slots=True)
 class Capture:
-    """`share`: of the sessions, that are logged. `blocks`: then no text is written."""
+    """`writer` is given every request to an endpoint of `target` when it is over."""
 
     target: str
-    log: CaptureLog
-    share: float = 1.0
-    blocks: Blocks | None = None
+    writer: Writer
     now: Callable[[], float] = time.time
-    requests: int = 0
-    left_out: int = 0
-    broken: int = 0
-    """Requests that nobody here could read: of them a line says no more than that."""
     _session: ClientSession | None = None
-    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def app(self) -> web.Application:
         """The application to be served."""
@@ -85,8 +56,7 @@ class Capture:
         if self._session:
             await self._session.close()
         # What was passed on is written, whatever else ends.
-        await asyncio.to_thread(self._writer.shutdown, True)
-        self.log.close()
+        await asyncio.to_thread(self.writer.end)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Pass one request on, and its answer back."""
@@ -151,62 +121,10 @@ class Capture:
                 passed.answer += piece
         await out.write_eof()
 
-    def _words(self, error: object) -> str:
-        """Of what is wrong with a request or an answer: some of its text may be in them."""
-        return "no text of it is written" if self.blocks else str(error)
-
     def _note(self, passed: Passed) -> None:
         passed.ended_s = self.now()
-        self._writer.submit(self._write, passed)
-
-    def _write(self, passed: Passed) -> None:
-        """In a thread of its own, so that no stream waits for it."""
-        self.requests += 1
-        try:
-            row = self._row(passed)
-        except Exception as error:  # a fault of ours must not make a request vanish
-            self.broken += 1
-            row = {"timestamp": passed.began_s, "url": passed.path, "status": passed.status,
-                   "error": f"could not be read: {self._words(error)}"}  # fmt: skip
-        if row is None:
-            self.left_out += 1
-            return
-        self.log.write(row)
-
-    def _row(self, passed: Passed) -> dict[str, Any] | None:
-        endpoint, body = of_url(passed.path), json.loads(passed.body)
-        assert endpoint is not None
-        bodies.check(body, endpoint)
-        if self.share < 1 and _draw(endpoint, body) >= self.share:
-            return None
-        told: dict[str, Any] = {"usage": {}, "text": ""}
-        if passed.status == 200 and len(passed.answer) < MOST_BYTES:
-            told = said(endpoint, passed.streamed, unpacked(bytes(passed.answer), passed.coding))
-        text, broken = told.pop("text"), told.pop("error", None)
-        error = passed.error or (broken and self._words(broken))
-        response: dict[str, Any] = {"status": passed.status, **told}
-        if passed.first_s is not None:
-            response["ttft_s"] = round(passed.first_s - passed.began_s, 6)
-        row: dict[str, Any] = {
-            "timestamp": round(passed.began_s, 6),
-            "url": passed.path,
-            "duration_s": round(passed.ended_s - passed.began_s, 6),
-        }
-        row |= self.blocks.row(endpoint, body, text) if self.blocks else {"body": body}
-        if self.blocks:
-            counted = told["usage"].get("completion_tokens")
-            row["output_length"] = counted if counted is not None else 0
-        row["response"] = response
-        return row | ({"error": error} if error else {})
+        self.writer.take(passed)
 
 
 class _ClientGoneError(Exception):
     """Nobody takes the answer any more."""
-
-
-def _draw(endpoint: str, body: Mapping[str, Any]) -> float:
-    """A number from 0 to 1 that is the same for all turns of a session: of what it begins with."""
-    messages, _ = bodies.chat(endpoint, body)
-    first = next((n for n, m in enumerate(messages) if m.get("role") == "user"), 0)
-    begin = json.dumps(messages[: first + 1], sort_keys=True).encode()
-    return int.from_bytes(hashlib.sha256(begin).digest()[:8], "big") / 2**64

@@ -118,10 +118,6 @@ class Builder:
         self._ends.append(len(self._ids))
         self._tokens.append(input_tokens)
 
-    def add_tokens(self, token_ids: Sequence[int], salt: str | None = None) -> None:
-        """A prompt by its tokens: one block for every full one, named by all that is before it."""
-        self.add(block_chain(token_ids, self.block_tokens, salt), len(token_ids))
-
     def build(self) -> BlockTrace:
         return BlockTrace(
             self.block_tokens,
@@ -130,6 +126,48 @@ class Builder:
             np.frombuffer(self._tokens, np.int64) if self._tokens else np.empty(0, np.int64),
             self.full_only,
         )
+
+
+@dataclass(slots=True)
+class TokenBuilder:
+    """Takes prompts as tokens: one block for every full one, named by all that is before it.
+
+    Names are kept as they come, eight bytes each, and numbered at the end: a dictionary of them
+    would take some 140 bytes for each distinct block.
+    """
+
+    block_tokens: int
+    _names: array[int] = field(default_factory=lambda: array("q"))
+    _ends: array[int] = field(default_factory=lambda: array("q", [0]))
+    _tokens: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, token_ids: Sequence[int], salt: str | None = None) -> None:
+        self._names.extend(block_chain(token_ids, self.block_tokens, salt))
+        self._ends.append(len(self._names))
+        self._tokens.append(len(token_ids))
+
+    def build(self) -> BlockTrace:
+        """What was added; nothing can be added any more."""
+        ids = _numbered(np.frombuffer(self._names, dtype=np.int64)) if self._names else _NONE
+        ends, tokens = (np.array(a, dtype=np.int64) for a in (self._ends, self._tokens))
+        return BlockTrace(self.block_tokens, ids, ends, tokens, full_only=True)
+
+
+_NONE = np.empty(0, np.int32)
+PARTS = 64
+"""Names are numbered part by part: sorting takes a multiple of what is sorted."""
+
+
+def _numbered(names: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Numbers from 0 on, equal for equal names."""
+    ids = np.empty(len(names), dtype=np.int32)
+    part, known = names.view(np.uint8)[:: names.itemsize] % PARTS, 0  # by one byte of each
+    for number in range(PARTS):
+        (here,) = np.nonzero(part == number)
+        distinct, inverse = np.unique(names[here], return_inverse=True)
+        ids[here] = inverse + known
+        known += len(distinct)
+    return ids
 
 
 def regroup(trace: BlockTrace, block_tokens: int) -> BlockTrace:

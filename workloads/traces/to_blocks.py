@@ -9,7 +9,7 @@ from aot.configs.kernel.chains import chain
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.logs.traced import Traced
 from aot.workloads.requests.body import apart
-from aot.workloads.traces.blocks import BlockTrace, Builder
+from aot.workloads.traces.blocks import BlockTrace, Builder, TokenBuilder
 from aot.workloads.traces.formats import Format
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def _by_parts(requests: Iterator[Traced], block_tokens: int) -> BlockTrace:
 
 
 def _by_tokens(requests: Iterator[Traced], block_tokens: int, encode: Encode) -> BlockTrace:
-    builder = Builder(block_tokens, full_only=True)
+    builder = TokenBuilder(block_tokens)
     for traced, ids in encoded(requests, encode):
-        builder.add_tokens(ids, apart(traced.body or {}))
+        builder.add(ids, apart(traced.body or {}))
     return builder.build()
 
 

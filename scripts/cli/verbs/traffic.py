@@ -198,18 +198,25 @@ def capture(
     schedule, oracle, lint.
     """
     from aot.scripts.traffic import capturing
+    from aot.workloads.capture.log import CaptureLog
+    from aot.workloads.capture.passed import Lines
 
     if private and model is None:
         raise UsageError("--private: name the model whose tokenizer makes blocks: --model PATH")
     if not private and (model or key_file):
         raise UsageError("--model and --key-file go with --private")
     key = (key_file or output.with_name(f"{output.name}.key")) if private else None
-    made = capturing.prepare(to, output, sample, max_mib, keep, note)
-    if key is not None and model is not None:
-        made.blocks = capturing.blocks(key, model, block_tokens)
+    blocks = capturing.blocks(key, model, block_tokens) if key and model else None
+    log = CaptureLog(output, int(max_mib * 2**20) if max_mib else None, keep, note)
+    made = capturing.prepare(to, log, Lines(sample, blocks), note)
     capturing.serve(made, listen, lambda url: say(f"{url} → {to}, log: {output}"))
-    written = f"{made.log.written} of {made.requests} requests in {output}"
-    lost = f", {made.log.lost} lost to a full disk" if made.log.lost else ""
-    left = f", {made.left_out} of other sessions" if made.left_out else ""
-    broken = f", {made.broken} of them not read" if made.broken else ""
+    counts = made.writer.counts
+    written = f"{_known(counts.written)} of {counts.requests} requests in {output}"
+    lost = f", {counts.lost} lost" if counts.lost else ""
+    left = f", {counts.left_out} of other sessions" if counts.left_out else ""
+    broken = f", {counts.broken} of them not read" if counts.broken else ""
     say(f"{written}{broken}{left}{lost}")
+
+
+def _known(count: int | None) -> str:
+    return "an unknown number" if count is None else str(count)
