@@ -214,6 +214,9 @@ SeenArgument = Annotated[
         "workload", "SCHEDULE|WORKLOAD|TRACE", f"schedule, {_WORKLOAD} or trace", traffic=True
     ),
 ]
+LogArgument = Annotated[
+    Path | None, typer.Argument(metavar="LOG", help="requests as they were sent, or a trace")
+]
 ServerOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}): does it fit, and what stays cached"),

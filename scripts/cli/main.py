@@ -21,6 +21,9 @@ from aot.configs.kernel.files import FULL
 from aot.scripts.terminal import err
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Ask": {
+        "check": ("check", "Is caching working, what breaks it, what would it gain?"),
+    },
     "Measure": {
         "demo": ("measure", "Install what the demo needs, measure it, and write its report."),
         "run": ("measure", "Measure a server under every arm on one schedule, and report it."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
+from aot.configs.loading.pricing import price_of
 from aot.scripts.prompts.compiling import tokenizer_of
 from aot.workloads.lint import folder as lint_folder
 from aot.workloads.lint import log as lint_log
@@ -159,3 +160,11 @@ def unknown(path: Path, flaws: Sequence[Flaw]) -> list[Flaw]:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"--baseline {path}: is no baseline of aot lint") from None
     return [f for f in flaws if _print_of(f) not in known]
+
+
+def prices(provider: str, model: str | None) -> tuple[float, int]:
+    """What a token costs more that is not found in the cache, and the smallest cached prefix."""
+    table, _, paid = price_of(provider, model)
+    # Behind an explicit marker a miss is written anew, at the price of writing.
+    missed = paid.write if table.caching == "explicit" else paid.input
+    return missed - paid.read, paid.minimum_tokens or table.minimum_tokens

@@ -165,6 +165,10 @@ class Engine:
     """Arguments with which it renders prompts for a router; None where it cannot."""
     reports_cached_by: str = ""
     """The argument with which answers say how many tokens were cached."""
+    requests_metric: str = ""
+    """The counter of requests that were answered."""
+    remedies: Mapping[str, str] = MappingProxyType({})
+    """What mends a fault of its cache, by the fault's name (serving/health/faults.py)."""
     capacity_metric: str = ""
     """The metric that says how large its cache is."""
     block_hashes: Callable[[Sequence[int], int, str | None], list[str]] | None = None

@@ -119,6 +119,8 @@ class SGLang(Engine):
     cores_variable = "SGLANG_CPU_OMP_THREADS_BIND"
     default_router = "sglang-router"
     reports_cached_by = "--enable-cache-report"
+    requests_metric = "sglang:num_requests_total"
+    remedies = sglang_operations.REMEDIES
     capacity_metric = "sglang:max_total_num_tokens"
     file_rules = FileRules(
         frozenset({"host_cache_gib", "schedule_policy", "hicache", "prefix_attention"}),

@@ -64,3 +64,14 @@ PACKAGING = Packaging(
     ulimits={"memlock": {"soft": -1, "hard": -1}, "stack": 67108864},
 )
 TUNING = Tuning({"batched_tokens": "--chunked-prefill-size"}, _usual_settings)
+REMEDIES = {
+    "off": "start it without --disable-radix-cache; some models and modes turn it off themselves, "
+    "and its log says so",
+    "unreported": "start it with --enable-cache-report",
+    "no-metrics": "start it with --enable-metrics",
+    "small-cache": "give the cache more memory (--mem-fraction-static, --max-total-tokens), fewer "
+    "bytes a token (--kv-cache-dtype fp8_e4m3), more cards, or a host tier "
+    "(--enable-hierarchical-cache)",
+    "below-a-block": "smaller blocks: --page-size 1",
+    "queue": "more replicas, a lower rate, or let more run at once (--max-running-requests)",
+}

@@ -111,6 +111,8 @@ class VLLM(Engine):
     default_router = "vllm-router"
     rendering_args = ("--enable-scale-out",)
     reports_cached_by = "--enable-prompt-tokens-details"
+    requests_metric = "vllm:request_success_total"
+    remedies = vllm_operations.REMEDIES
     capacity_metric = "vllm:cache_config_info"
     block_hashes = staticmethod(hexadecimal)
     file_rules = FileRules(

@@ -53,3 +53,14 @@ TUNING = Tuning(
     },
     _usual_settings,
 )
+REMEDIES = {
+    "off": "start it without --no-enable-prefix-caching; some models turn it off themselves, and "
+    "its log says so",
+    "unreported": "start it with --enable-prompt-tokens-details",
+    "no-metrics": "let /metrics through to here",
+    "small-cache": "give the cache more memory (--gpu-memory-utilization, "
+    "--kv-cache-memory-bytes), fewer bytes a token (--kv-cache-dtype fp8), more cards, or a host "
+    "tier (--kv-offloading-size)",
+    "below-a-block": "smaller blocks: --block-size 16 (on a CPU 32)",
+    "queue": "more replicas, a lower rate, or let more run at once (--max-num-seqs)",
+}

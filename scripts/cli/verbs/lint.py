@@ -68,12 +68,12 @@ def lint(
     """
     if price_model and not provider:
         raise UsageError("--price-model: of which --provider?")
-    if provider:
-        of_table, least = _prices(provider, price_model)
-        price = of_table if price is None else price
-        minimum_tokens = minimum_tokens or least
     from aot.scripts.prompts import linting
 
+    if provider:
+        of_table, least = linting.prices(provider, price_model)
+        price = of_table if price is None else price
+        minimum_tokens = minimum_tokens or least
     arguments = template_arguments(template_arg)
     options = linting.Options.of(model, block_tokens, minimum_tokens, arguments)
     made = _linted(what, options)
@@ -180,16 +180,6 @@ def _say_rule(model: str | None, block_tokens: int) -> None:
     rule = known_rule(None, model, block_tokens)
     if rule and rule.advice:
         note(f"note: {rule.advice}")
-
-
-def _prices(provider: str, model: str | None) -> tuple[float, int]:
-    """What a token costs more that is not found in the cache, and the smallest cached prefix."""
-    from aot.configs.loading.pricing import price_of
-
-    table, _, paid = price_of(provider, model)
-    # Behind an explicit marker a miss is written anew, at the price of writing.
-    missed = paid.write if table.caching == "explicit" else paid.input
-    return missed - paid.read, paid.minimum_tokens or table.minimum_tokens
 
 
 NOTHING_LOST = 1.01
