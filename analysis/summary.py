@@ -201,7 +201,8 @@ def static_blocks(run: ServerRun, phases: list[Phase]) -> dict[str, int]:
     rule = next((p.facts.reuse for p in phases if p.facts), None)
     if rule is None:
         return {}
-    return {p: rule.expected_tokens(len(i), len(i) + 1) for p, i in run.static_prefixes.items()}
+    prefixes = run.of(phases[0]).static_prefixes
+    return {p: rule.expected_tokens(len(i), len(i) + 1) for p, i in prefixes.items()}
 
 
 def _on_device(run: ServerRun, phases: list[Phase], frame: pd.DataFrame) -> pd.Series:

@@ -15,6 +15,7 @@ import pandas as pd
 from aot.analysis.checks.finding import Finding, Level
 from aot.analysis.measures import streaming
 from aot.analysis.runs.run import ServerRun
+from aot.configs.schema.experiment import MENDED
 
 CHECK = "records agree with themselves"
 STREAM = "answers came as they were generated"
@@ -167,6 +168,14 @@ def _headless(run: ServerRun) -> Iterator[Finding]:
 
 
 def _of_schedule(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
+    """Every record is of a request of the schedule that its arm replayed."""
+    if run.mended:
+        yield from _of_one_schedule(run.mended, frame[frame["arm"] == MENDED])
+        frame = frame[frame["arm"] != MENDED]
+    yield from _of_one_schedule(run, frame)
+
+
+def _of_one_schedule(run: ServerRun, frame: pd.DataFrame) -> Iterator[Finding]:
     """Every record is of a request of the schedule, as it is planned there."""
     if run.schedule is None or frame.empty:
         return

@@ -234,7 +234,10 @@ def _generator(run: ServerRun) -> Iterator[Finding]:
 
 def _schedule(run: ServerRun) -> Iterator[Finding]:
     check = "all arms replayed the same schedule"
-    hashes = {h for p in run.phases for h in p.schedule_hashes}
+    hashes = {h for p in run.phases if run.of(p) is run for h in p.schedule_hashes}
+    others = {h for p in run.phases if run.of(p) is not run for h in p.schedule_hashes}
+    if run.mended and others - {run.mended.schedule_sha256}:
+        yield Finding("void", check, "records of mended name another schedule than mended's")
     if run.schedule_sha256 and hashes - {run.schedule_sha256}:
         yield Finding("void", check, "records name another schedule than schedule.jsonl")
     elif len(hashes) > 1:

@@ -3,6 +3,7 @@
 caching     jit → auto: what the cache gives, which every engine has on by default
 compiling   auto → aot: what filling it before traffic adds: which requests would have been cold, by
             how much, and what warming took
+mending     auto → mended: what the same traffic would gain without its flaws
 restart     auto → restarted: what the first requests after a restart cost without a store and with
             one, beside the same on the device (store, or aot)
 floor       aot → the dynamic suffix alone: what is left
@@ -23,6 +24,7 @@ def of_server(numbers: Mapping[str, Any]) -> dict[str, Any]:
         "caching": _ratio(numbers, "jit", "auto"),
         "both": _ratio(numbers, "jit", "aot"),
         "compiling": _compiling(numbers),
+        "mending": _ratio(numbers, "auto", "mended"),
         "restart": _restart(arms),
         "floor": arms.get("aot", {}).get("floor"),
     }

@@ -16,7 +16,7 @@ from aot.configs.schema.experiment import ARMS
 
 TOO_FEW = "too few pairs to tell"
 COMPARED = (
-    ("jit", "aot"), ("jit", "auto"), ("auto", "aot"),
+    ("jit", "aot"), ("jit", "auto"), ("auto", "aot"), ("auto", "mended"),
     ("jit", "store"), ("aot", "store"), ("jit", "restarted"), ("auto", "restarted"),
 )  # fmt: skip
 

@@ -84,8 +84,10 @@ def losses_of(run: ServerRun, phases: list[Phase]) -> dict[str, int] | None:
         rule = phase.facts.reuse
         if rule is None or any(n != n for n in cached.values()):
             return None
-        static = {p: len(ids) for p, ids in run.static_prefixes.items()}
-        of_request = {r.id: static.get(r.prefix, 0) for r in run.schedule.requests}
+        replayed = run.of(phase)
+        static = {p: len(ids) for p, ids in replayed.static_prefixes.items()}
+        requests = replayed.schedule.requests if replayed.schedule else ()
+        of_request = {r.id: static.get(r.prefix, 0) for r in requests}
         phase_losses = losses.attribute(
             order, {k: int(v) for k, v in cached.items()}, of_request, run.before(phase),
             rule,

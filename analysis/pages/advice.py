@@ -12,6 +12,7 @@ WORDS = (
     ("jit", "every prompt is computed in full: the cache is off"),
     ("auto", "the cache is on and starts empty, which is what an engine does unless told"),
     ("aot", "the cache is on, and the static prompts were put into it before traffic"),
+    ("mended", "as auto, on the same requests with the flaws of their prompts mended"),
     ("store", "as aot, with a store beside the engine that keeps blocks, too"),
     ("restarted", "engine and store were ended and started again: what is found is the store's"),
     ("TTFT", "time to first token: from sending a request to the first piece of its answer"),

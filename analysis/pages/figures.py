@@ -22,8 +22,8 @@ from aot.analysis.measures import metrics
 from aot.analysis.pages.thinning import evenly, thin
 
 COLOR = {"jit": "#7f7f7f", "auto": "#E69F00", "aot": "#0072B2",
-         "store": "#009E73", "restarted": "#CC79A7"}  # fmt: skip
-MARKER = {"jit": "s", "auto": "^", "aot": "o", "store": "D", "restarted": "v"}
+         "mended": "#56B4E9", "store": "#009E73", "restarted": "#CC79A7"}  # fmt: skip
+MARKER = {"jit": "s", "auto": "^", "aot": "o", "mended": "P", "store": "D", "restarted": "v"}
 SIZE = (7.2, 3.6)
 DPI = 130
 RASTER_FROM = 2_000

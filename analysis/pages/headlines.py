@@ -18,23 +18,33 @@ def of_server(numbers: dict[str, Any], findings: list[Finding]) -> list[str]:
     if any(f.level == "void" for f in findings):
         return [VOID]
     answers = numbers["answers"]
-    caching, both, compiling = answers["caching"], answers["both"], answers["compiling"]
+    caching, both = answers["caching"], answers["both"]
     lines = []
     shown = caching and caching["verdict"] in ("effect", "none")
     if both and not shown:
         lines.append(_caching(both, "aot", alone=caching is None))
     if caching:
         lines.append(_caching(caching, "auto"))
-    if compiling:
-        lines.append(_compiling(compiling))
-    if answers.get("restart"):
-        lines.append(_restart(answers["restart"]))
+    lines += _further(numbers)
     if not lines:
         have = ", ".join(numbers["arms"]) or "none"
         need = "it needs answered requests in jit and aot, or in another two arms"
         return [f"{NO_COMPARISON}: {need} (arms with data: {have})."]
     if answers["floor"] and answers["floor"]["ratio"] is not None:
         lines.append(_floor(answers["floor"]))
+    return lines
+
+
+def _further(numbers: dict[str, Any]) -> list[str]:
+    """What compiling, mending and a restart do, of those that were measured."""
+    answers = numbers["answers"]
+    lines = []
+    if answers["compiling"]:
+        lines.append(_compiling(answers["compiling"]))
+    if answers.get("mending"):
+        lines.append(_mending(answers["mending"], numbers["arms"]))
+    if answers.get("restart"):
+        lines.append(_restart(answers["restart"]))
     return lines
 
 
@@ -91,6 +101,17 @@ def _compiling(compiling: Mapping[str, Any]) -> str:
         line += (
             f" Warming took {seconds(warming['prefill_s'])} for {warming['prefixes']} "
             f"prefix{'' if warming['prefixes'] == 1 else 'es'}, before the clock."
+        )
+    return line
+
+
+def _mending(ratio: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
+    values = f"{seconds(ratio['before_value'])} in auto, {seconds(ratio['after_value'])} in mended"
+    line = _told(ratio, "With the flaws of the prompts mended as well,", values)
+    found = [arms[arm]["cache"]["client_hit_ratio"] for arm in ("auto", "mended")]
+    if None not in found:
+        line += (
+            f" The cache finds {found[0]:.1%} of the prompt tokens now, and {found[1]:.1%} then."
         )
     return line
 

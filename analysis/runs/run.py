@@ -3,6 +3,7 @@
 runs/NAME-TIMESTAMP/
   manifest.json            resolved configs, servers, versions, hardware, commit, schedule hash
   schedule.jsonl           the traffic, the same for every arm of every server
+  mended/                  the same without its flaws, for the arm mended: schedule, tokens
   tokens-SERVER.parquet    token ids of every planned prompt (absent without a tokenizer)
   compiled/SERVER/         the static prefixes that the aot arm warms, as `aot compile` writes them
   phases/r1-jit/           one arm of one repeat; with several servers r1-jit@SERVER
@@ -19,7 +20,7 @@ runs/NAME-TIMESTAMP/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from aot.analysis.runs.phases import Phase, read_phase, read_tokens
 from aot.analysis.runs.records import Keep
 from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.salts import tenant_salt
-from aot.configs.schema.experiment import ARMS
+from aot.configs.schema.experiment import ARMS, MENDED
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.table import ENGINES, OPENAI
 from aot.workloads.requests import schedule as schedule_file
@@ -59,6 +60,8 @@ class ServerRun:
     """Requests at either end of the schedule that count for no latency."""
     silent_zeros: int = 0
     """Answers without cached tokens, of a server that leaves out a 0."""
+    mended: ServerRun | None = None
+    """The same for the arm mended, whose traffic is another; without phases."""
     _leaves_by_phase: dict[str, dict[str, list[int]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -79,9 +82,13 @@ class ServerRun:
     def remote(self) -> bool:
         return bool(self.facts.get("remote"))
 
+    def of(self, phase: Phase) -> ServerRun:
+        """With the traffic that a phase replayed."""
+        return self.mended if phase.arm == MENDED and self.mended else self
+
     def prompts(self, phase: Phase) -> dict[str, list[int]]:
         """Token ids of every prompt of a phase: as planned, or with the answers that it got."""
-        return (self.tokens or {}) | (phase.tokens or {})
+        return (self.of(phase).tokens or {}) | (phase.tokens or {})
 
     def sent(self, phase: Phase) -> list[Sent] | None:
         """The prompts of a phase in the order of sending (a request that failed may still have
@@ -89,13 +96,13 @@ class ServerRun:
         where clients hung up: how much was computed of a prompt before its first text is unknown.
         """
         records = phase.records[phase.records["sent_s"].notna()].sort_values("sent_s")
-        tokens = self.prompts(phase)
-        if self.tokens is None or not set(records["id"]) <= tokens.keys():
+        run, tokens = self.of(phase), self.prompts(phase)
+        if run.tokens is None or not set(records["id"]) <= tokens.keys():
             return None
         hung_up = records[records["cancelled_s"].notna()]
         if (hung_up["error"].isna() | hung_up["first_token_s"].isna()).any():
             return None
-        salts, leaves = self._salts, self._leaves(phase)
+        salts, leaves = run._salts, run._leaves(phase)
         rows = zip(records["id"], records["sent_s"], records["first_token_s"], strict=True)
         return [
             Sent(
@@ -201,6 +208,9 @@ def load(folder: Path, keep: Keep | None = None) -> Run:
         manifest = run_manifest.from_folders(folder)
         missing.append("manifest.json: which machine, versions and engine this was is unknown")
     schedule, digest = _schedule(folder / "schedule.jsonl", missing)
+    mended, mended_digest = None, None
+    if (folder / MENDED).is_dir():
+        mended, mended_digest = _schedule(folder / MENDED / "schedule.jsonl", missing)
     servers = []
     configs = manifest.get("configs") or {}
     slo = (configs.get("workload") or {}).get("slo")
@@ -217,12 +227,16 @@ def load(folder: Path, keep: Keep | None = None) -> Run:
             lacking += _shortcomings(phase, f"arm {arm}, repeat {repeat}", schedule)
             phases += [phase] if phase else []
         tokens = read_tokens(folder / tokens_file(name))
+        others = read_tokens(folder / MENDED / tokens_file(name))
         if tokens is None:
             lacking.append("token ids of the planned prompts (no tokenizer): no expected hit ratio")
         phases, silent = cached_tokens.known(phases)
-        servers.append(
-            ServerRun(name, facts, schedule, digest, phases, tokens, lacking, slo, skip, silent)
-        )
+        own = ServerRun(name, facts, schedule, digest, phases, tokens, lacking, slo, skip, silent)
+        if mended:
+            other = replace(own, schedule=mended, schedule_sha256=mended_digest, tokens=others,
+                            phases=[], _leaves_by_phase={})  # fmt: skip
+            own = replace(own, mended=other)
+        servers.append(own)
     return Run(folder, manifest, schedule, digest, servers)
 
 

@@ -10,12 +10,14 @@ from pydantic import Field, field_validator, model_validator
 
 from aot.configs.schema.strict import PathText, StrictModel
 
-Arm = Literal["jit", "auto", "aot", "store", "restarted"]
-ARMS: tuple[Arm, ...] = ("jit", "auto", "aot", "store", "restarted")
+Arm = Literal["jit", "auto", "aot", "mended", "store", "restarted"]
+ARMS: tuple[Arm, ...] = ("jit", "auto", "aot", "mended", "store", "restarted")
 USUAL: tuple[Arm, ...] = ("jit", "auto", "aot")
 STORED: frozenset[Arm] = frozenset({"store", "restarted"})
 """Arms that go through the server file's KV store: as aot, and after all was ended and started
 again, when nothing was warmed but what the store kept."""
+MENDED: Arm = "mended"
+"""As auto, on the traffic without its flaws (key `mended`)."""
 DECIDING_REPEATS = 3
 """From three on repeats themselves say how they differ (analysis/inference/starts.py)."""
 CacheReset = Literal["restart", "endpoint", "salts"]
@@ -30,6 +32,11 @@ class ExperimentConfig(StrictModel):
         None, min_length=1, description="or several: each is measured under every arm"
     )
     workload: PathText = Field(description="workload file, relative to this file")
+    mended: PathText | None = Field(
+        None,
+        description="the same requests without their flaws, for the arm mended: a log made by "
+        "aot lint --fix",
+    )
     arms: list[Arm] = Field(list(USUAL), min_length=1)
     repeats: int = Field(
         1,
@@ -86,6 +93,15 @@ class ExperimentConfig(StrictModel):
             raise ValueError(
                 f"two server files have the same name ({', '.join(stems)}); the report tells them "
                 "apart by it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_mended_is_measured(self) -> Self:
+        if (self.mended is None) != (MENDED not in self.arms):
+            raise ValueError(
+                "the arm mended needs the key 'mended' (a log made by aot lint --fix), and the key "
+                "needs the arm"
             )
         return self
 

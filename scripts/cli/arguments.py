@@ -225,6 +225,9 @@ IntoOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}) whose store is filled with it"),
 ]
+LogServerOption = Annotated[
+    Path | None, _option("server", f"of --log: server .yaml ({SHIPPED_ONE})")
+]
 OracleServerOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}): its model, its blocks, its cache's rule"),

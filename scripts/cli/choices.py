@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-ArmName = Literal["jit", "auto", "aot", "store", "restarted"]
+ArmName = Literal["jit", "auto", "aot", "mended", "store", "restarted"]
 LoadedArm = Literal["jit", "auto", "aot"]
 """Those of a server that was started by others."""
 TargetName = Literal[

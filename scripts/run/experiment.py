@@ -10,10 +10,11 @@ snapshot, replay, snapshot, stop. What was interrupted is kept, and measured aga
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from functools import partial
+from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.loading.load import load, load_workload
 from aot.configs.loading.presets import file_of
 from aot.configs.loading.settings import Changes, changed
-from aot.configs.schema.experiment import STORED, Arm, ExperimentConfig
+from aot.configs.schema.experiment import MENDED, STORED, Arm, ExperimentConfig
 from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import Mixture, WorkloadConfig
 from aot.scripts import server_files
 from aot.scripts.run import calibration, launch, manifest, remote
+from aot.scripts.run.mended import Mended
+from aot.scripts.run.mended import prepare as prepare_mended
 from aot.scripts.run.phase import Phase
 from aot.scripts.run.session import Session, Traffic
 from aot.scripts.run.target import Target
@@ -52,6 +55,7 @@ class Experiment:
     tokens: dict[str, plan.Tokens | None]
     """By the name of the server: each counts with its own model's tokenizer."""
     changes: Changes
+    mended: Mended | None = None
 
     def resolved(self) -> dict[str, Any]:
         """The files with all defaults filled in and no secret."""
@@ -104,12 +108,21 @@ def prepare(path: Path, changes: Changes | None = None) -> Experiment:
             schedule = scenarios.build(workload, workload_path.stem, workload_path.parent, lexicon)
         else:
             schedule = plan.schedule_of(workload_path, first, plan.LEARNED)
+        count = partial(_counted, targets=targets, encoders=encoders)
+        mended = prepare_mended(path, config, schedule, first, count)
+    return Experiment(path, config, workload, targets, schedule, count(schedule), changes, mended)
+
+
+def _counted(
+    schedule: Schedule, targets: list[Target], encoders: Mapping[str, plan.Encode | None]
+) -> dict[str, plan.Tokens | None]:
+    """By server; UsageError for a prompt that is too long for one of them."""
     tokens = {}
     for target in targets:
         encode = encoders[target.name]
         tokens[target.name] = plan.count_tokens(schedule, encode) if encode else None
         plan.check_context(schedule, tokens[target.name], target.context_tokens, encode)
-    return Experiment(path, config, workload, targets, schedule, tokens, changes)
+    return tokens
 
 
 def _target(path: Path, changes: Changes) -> Target:
@@ -168,7 +181,7 @@ def order(experiment: Experiment) -> Iterator[tuple[int, Target, Arm]]:
 def new_folder(runs: Path, name: str) -> Path:
     """A folder in `runs` that is called after `name` and the time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    for number in count(1):
+    for number in counting(1):
         folder = runs / (f"{name}-{stamp}" if number == 1 else f"{name}-{stamp}-{number}")
         try:
             folder.mkdir(parents=True)  # which one process alone does
@@ -185,6 +198,8 @@ def new_folder(runs: Path, name: str) -> Path:
 def create(experiment: Experiment, folder: Path) -> None:
     """Write the schedule, the token counts and the manifest into a new run directory."""
     digest = schedule_file.write(experiment.schedule, folder / "schedule.jsonl")
+    if experiment.mended:
+        experiment.mended.write(folder)
     servers = {}
     for target in experiment.targets:
         plan.write_tokens(experiment.tokens[target.name], folder / tokens_file(target.name))
@@ -233,6 +248,8 @@ def reopen(folder: Path) -> Experiment:
         )
     if schedule_file.read(folder / "schedule.jsonl") != experiment.schedule:
         raise UsageError(f"{folder}: the prompts or the scenario changed since it was started")
+    if experiment.mended:
+        experiment.mended.check(folder)
     return experiment
 
 
@@ -256,11 +273,12 @@ def traffic(experiment: Experiment, folder: Path) -> Traffic:
 
 def measure(experiment: Experiment, folder: Path) -> None:
     """Measure every phase that has no done.json yet, in a folder that is held."""
-    replayed = traffic(experiment, folder)
+    usual = traffic(experiment, folder)
+    mended = experiment.mended.traffic(folder) if experiment.mended else usual
     with Session(experiment.config.cache_reset or "restart") as session:
         for repeat, target, arm in order(experiment):
             phase = experiment.phase(folder, repeat, target, arm)
             if phase.done:
                 note(f"{phase.name}: already measured")
             else:
-                session.measure(phase, target, replayed)
+                session.measure(phase, target, mended if arm == MENDED else usual)

@@ -17,7 +17,7 @@ from aot.analysis.runs.phases import metrics_file, store_metrics_file
 from aot.analysis.runs.run import phase_name
 from aot.configs.kernel.errors import CacheStateError, ToolkitError
 from aot.configs.kernel.salts import Salts
-from aot.configs.schema.experiment import Arm
+from aot.configs.schema.experiment import MENDED, Arm
 from aot.scripts.run.replay_bar import bar
 from aot.scripts.run.target import Up
 from aot.scripts.terminal import status
@@ -59,6 +59,11 @@ class Phase:
     @property
     def folder(self) -> Path:
         return self.run_folder / "phases" / self.name
+
+    @property
+    def schedule_folder(self) -> Path:
+        """Where what it replays is."""
+        return self.run_folder / MENDED if self.arm == MENDED else self.run_folder
 
     @property
     def done(self) -> bool:
@@ -125,7 +130,7 @@ class Phase:
         """
         endpoint = up.endpoint
         job = replay.Replay(
-            schedule=self.run_folder / "schedule.jsonl",
+            schedule=self.schedule_folder / "schedule.jsonl",
             base_url=endpoint.base_url,
             model=endpoint.model,
             users=schedule.users,

@@ -14,6 +14,7 @@ from aot.scripts.cli.arguments import (
     YAML,
     ExperimentArgument,
     KeyOption,
+    LogServerOption,
     ServedModelOption,
     TokenizerOption,
     TrafficArgument,
@@ -72,13 +73,38 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="run directory: measure only what is missing in it")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="a log of requests instead of an experiment file (with --server or --url)"
+        ),
+    ] = None,
+    server: LogServerOption = None,
+    url: Annotated[
+        str | None, typer.Option(help="of --log: base URL of a server that runs already")
+    ] = None,
+    api_key_env: KeyOption = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="of --log: of every arm")] = None,
 ) -> None:
-    """Measure a server under every arm on one schedule, and report it."""
+    """Measure a server under every arm on one schedule, and report it.
+
+    With --log the experiment is written for you, beside the run: one's own requests under jit, auto
+    and aot and, where lint finds flaws that can be mended, under mended: the same requests without
+    them.
+    """
     from aot.scripts.run import experiment as root
     from aot.scripts.run.concluding import conclude, write_report
 
-    if (experiment is None) == (resume is None):
-        raise UsageError("give either an experiment file or --resume RUN_DIR")
+    if sum(given is not None for given in (experiment, resume, log)) != 1:
+        raise UsageError("give an experiment file, --log LOG, or --resume RUN_DIR")
+    if log is None and (server or url or repeats):
+        raise UsageError("--server, --url and --repeats go with --log")
+    if log is not None:
+        from aot.scripts.run import of_log
+
+        with status(f"looking for flaws in {log}"):
+            experiment = of_log.write(log, server, url, api_key_env, repeats, runs)
+        note(f"{experiment}: the experiment; it can be edited, and run again")
     if resume is not None:
         prepared_experiment, folder = root.reopen(resume), resume
     else:
