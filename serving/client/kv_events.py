@@ -69,6 +69,8 @@ def _event(row: Any) -> Event | None:
     if isinstance(row, dict):
         kind, hashes, size = row["type"], row.get("block_hashes", ()), row.get("block_size")
         medium = row.get("medium")
+        if row.get("group_idx"):  # further groups of layers tell of the same tokens again
+            return None
         parent, tokens = row.get("parent_block_hash"), row.get("token_ids") or ()
     else:
         kind, *rest = row
