@@ -23,6 +23,7 @@ from aot.scripts.terminal import err
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Ask": {
         "check": ("check", "Is caching working, what breaks it, what would it gain?"),
+        "watch": ("watch", "Show live what a server's cache finds, and where prompts part."),
     },
     "Measure": {
         "demo": ("measure", "Install what the demo needs, measure it, and write its report."),
@@ -37,7 +38,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "lint": ("lint", "Find what breaks prefix reuse: where, what it costs, the remedy."),
         "compile": ("compile", "Find the static prefix of a prompt, or those of a log."),
         "warm": ("warm", "Prefill static prefixes on a running server; verify that they hit."),
-        "residency": ("warm", "Show live which blocks of compiled prompts are on a server."),
         "ask": ("prices", "Ask an API with a compiled prompt; show what its cache did."),
         "savings": ("prices", "What compiling saves in a day: tokens, money, seconds."),
     },

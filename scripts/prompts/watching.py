@@ -1,4 +1,4 @@
-"""Stay beside a server: keep prefixes warm, or show what of them is there. Ctrl-C ends cleanly."""
+"""Stay beside a server: keep prefixes warm. Ctrl-C ends cleanly."""
 
 from __future__ import annotations
 
@@ -87,33 +87,6 @@ def by_events(prompts: Sequence[Compiled], where: Place, endpoint: str) -> None:
                 )
                 spoken = time.monotonic()
             missing = warming.follow(prompts, residency, events, POLL_S, arrivals)
-
-
-def show_residency(
-    prompts: Sequence[Compiled], endpoint: str, replay: str | None, once: bool
-) -> None:
-    """Print the blocks of each prompt on the server, whenever they change."""
-    residency = Residency()
-    shown: list[str] = []
-    with kv_events.subscribed(endpoint) as events:
-        _catch_up(residency, replay or replay_endpoint(endpoint))
-        while True:
-            warming.follow(prompts, residency, events, POLL_S)
-            lines = [_resident(c, residency) for c in prompts]
-            if lines != shown:
-                for line in lines:
-                    say(f"{_now()} {line}")
-                if not residency.certain:
-                    note("what was cached before this began is unknown (no replay)")
-                shown = lines
-            if once:
-                return
-
-
-def _resident(compiled: Compiled, residency: Residency) -> str:
-    resident = residency.of(warming.chain(compiled))
-    words = "resident" if resident.complete else "partly" if resident.leading else "not there"
-    return f"{compiled.id}: {resident.leading} of {resident.blocks} blocks, {words}"
 
 
 def _catch_up(residency: Residency, endpoint: str) -> None:

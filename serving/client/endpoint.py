@@ -149,10 +149,10 @@ class Endpoint:
     def page(self, engine: Engine) -> Page:
         """What the server says of itself, where `engine` says it; the first of several engines."""
         first = self.each()[0]
-        model = of_model.read(Path(folder)) if (folder := first._folder()) else {}
+        model = of_model.read(Path(folder)) if (folder := first.folder()) else {}
         return Page(first.metrics(), first.info(engine.info_path), model, self.args)
 
-    def _folder(self) -> str | None:
+    def folder(self) -> str | None:
         """The folder of the model: as it is known here, or as a server of this machine calls it."""
         if self.model_folder or not network.is_loopback(self.base_url):
             return self.model_folder

@@ -11,44 +11,35 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aot.serving.live.branches import Branch, Named
-from aot.serving.live.repeats import GRAM, Names, Tokens, common, sampled, shared, windows
+from aot.serving.live.forks import Fork, Parted
 
-KEPT = 32
-"""Branches of a place with which the next one is compared."""
 MOST_COMPARED_AT = 256
+"""Forks whose branches are kept, to be compared with."""
 MOST_PLACES = 8_192
-LEAST_BLOCKS = 2
-"""Stored again; less is not worth a line."""
-OF_ONE = 0.8
-"""Of what a branch shares with all others, what it must share with one."""
-LEAST_TIMES = 3
-NEAR_TOKENS = 32
-"""Places so near to each other, one below the other, are one: a time parts at its minutes, or at
-its seconds."""
 MOST_COMPARED = 32_768
 """Tokens of what was there first."""
-OPENING = 8
-"""Tokens of a piece by which it is known elsewhere."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    tokens: Tokens
-    sample: Names
+LEAST_BLOCKS = 2
+LEAST_TOKENS = 32
+"""Stored again; less is not worth a line."""
+LEAST_TIMES = 3
+NEAR_TOKENS = 32
+"""Places so near to each other on one path are one: a time parts at its minutes, or its seconds."""
+MOSTLY = 0.5
 
 
 @dataclass(slots=True)
 class Place:
-    """`at`: tokens before the first that differs. `reordered`: what differs there stands in the
-    other, too, elsewhere. `now` and `before`: tokens from the place on, of the latest pair."""
+    """`parent`: the block behind which it is, `opening`: the tokens from there to it, `at`: how
+    many tokens are before it in all. `now` and `before`: tokens from it on, of the latest pair."""
 
     parent: int | None
     at: int
+    opening: tuple[int, ...]
     times: int = 0
     tokens: int = 0
     """Stored again, in all."""
@@ -58,23 +49,30 @@ class Place:
     """Times that the tokens were the same: a salt, or an adapter, kept them apart."""
     refused: int = 0
     """Times that no single other explains what is the same."""
-    opening: tuple[int, ...] = ()
-    """Tokens from its block to the place."""
     now: tuple[int, ...] = ()
     before: tuple[int, ...] = ()
-    _kept: list[_Kept] = field(default_factory=list)
-
-    def keep(self, tokens: Tokens) -> None:
-        """For those that come."""
-        self._kept = [*self._kept[-KEPT + 1 :], _Kept(tokens, sampled(windows(tokens)))]
 
     @property
     def tokens_each(self) -> float:
         return self.tokens / self.times if self.times else 0.0
 
+    def is_near(self, opening: tuple[int, ...]) -> bool:
+        """Whether a parting behind the same block, after `opening`, is this one."""
+        shorter = min(len(opening), len(self.opening))
+        alike = opening[:shorter] == self.opening[:shorter]
+        return alike and abs(len(opening) - len(self.opening)) <= NEAR_TOKENS
 
-SHOWN_TOKENS = 24
-MOSTLY = 0.5
+    def add(self, parted: Parted, at: int, tokens: int) -> None:
+        if at < self.at:
+            self.at, self.opening = at, parted.opening
+        self.now, self.before = parted.now, parted.before
+        if not parted.by_one:
+            self.refused += 1
+            return
+        self.times += 1
+        self.tokens += tokens
+        self.reordered += parted.reordered
+        self.apart += parted.apart
 
 
 @dataclass(slots=True)
@@ -85,80 +83,62 @@ class Places:
     above: Callable[[int | None], list[Named]]
     below: Callable[[int | None, int], list[int]]
     block_tokens: int = 1
-    _places: OrderedDict[int | None, Place] = field(default_factory=OrderedDict)
+    _forks: OrderedDict[int | None, Fork] = field(default_factory=OrderedDict)
+    _places: dict[int | None, list[Place]] = field(default_factory=dict)
 
     def add(self, branch: Branch) -> None:
         """A branch that is whole. One whose beginning is not known is left out."""
         if branch.start is None or not (branch.parts or branch.parent is None):
             return
         tokens = np.frombuffer(branch.tokens, dtype=np.int32).copy()
-        names = windows(tokens)
-        mine = _Kept(tokens, sampled(names))
-        place = self._places.setdefault(branch.parent, Place(branch.parent, branch.start))
-        if not place._kept and (first := self.below(branch.parent, MOST_COMPARED)):
-            place.keep(np.array(first, dtype=np.int32))
-        self._places.move_to_end(branch.parent)
-        if branch.parts and place._kept:
-            self._compare(place, branch.start, mine, names)
-        place.keep(mine.tokens)
-        self._forget()
+        fork = self._forks.setdefault(branch.parent, Fork())
+        self._forks.move_to_end(branch.parent)
+        if fork.is_empty and (first := self.below(branch.parent, MOST_COMPARED)):
+            fork.keep(np.array(first, dtype=np.int32))
+        if branch.parts and (parted := fork.parted(tokens)):
+            self._count(branch.parent, branch.start, parted)
+        fork.keep(tokens)
+        while len(self._forks) > MOST_COMPARED_AT:
+            self._forks.popitem(last=False)
 
-    def _forget(self) -> None:
-        """What is compared with at places that were not used for longest; and of those, in the end,
-        the ones that cost least."""
-        if len(self._places) <= MOST_COMPARED_AT:
-            return
-        for place in list(self._places.values())[:-MOST_COMPARED_AT]:
-            place._kept = []
-            if not place.times:
-                del self._places[place.parent]
-        if len(self._places) > MOST_PLACES:
-            least = sorted(self._places.values(), key=lambda p: p.tokens)[: MOST_PLACES // 4]
-            for place in least:
-                del self._places[place.parent]
-
-    def _compare(self, place: Place, start: int, mine: _Kept, names: Names) -> None:
-        masks = [np.isin(mine.sample, k.sample, assume_unique=True) for k in place._kept]
-        counts = [int(m.sum()) for m in masks]
-        most = max(counts)
-        if most < OF_ONE * int(np.logical_or.reduce(masks).sum()):
-            place.refused += 1
-            return
-        if not most:
-            return
-        other = place._kept[len(counts) - 1 - counts[::-1].index(most)].tokens
-        same = common(mine.tokens, other)
-        again = shared(names, windows(other))
-        behind = max(same, again + (same if same < GRAM else 0))
-        size = self.block_tokens
-        lost = (start + behind) // size * size - start
-        if lost < LEAST_BLOCKS * size:
-            return
-        at = start + same
-        if not place.times or at < place.at:
-            place.at, place.opening = at, tuple(mine.tokens[:same].tolist())
-        place.times += 1
-        place.tokens += lost
-        place.apart += same >= min(len(mine.tokens), len(other))
-        place.reordered += _stands_in(mine.tokens[same : same + OPENING], other)
-        place.now = tuple(mine.tokens[same : same + SHOWN_TOKENS].tolist())
-        place.before = tuple(other[same : same + SHOWN_TOKENS].tolist())
+    def begin(self) -> None:
+        """Count from now on; what was there stays what is compared with."""
+        self._places.clear()
 
     def found(self) -> list[Place]:
         """The dearest first; those of one cause as one."""
-        shown = [p for p in self._places.values() if p.times > p.refused]
-        shown.sort(key=lambda p: p.at)
+        known = [p for places in self._places.values() for p in places if p.times > p.refused]
         merged: list[Place] = []
-        for place in shown:
+        for place in sorted(known, key=lambda p: p.at):
             over = self._over(place, merged)
             if over is None:
-                merged.append(_copy(place))
+                merged.append(replace(place))
             else:
                 over.times += place.times
                 over.tokens += place.tokens
                 over.reordered += place.reordered
         kept = [p for p in merged if p.times >= LEAST_TIMES]
         return sorted(kept, key=lambda p: -p.tokens)
+
+    def _count(self, parent: int | None, start: int, parted: Parted) -> None:
+        size = self.block_tokens
+        lost = (start + parted.again) // size * size - start
+        if lost < max(LEAST_BLOCKS * size, LEAST_TOKENS):
+            return
+        at = start + len(parted.opening)
+        places = self._places.setdefault(parent, [])
+        place = next((p for p in places if p.is_near(parted.opening)), None)
+        if place is None:
+            places.append(place := Place(parent, at, parted.opening))
+        place.add(parted, at, lost)
+        if len(self._places) > MOST_PLACES:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Those that cost least."""
+        cost = {name: sum(p.tokens for p in places) for name, places in self._places.items()}
+        for name in sorted(cost, key=lambda n: cost[n])[: MOST_PLACES // 4]:
+            del self._places[name]
 
     def _over(self, place: Place, merged: list[Place]) -> Place | None:
         """The place above that has the same cause; None where there is none."""
@@ -173,17 +153,3 @@ class Places:
             if place.at - other.at <= NEAR_TOKENS or both > MOSTLY:
                 return other
         return None
-
-
-def _stands_in(piece: Tokens, other: Tokens) -> bool:
-    if len(piece) < OPENING or len(other) < OPENING:
-        return False
-    rows = np.lib.stride_tricks.sliding_window_view(other, OPENING)
-    return bool((rows == piece).all(axis=1).any())
-
-
-def _copy(place: Place) -> Place:
-    return Place(
-        place.parent, place.at, place.times, place.tokens, place.reordered, place.apart,
-        place.refused, place.opening, place.now, place.before,
-    )  # fmt: skip

@@ -118,7 +118,7 @@ class Namer:
             start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, begin))) + 1
             start = max(start, begin - WINDOW)
             near = text[start : begin + WINDOW]
-            if kind := _kind_at(near, begin - start):
+            if kind := kind_at(near, begin - start):
                 return kind
         return None
 
@@ -151,7 +151,7 @@ class Namer:
         return old[begin : len(old) - end].strip()
 
 
-def _kind_at(text: str, at: int) -> str | None:
+def kind_at(text: str, at: int) -> str | None:
     """Of what is filled in anew there."""
     for pattern in (*volatile.LABELLED, *volatile.BARE):
         for match in pattern.regex.finditer(text):

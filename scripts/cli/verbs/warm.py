@@ -148,32 +148,6 @@ def _warm_hosted(
         hosted_warming.keep(prompts, api, account, ttl)
 
 
-@app.command()
-def residency(
-    what: Annotated[list[Path], typer.Argument(metavar="COMPILED...", help="compiled prompts")],
-    events: Annotated[
-        str, typer.Option("--events", help="the server's KV events: tcp://HOST:PORT or ipc:///PATH")
-    ],
-    replay: Annotated[
-        str | None,
-        typer.Option(help="its replay endpoint; default: as 'kv_events' in a server file sets it"),
-    ] = None,
-    once: Annotated[bool, typer.Option("--once", help="print the state once and end")] = False,
-) -> None:
-    """Show live which blocks of compiled prompts are on a server.
-
-    Without any request.
-
-    Needs a server that publishes KV events (key 'kv_events' in a server file for vLLM).
-    """
-    from aot.scripts.prompts import watching
-
-    prompts = _compiled(what)
-    if not prompts:
-        raise UsageError(f"{what[0]}: not a compiled prompt; make one with: aot compile")
-    watching.show_residency(prompts, events, replay, once)
-
-
 def _compiled(paths: list[Path]) -> list[Compiled]:
     """The compiled prompts among `paths`: all of them, or none."""
     from aot.workloads.prompts import compiled
