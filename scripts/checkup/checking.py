@@ -44,7 +44,7 @@ def answer(
 ) -> Answer:
     """What is given allows so much. Errors as of logs, server files and servers."""
     server = None
-    where = _running(where)
+    where = running(where)
     if where.url:
         endpoint = connect(where.url, where.model, where.api_key_env, where.wording)
         server = facts.look(endpoint, seconds, send, report)
@@ -63,7 +63,7 @@ def answer(
     return replace(made, faults=tuple(wrong))
 
 
-def _running(where: Where) -> Where:
+def running(where: Where) -> Where:
     """With the address of a server file that is of a running one."""
     config = server_files.read(where.file) if where.file else None
     if not isinstance(config, RemoteConfig):

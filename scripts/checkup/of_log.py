@@ -138,7 +138,7 @@ def _of_texts(
 ) -> LogAnswer:
     report("reading")
     log, rows = seen.read(path)
-    scale, counted = _tokens_per_character(log, model)
+    scale, counted = tokens_per_character(log, model)
     report("what breaks reuse")
     found = lint_log.lint(log, linting.from_root(path), scale, lint_log.Server(block_tokens))
     report("what a cache must hold")
@@ -175,7 +175,7 @@ def _to_mend(flaws: Sequence[Flaw]) -> list[Flaw]:
     return [f for f in flaws if not (broken and f.rule == "short-prefix")]
 
 
-def _tokens_per_character(log: Sequence[Seen], model: str | None) -> tuple[float, bool]:
+def tokens_per_character(log: Sequence[Seen], model: str | None) -> tuple[float, bool]:
     """By the counts of the log's own server, where it has some for most; else by a sample in the
     model's tokenizer, else by what is usual. And whether they were counted."""
     known = [r for r in log if r.served and r.served.prompt_tokens]

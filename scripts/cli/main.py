@@ -23,6 +23,7 @@ from aot.scripts.terminal import err
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Ask": {
         "check": ("check", "Is caching working, what breaks it, what would it gain?"),
+        "explain": ("check", "Why one request found no more in the cache than it did."),
         "watch": ("watch", "Show live what a server's cache finds, and where prompts part."),
     },
     "Measure": {

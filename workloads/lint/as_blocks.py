@@ -3,7 +3,7 @@ many tokens have on average."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from aot.configs.kernel.chains import chain
 from aot.workloads.lint.seen import Seen
@@ -16,12 +16,18 @@ FRAME = "\x1e"
 def block_trace(log: Sequence[Seen], block_tokens: int, tokens_per_character: float) -> BlockTrace:
     """In order of time, where all times are known; else as the log is."""
     builder = Builder(block_tokens, full_only=True)
-    size = max(1, round(block_tokens / tokens_per_character))
     for request in in_order(log):
-        text = FRAME.join(text for _, text in request.parts)
-        names = list(chain(_pieces(text, size), request.key))
-        builder.add(names, max(len(names) * block_tokens, round(len(text) * tokens_per_character)))
+        blocks = names(request, block_tokens, tokens_per_character)
+        tokens = round(request.characters * tokens_per_character)
+        builder.add(blocks, max(len(blocks) * block_tokens, tokens))
     return builder.build()
+
+
+def names(request: Seen, block_tokens: int, tokens_per_character: float) -> list[Hashable]:
+    """A name for each full block and all before it; under another key others."""
+    size = max(1, round(block_tokens / tokens_per_character))
+    text = FRAME.join(text for _, text in request.parts)
+    return list(chain(_pieces(text, size), request.key))
 
 
 def in_order(log: Sequence[Seen]) -> Sequence[Seen]:

@@ -1,4 +1,5 @@
-"""The verb that answers: is caching working, what breaks it, what would it gain."""
+"""The verbs that answer: is caching working, what breaks it, what would it gain; and why a request
+missed."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from aot.scripts.cli.arguments import (
     LogArgument,
     OracleServerOption,
     ServedModelOption,
+    TokenizerOption,
     verbs,
 )
 from aot.scripts.cli.choices import Provider
 from aot.scripts.cli.wording_options import takes_wording
-from aot.scripts.terminal import note, say_json, status
+from aot.scripts.terminal import note, say, say_json, status
 
 if TYPE_CHECKING:
     from aot.configs.dialects.wording import Wording
@@ -84,3 +86,54 @@ def check(
         say_json(made.as_json())
     else:
         shown.show(made)
+
+
+@app.command()
+@takes_wording
+def explain(
+    request: Annotated[
+        str,
+        typer.Argument(metavar="REQUEST", help="number of its line in the log, or its id"),
+    ],
+    log: Annotated[Path, typer.Option("--log", help="the log that it is in")],
+    url: Annotated[
+        str | None, typer.Option("--url", help="base URL of the server that the log is of")
+    ] = None,
+    server: OracleServerOption = None,
+    tokenizer: TokenizerOption = None,
+    block_tokens: Annotated[
+        int | None, typer.Option(min=1, help="default: the server's own, or 16")
+    ] = None,
+    capacity_tokens: Annotated[
+        int | None, typer.Option(min=1, help="what its cache holds; default: as the server says")
+    ] = None,
+    lifetime: Annotated[
+        float | None,
+        typer.Option(min=0, help="seconds for which a hosted API keeps what is not used"),
+    ] = None,
+    model: ServedModelOption = None,
+    api_key_env: KeyOption = None,
+    as_json: JsonOption = False,
+    *,
+    wording: Wording,
+) -> None:
+    """Why one request found no more in the cache than it did.
+
+    The earlier request that has most of it, the first token and place at which the two part, and
+    the cause: an edit, a salt, an adapter, below a block, a first touch, in flight together,
+    evicted, expired, another replica, the rule of a model with windows. What a log alone cannot
+    tell is told with the server that it is of: --url or --server.
+    """
+    from aot.scripts.checkup import checking, explaining
+    from aot.scripts.checkup.explain import lines
+
+    with status(f"looking for request {request} in {log}"):
+        where = checking.Where(url, server, model, api_key_env, wording)
+        made = explaining.explained(
+            log, request, where, tokenizer, block_tokens, capacity_tokens, lifetime
+        )
+    if as_json:
+        say_json(made.as_json())
+        return
+    for line in lines(made):
+        say(line)
