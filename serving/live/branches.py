@@ -4,32 +4,33 @@ request leaves it. The prefix tree of live traffic, with bounded memory (pure)."
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aot.serving.client.kv_events import Batch, Cleared, Removed, Stored
 
-MOST_BLOCKS = 200_000
-"""That are known; about 60 MB. Of more, those that were evicted go first, then the oldest."""
+MOST_BLOCKS = 400_000
+"""That are known; about 150 MB."""
 CLOSED_AFTER_S = 1.0
 """A branch that has not grown for so long is taken for whole,"""
 WHOLE_AFTER_S = 5.0
 """and one that still grows (an answer does) after so long."""
 Clock = Callable[[], float]
-Named = tuple[int, tuple[int, ...]]
+Named = tuple[int, Sequence[int]]
 """A block and its tokens."""
 
 
 @dataclass(slots=True)
 class Block:
     """`start`: how many tokens are before it; None where its beginning was not seen. `first`: the
-    first that was stored right behind it."""
+    first that was stored right behind it, of so many `children`."""
 
     parent: int | None
     start: int | None
-    tokens: tuple[int, ...]
+    tokens: array[int]
     there: bool = True
     first: int | None = None
+    children: int = 0
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class Branches:
 
     def path(self, parent: int | None, most: int) -> list[int]:
         """The last `most` tokens before a branch that begins behind `parent`, as far as known."""
-        found: list[tuple[int, ...]] = []
+        found: list[array[int]] = []
         length = 0
         while parent is not None and length < most:
             block = self._blocks.get(parent)
@@ -172,9 +173,10 @@ class Branches:
             start, parts = None, False
         else:
             start = None if above.start is None else above.start + len(above.tokens)
-            parts = above.first is not None
-            above.first = name if above.first is None else above.first
-        self._blocks[name] = Block(parent, start, tokens)
+            parts = above.children > 0
+            above.first = above.first if parts else name
+            above.children += 1
+        self._blocks[name] = Block(parent, start, array("i", tokens))
         if branch is None:
             self.unrooted += start is None
             branch = Branch(parent, start, parts, self.now(), self.now(), name)
@@ -183,8 +185,18 @@ class Branches:
         return branch
 
     def _forget(self) -> None:
-        """A quarter of all."""
-        gone = [name for name, block in self._blocks.items() if not block.there]
-        oldest = [*gone, *(name for name, block in self._blocks.items() if block.there)]
-        for name in oldest[: MOST_BLOCKS // 4]:
-            del self._blocks[name]
+        """Of the older half the ends, so that what many begin with stays: the evicted ones first,
+        then all, until a quarter is free."""
+        wanted = len(self._blocks) - MOST_BLOCKS * 3 // 4
+        older = list(self._blocks)[: MOST_BLOCKS // 2]
+        for there in (False, True):
+            for name in reversed(older):
+                block = self._blocks.get(name)
+                if wanted <= 0:
+                    return
+                if block is None or block.children or (block.there and not there):
+                    continue
+                del self._blocks[name]
+                wanted -= 1
+                if block.parent is not None and (above := self._blocks.get(block.parent)):
+                    above.children -= 1

@@ -147,7 +147,7 @@ class Places:
         after = dict(zip(names, (tokens for _, tokens in path), strict=False))
         for other in merged:
             begins = after.get(other.parent)
-            if begins is None or begins[: len(other.opening)] != other.opening:
+            if begins is None or tuple(begins[: len(other.opening)]) != other.opening:
                 continue
             both = min(place.reordered / place.times, other.reordered / other.times)
             if place.at - other.at <= NEAR_TOKENS or both > MOSTLY:
