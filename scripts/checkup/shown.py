@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aot.scripts.checkup.answer import MOST_FLAWS, Answer
+from aot.scripts.checkup.answer import CLOSE, MOST_FLAWS, Answer
 from aot.scripts.checkup.of_log import LogAnswer
 from aot.scripts.terminal import say, table
 from aot.serving.health.facts import ServerFacts
@@ -129,7 +129,7 @@ def _gain(answer: Answer) -> None:
         say(f"  a cache for so much of what can be found: {'; '.join(sizes)}")
     for b in log.beginnings:
         say(f"  worth compiling: {b.tokens:,} tokens × {b.requests:,} requests: {b.begins!r}...")
-    if log.mended_hit_ratio is not None and log.flaws:
+    if log.mended_hit_ratio is not None and log.mended_hit_ratio > log.reachable_hit_ratio + CLOSE:
         say(f"  mended, {log.mended_hit_ratio:.1%} could be found")
 
 

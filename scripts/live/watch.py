@@ -169,26 +169,22 @@ def follow(
     every_s: float,
     seconds: float | None,
     shows: Sequence[Callable[[Seen], None]],
-) -> Seen:
-    """Look and listen until `seconds` are over (None: until it is interrupted); `shows` are called
-    every `every_s`. Returns what is known at the end, also where Ctrl-C ended it."""
+) -> None:
+    """Look and listen until `seconds` are over (None: without an end); `shows` are called every
+    `every_s`. Ends with a last look."""
     began = shown = scraped = time.monotonic()
-    try:
-        while seconds is None or time.monotonic() - began < seconds:
-            _wait(live, events, min(0.5, every_s))
-            now = time.monotonic()
-            if now - scraped >= min(SCRAPE_S, every_s):
-                live.scrape()
-                scraped = now
-            if now - shown >= every_s:
-                seen = live.seen(events is not None)
-                for show in shows:
-                    show(seen)
-                shown = now
-    except KeyboardInterrupt:
-        pass
+    while seconds is None or time.monotonic() - began < seconds:
+        _wait(live, events, min(0.5, every_s))
+        now = time.monotonic()
+        if now - scraped >= min(SCRAPE_S, every_s):
+            live.scrape()
+            scraped = now
+        if now - shown >= every_s:
+            seen = live.seen(events is not None)
+            for show in shows:
+                show(seen)
+            shown = now
     live.scrape()
-    return live.seen(events is not None)
 
 
 def _wait(live: Live, events: Subscription | None, seconds: float) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from support import stub
 from support.command import Aot, check
 from support.mirror import mirror
@@ -472,3 +473,60 @@ def test_a_log_that_cannot_go_on_stops_and_the_traffic_does_not(tmp_path: Path, 
     assert [json.loads(line)["body"] for line in log.read_text().splitlines()] == [asked(0, "Acme")]
     known = "1 of 3 requests in log.jsonl, 2 lost"
     assert (known if ends == "full" else "an unknown number of 3 requests") in said
+
+
+def test_a_log_is_measured_as_it_is_and_mended(aot: Aot, tmp_path: Path) -> None:
+    bodies = [asked(n, "Acme") for n in range(12)]
+    for number, body in enumerate(bodies):
+        now = f"2026-11-20T09:{number:02d}:07.{7919 * number % 10**6:06d}Z"
+        body["messages"][0]["content"] = f"Current time: {now}\n{RULES}"
+    written(tmp_path / "log.jsonl", bodies)
+    with stub.serving(gap_s=0.001, remembers=True) as server:
+        done = aot("run", "--log", "log.jsonl", "--url", server.base_url, "--repeats", 1)
+    assert "Traceback" not in done.stderr, done.stderr
+    experiment = yaml.safe_load((tmp_path / "runs" / "log.yaml").read_text())
+    assert experiment["arms"] == ["auto", "mended"]  # nothing is static, and nothing has salts
+    assert experiment["mended"] == "log-mended.jsonl"
+    [run] = [p for p in (tmp_path / "runs").iterdir() if p.is_dir()]
+    told = (run / "report.md").read_text()
+    assert "the same requests with the flaws of their prompts mended" in told
+    own = schedule_file.read(run / "schedule.jsonl")
+    mended = schedule_file.read(run / "mended" / "schedule.jsonl")
+    assert [r.id for r in own.requests] == [r.id for r in mended.requests]
+    begins = {str(mended.chat_of(r).messages[0]["content"])[:20] for r in mended.requests}
+    assert len(begins) == 1
+    assert (run / "phases" / "r1-mended" / "records").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--log", "none.jsonl", "--url", "http://127.0.0.1:9"), "--log none.jsonl: no such file"),
+        (("--log", "log.jsonl"), "on which server?"),
+        (("--url", "http://127.0.0.1:9"), "give an experiment file, --log LOG, or --resume"),
+        (("e.yaml", "--repeats", "2"), "go with --log"),
+    ],
+)
+def test_what_cannot_be_measured_of_a_log_is_named(
+    aot: Aot, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    written(tmp_path / "log.jsonl", [asked(n, "Acme") for n in range(4)])
+    (tmp_path / "e.yaml").write_text("name: e\nserver: demo\nworkload: log.jsonl\narms: [auto]\n")
+    check(aot("run", *arguments), 2, words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_arm_mended_and_its_log_belong_together(aot: Aot, tmp_path: Path) -> None:
+    written(tmp_path / "log.jsonl", [asked(n, "Acme") for n in range(4)])
+    written(tmp_path / "other.jsonl", [asked(n, "Acme") for n in range(6)])
+    common = "name: e\nserver: remote.yaml\nworkload: log.jsonl\nrepeats: 1\n"
+    with stub.serving(gap_s=0.001) as server:
+        remote = f"engine: openai\nruntime: remote\nurl: {server.base_url}\n"
+        (tmp_path / "remote.yaml").write_text(remote)
+        for more, words in (
+            ("arms: [auto, mended]\n", "needs the key 'mended'"),
+            ("arms: [auto]\nmended: other.jsonl\n", "needs the arm"),
+            ("arms: [auto, mended]\nmended: other.jsonl\n", "has other requests than the workload"),
+        ):
+            (tmp_path / "e.yaml").write_text(common + more)
+            check(aot("run", "e.yaml"), 2, words)

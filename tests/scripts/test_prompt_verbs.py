@@ -1,4 +1,4 @@
-"""compile, lint, savings, warm and residency as a user meets them."""
+"""compile, lint, savings and warm as a user meets them."""
 
 from __future__ import annotations
 
@@ -378,10 +378,3 @@ def test_warming_needs_what_is_compiled(
             aot("warm", path, "--url", stub.base_url), 1, "1 of 1 static prefixes are not in"
         )
         assert "do all requests carry the same cache salt?" in text
-
-
-def test_residency_needs_events(aot: Aot, folder: Path, model: Path, workload: Path) -> None:
-    check(compiled(aot, folder), 0)
-    path = folder / "compiled.json"
-    check(aot("residency", workload, "--events", "ipc:///x"), 2, "not a compiled prompt")
-    check(aot("residency", path, "--events", "nonsense"), 2, "--events nonsense")

@@ -13,6 +13,7 @@ from aot.scripts.cli.arguments import JsonOption, KeyOption, ServedModelOption, 
 from aot.scripts.terminal import note, say, say_json
 
 if TYPE_CHECKING:
+    from aot.scripts.live.watch import Live
     from aot.scripts.live.words import Words
     from aot.serving.client.endpoint import Endpoint
     from aot.workloads.prompts.compiled import Compiled
@@ -77,20 +78,30 @@ def watch(
             _catch_up(live, events, replay)
         shows = [] if as_json else [stack.enter_context(shown.on_terminal())]
         shows += [shown.exported(listen)] if listen else []
-        seen = follow(live, source, every, 0.5 if once else seconds, shows)
+        try:
+            follow(live, source, every, 0.5 if once else seconds, shows)
+        except SystemExit:  # Ctrl-C is how it usually ends: what was seen is what it is for
+            stack.close()
+            _conclude(live, events is not None, as_json)
+            raise
+    _conclude(live, events is not None, as_json)
+
+
+def _conclude(live: Live, with_events: bool, as_json: bool) -> None:
+    from aot.scripts.live import shown
+
+    seen = live.seen(with_events)
     if as_json:
         say_json(seen.as_json())
-    else:
-        for line in shown.lines(seen):
-            say(line)
+        return
+    for line in shown.lines(seen):
+        say(line)
 
 
-def _catch_up(live: object, events: str, replay: str | None) -> None:
+def _catch_up(live: Live, events: str, replay: str | None) -> None:
     from aot.configs.schema.server import replay_endpoint
-    from aot.scripts.live.watch import Live
     from aot.serving.client import kv_events
 
-    assert isinstance(live, Live)
     try:
         live.remember(kv_events.replay(replay or replay_endpoint(events)))
     except EndpointError as error:
