@@ -21,6 +21,8 @@ from aot.serving.metrics.resets import reset
 
 REPEATS = 6
 """Times that one prompt is sent: as many replicas in turn are told apart from no cache at all."""
+RANKS = ("engine", "dp_rank")
+"""Labels by which data-parallel engines on one page are told apart."""
 USUAL_BLOCK = 128
 """The largest that an engine has unless told."""
 
@@ -155,8 +157,8 @@ def _engines(engine: Engine, page: Page) -> int:
     """By the label that data-parallel ranks have."""
     names = (n for text in engine.gauges.values() for n in text.split("|"))
     samples = [s for n in names for s in page.metrics.get(n, ())]
-    labels = {(s.labels.get("engine"), s.labels.get("dp_rank")) for s in samples}
-    return max(1, len(labels))
+    ranks = [{s.labels[name] for s in samples if name in s.labels} for name in RANKS]
+    return max(1, *map(len, ranks))
 
 
 def _repeated(endpoint: Endpoint, facts: CacheFacts) -> Repeats:

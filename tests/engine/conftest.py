@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from textwrap import dedent
@@ -40,13 +41,17 @@ def files(installed: Path) -> Path:
     (prompts / "system_prompt.txt").write_text(shorter + "\n")
     vllm = (CONFIGS / "servers" / "demo.yaml").read_text()
     sglang = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
+    events = {"publisher": "zmq", "endpoint": f"ipc://{installed}/hooked.sock", "bind": True,
+              "replay_endpoint": f"ipc://{installed}/hooked.sock.replay"}  # fmt: skip
     servers = {
         "vllm": vllm,
-        "quick": vllm + f"args: [{QUICK}]\n",
+        "quick": vllm + f"kv_events: ipc://{installed}/quick.sock\nargs: [{QUICK}]\n",
         "dev": vllm + f"dev_mode: true\nargs: [{QUICK}]\n",
         "sglang": sglang,
         # Fast hits, and what a deployed server has: a key.
-        "hooked": sglang + "prefix_attention: true\napi_key_env: E2E_KEY\n",
+        "hooked": sglang
+        + "prefix_attention: true\napi_key_env: E2E_KEY\n"
+        + f"args: [--kv-events-config, '{json.dumps(events)}']\n",
     }
     for name, text in servers.items():
         (installed / f"{name}.yaml").write_text(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support import gateways
+from support.engine_answers import check_checked, check_explained, check_live
 from support.engine_audit import check_what_tenants_see
 from support.engine_remote import at, at_every_endpoint, check_far, far
 from support.engine_traffic import check_traffic_with_a_memory
@@ -97,6 +98,29 @@ def test_ones_own_log_under_three_arms(files: Path, vllm: str) -> None:
         assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
     assert ratios["jit"] == 0 < ratios["auto"] < ratios["aot"]
     assert ratios["aot"] > 0.7
+
+
+def test_planted_flaws_are_watched_explained_and_measured(files: Path, vllm: str) -> None:
+    log = check_live(files, "vllm", vllm, f"ipc://{files}/quick.sock", 32, None)
+    check_explained(files, log, vllm, None)
+    check_checked(files, log, vllm, None)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    clocked = [{**row, "timestamp": 2.0 * n} for n, row in enumerate(rows) if row["app"] == "clock"]
+    (files / "clocked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clocked))
+    options = ("--url", vllm, "--repeats", 1, "--runs", "measured")
+    done = aot("run", "--log", "clocked.jsonl", *options, cwd=files)
+    assert done.returncode == 0, done.stderr
+    (run,) = (p for p in (files / "measured").iterdir() if p.is_dir())
+    made = report.evaluate(run)
+    assert [f for f in made.findings if f.level == "void"] == []
+    arms = made.summary["arms"]
+    assert list(arms) == ["jit", "auto", "mended"]
+    for numbers in arms.values():
+        cache = numbers["cache"]
+        assert cache["client_hit_ratio"] == cache["server_hit_ratio"] == cache["expected_hit_ratio"]
+    found = [arms[arm]["cache"]["client_hit_ratio"] for arm in arms]
+    assert found[0] == 0 <= found[1] < 0.1 < 0.6 < found[2]
+    assert "flaws of their prompts mended" in (run / "report.md").read_text()
 
 
 def through_gateways(files: Path, url: str, ratios: dict[str, float]) -> None:

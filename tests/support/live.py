@@ -50,7 +50,7 @@ def only_run(folder: Path) -> Path:
 
 
 @contextmanager
-def served(files: Path, name: str) -> Iterator[str]:
+def served(files: Path, name: str, arm: str = "aot") -> Iterator[str]:
     """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
     command = [
         sys.executable,
@@ -61,6 +61,8 @@ def served(files: Path, name: str) -> Iterator[str]:
         f"{name}.yaml",
         "--log",
         f"{name}.log",
+        "--arm",
+        arm,
     ]
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "E2E_KEY": KEY}
     process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True, env=env)

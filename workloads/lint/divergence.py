@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 from aot.workloads.lint.prefix_tree import found
@@ -195,6 +196,7 @@ class _Partners:
         self._all_apart = len({r.key for r in log}) >= max(3, len(log) // 2)
         """Whether hardly two requests share a cache: a salt of its own for each."""
         self._sessions: dict[str, int] = {}
+        self._with_line: dict[tuple[str, str], int] = {}
 
     def of(self, number: int, owner: int | None) -> Iterator[tuple[int, bool]]:
         """The turn before, the one with the longest common beginning, the one just above; and
@@ -205,8 +207,17 @@ class _Partners:
         if other and not self._all_apart:
             above = None  # tenants, models: another cache is no fault
         turns = (self._sessions.get(request.session or ""), self._turn_before(request))
-        for n in dict.fromkeys(n for n in (*turns, owner, above) if n is not None):
+        others = (owner, above, self._same_application(request))
+        for n in dict.fromkeys(n for n in (*turns, *others) if n is not None):
             yield n, n in turns
+
+    def _same_application(self, request: Seen) -> int | None:
+        """The latest request that has most lines of what stands before the conversation: in a log
+        of several applications the one above is often of another."""
+        lines = _lines(request)
+        votes = Counter(self._with_line[name] for name in lines if name in self._with_line)
+        best = max(votes, key=lambda n: (votes[n], n), default=None)
+        return best if best is not None and 2 * votes[best] >= len(lines) else None
 
     def _turn_before(self, request: Seen) -> int | None:
         """The request that has the most of its last messages, of equals the latest, where it goes
@@ -223,6 +234,19 @@ class _Partners:
             self._sessions[request.session] = number
         for text in _told(request, LAST_PARTS):
             self._holder |= dict.fromkeys(_signs(text), number)
+        self._with_line |= dict.fromkeys(_lines(request), number)
+
+
+MOST_LINES = 64
+
+
+def _lines(request: Seen) -> list[tuple[str, str]]:
+    """By which an application is known, under the key of its cache: the first of its long lines
+    that stand before the conversation."""
+    texts = (text for _, text in request.parts[: request.head])
+    lines = (line for text in texts for line in text.split("\n"))
+    known = dict.fromkeys(line for line in lines if len(line) >= MIN_MESSAGE)
+    return [(request.key, line) for line in islice(known, MOST_LINES)]
 
 
 def _goes_on_from(request: Seen, earlier: Seen) -> bool:
