@@ -118,7 +118,7 @@ def _arm(run: ServerRun, arm: str, frame: pd.DataFrame) -> dict[str, Any]:
         "cache": _cache(run, phases, frame),
         "tiers": tiers.of_arm(tiers.tokens_of(phases), frame, _on_device(run, phases, frame)),
         "store": tiers.store_of(phases),
-        "log": logged.of_arm(run.schedule, frame),
+        "log": logged.of_arm(run.of(phases[0]).schedule, frame),
         "floor": distance.from_floor(phases),
         "warming": _warming(phases),
         "server": server_times.of_arm(phases, frame),

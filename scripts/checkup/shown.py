@@ -79,7 +79,7 @@ def working(answer: Answer) -> Iterator[str]:
     found = answer.found
     if found:
         yield f"{found[0]:.1%} of the prompt tokens are found, {found[1]}"
-    elif answer.server and answer.server.repeats and any(answer.server.repeats.cached_tokens):
+    elif answer.server and answer.server.repeats and answer.server.repeats.found:
         yield "yes, for a prompt that is sent again; there was too little traffic to say more"
     elif answer.log:
         yield "the log does not say: its answers have no count of cached tokens"

@@ -53,9 +53,8 @@ def _several(f: ServerFacts) -> Iterator[Fault]:
     r = f.repeats
     if r is None or not r.reported or f.cache.enabled is False:
         return
-    sent = len(r.cached_tokens)
-    found = sum(bool(c) for c in r.cached_tokens)
-    if r.missed > 0 and found:
+    sent, found = len(r.cached_tokens), r.found
+    if 0 < found < sent - 1:
         yield Fault(
             "no-affinity",
             f"of {sent} sendings of one prompt {sent - found} found nothing, the first included: "
@@ -100,8 +99,7 @@ def _ranks(f: ServerFacts) -> Iterator[Fault]:
 
 def _window(f: ServerFacts) -> Iterator[Fault]:
     rule = f.cache.rule
-    found = f.repeats and any(f.repeats.cached_tokens)
-    if rule is not None and rule.advice and (found or f.repeats is None):
+    if rule is not None and rule.advice and (f.repeats is None or f.repeats.found):
         yield Fault(
             "window-rule", "the model has layers that see a window, or keep a state", rule.advice
         )
@@ -177,7 +175,7 @@ def _short_prompts(f: ServerFacts) -> Iterator[Fault]:
 def _never_found(f: ServerFacts) -> Iterator[Fault]:
     """The cache works for one prompt that is sent again, and not for the traffic."""
     ratio, tokens = f.since.hit_ratio, f.since.prompt_tokens
-    works = f.repeats and any(f.repeats.cached_tokens)
+    works = f.repeats and f.repeats.found
     if works and ratio is not None and tokens and tokens >= FEW_TOKENS and ratio < NOTHING_FOUND:
         yield Fault(
             "traffic-finds-nothing",
