@@ -77,6 +77,16 @@ def _traffic(context: typer.Context, given: Path | None) -> Path | None:
     return given
 
 
+def _log(context: typer.Context, given: Path | None) -> Path | None:
+    """A callback for logs: a path, or the name of a shipped one."""
+    if given is None or given.exists() or context.resilient_parsing:
+        return given
+    from aot.configs.kernel.places import CONFIGS
+
+    shipped = CONFIGS / "logs" / f"{given}.jsonl"
+    return shipped if shipped.exists() else given
+
+
 def _run_folder(context: typer.Context, given: Path | None) -> Path | None:
     """A callback for run directories: a file is named as what it is."""
     if given is not None and given.is_file() and not context.resilient_parsing:
@@ -215,8 +225,14 @@ SeenArgument = Annotated[
     ),
 ]
 LogArgument = Annotated[
-    Path | None, typer.Argument(metavar="LOG", help="requests as they were sent, or a trace")
+    Path | None,
+    typer.Argument(
+        metavar="LOG",
+        help="requests as they were sent, or a trace; four-applications is a shipped one",
+        callback=_log,
+    ),
 ]
+LogOption = Annotated[Path, typer.Option("--log", help="the log that it is in", callback=_log)]
 ServerOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}): does it fit, and what stays cached"),
@@ -224,6 +240,14 @@ ServerOption = Annotated[
 IntoOption = Annotated[
     Path | None,
     _option("server", f"server .yaml ({SHIPPED_ONE}) whose store is filled with it"),
+]
+MeasuredLogOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        help="a log of requests instead of an experiment file (with --server or --url)",
+        callback=_log,
+    ),
 ]
 LogServerOption = Annotated[
     Path | None, _option("server", f"of --log: server .yaml ({SHIPPED_ONE})")

@@ -26,14 +26,18 @@ def short(number: int) -> list[dict[str, str]]:
 
 
 def test_a_vllm_with_large_blocks_that_says_nothing_and_runs_one_at_a_time(files: Path) -> None:
-    text = (CONFIGS / "servers" / "demo.yaml").read_text().replace("block_tokens: 32", "")
-    wrong = "args: [--no-enable-prompt-tokens-details, --max-num-seqs, '1', --block-size, '256']\n"
+    text = (
+        (CONFIGS / "servers" / "demo.yaml")
+        .read_text()
+        .replace("block_tokens: 32", "block_tokens: 256")
+    )
+    wrong = "args: [--no-enable-prompt-tokens-details, --max-num-seqs, '1']\n"
     (files / "wrong.yaml").write_text(text + wrong)
     with served(files, "wrong") as url:
         assert named(files, url) == ["unreported"]
         # Prompts of some 200 tokens, of which a block of 256 keeps nothing; and more than fit.
         waiting = [
-            threading.Thread(target=ask, args=(url, short(n)), kwargs={"max_tokens": 64})
+            threading.Thread(target=ask, args=(url, short(n)), kwargs={"max_tokens": 4})
             for n in range(110)
         ]
         for thread in waiting:

@@ -13,6 +13,7 @@ from aot.scripts.cli.arguments import (
     JsonOption,
     KeyOption,
     LogArgument,
+    LogOption,
     OracleServerOption,
     ServedModelOption,
     TokenizerOption,
@@ -95,7 +96,7 @@ def explain(
         str,
         typer.Argument(metavar="REQUEST", help="number of its line in the log, or its id"),
     ],
-    log: Annotated[Path, typer.Option("--log", help="the log that it is in")],
+    log: LogOption,
     url: Annotated[
         str | None, typer.Option("--url", help="base URL of the server that the log is of")
     ] = None,

@@ -15,6 +15,7 @@ from aot.scripts.cli.arguments import (
     ExperimentArgument,
     KeyOption,
     LogServerOption,
+    MeasuredLogOption,
     ServedModelOption,
     TokenizerOption,
     TrafficArgument,
@@ -73,12 +74,7 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="run directory: measure only what is missing in it")
     ] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option(
-            help="a log of requests instead of an experiment file (with --server or --url)"
-        ),
-    ] = None,
+    log: MeasuredLogOption = None,
     server: LogServerOption = None,
     url: Annotated[
         str | None, typer.Option(help="of --log: base URL of a server that runs already")
