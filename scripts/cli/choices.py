@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Literal
 
 ArmName = Literal["jit", "auto", "aot", "mended", "store", "restarted"]
+ServedArm = Literal["jit", "auto", "aot", "store", "restarted"]
+"""Of a server that is started: mended is of the traffic."""
 LoadedArm = Literal["jit", "auto", "aot"]
 """Those of a server that was started by others."""
 TargetName = Literal[

@@ -22,9 +22,12 @@ from aot.scripts.terminal import err
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Ask": {
-        "check": ("check", "Is caching working, what breaks it, what would it gain?"),
-        "explain": ("check", "Why one request found no more in the cache than it did."),
-        "watch": ("watch", "Show live what a server's cache finds, and where prompts part."),
+        "check": ("answers.check", "Is caching working, what breaks it, what would it gain?"),
+        "explain": ("answers.check", "Why one request found no more in the cache than it did."),
+        "watch": (
+            "answers.watch",
+            "Show live what a cache finds, and where prompts part.",
+        ),
     },
     "Measure": {
         "demo": ("measure", "Install what the demo needs, measure it, and write its report."),

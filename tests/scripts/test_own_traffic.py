@@ -503,7 +503,10 @@ def test_a_log_is_measured_as_it_is_and_mended(aot: Aot, tmp_path: Path) -> None
     [
         (("--log", "none.jsonl", "--url", "http://127.0.0.1:9"), "--log none.jsonl: no such file"),
         (("--log", "log.jsonl"), "on which server?"),
-        (("--url", "http://127.0.0.1:9"), "give an experiment file, --log LOG, or --resume"),
+        (
+            ("--url", "http://127.0.0.1:9"),
+            "give either an experiment file, or --log LOG, or --resume",
+        ),
         (("e.yaml", "--repeats", "2"), "go with --log"),
     ],
 )

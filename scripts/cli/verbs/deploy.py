@@ -15,7 +15,7 @@ import typer
 from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
-from aot.scripts.cli.choices import ArmName, Chart, LoadedArm, TargetName
+from aot.scripts.cli.choices import Chart, LoadedArm, ServedArm, TargetName
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, out, say, status
 
@@ -38,7 +38,7 @@ LEAK, NOT_SETTLED = 1, 3
 def serve(
     server: ServerArgument,
     arm: Annotated[
-        ArmName | None,
+        ServedArm | None,
         typer.Option(help="default: store where the file has one, else aot", show_default=False),
     ] = None,
     dry_run: Annotated[

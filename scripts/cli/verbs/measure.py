@@ -92,14 +92,14 @@ def run(
     from aot.scripts.run.concluding import conclude, write_report
 
     if sum(given is not None for given in (experiment, resume, log)) != 1:
-        raise UsageError("give an experiment file, --log LOG, or --resume RUN_DIR")
+        raise UsageError("give either an experiment file, or --log LOG, or --resume RUN_DIR")
     if log is None and (server or url or repeats):
         raise UsageError("--server, --url and --repeats go with --log")
     if log is not None:
-        from aot.scripts.run import of_log
+        from aot.scripts.traffic import own_experiment
 
         with status(f"looking for flaws in {log}"):
-            experiment = of_log.write(log, server, url, api_key_env, repeats, runs)
+            experiment = own_experiment.write(log, server, url, api_key_env, repeats, runs)
         note(f"{experiment}: the experiment; it can be edited, and run again")
     if resume is not None:
         prepared_experiment, folder = root.reopen(resume), resume

@@ -11,7 +11,6 @@ from aot.analysis.runs.run import tokens_file
 from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.loading.presets import file_of
 from aot.configs.schema.experiment import MENDED, ExperimentConfig
-from aot.scripts.run.session import Traffic
 from aot.scripts.traffic import plan
 from aot.workloads.requests import schedule as schedule_file
 from aot.workloads.requests.request import Schedule
@@ -38,9 +37,6 @@ class Mended:
         """UsageError where the run in `folder` was started with another log."""
         if schedule_file.read(folder / MENDED / "schedule.jsonl") != self.schedule:
             raise UsageError(f"{folder}: the mended log changed since it was started")
-
-    def traffic(self, folder: Path) -> Traffic:
-        return Traffic(folder / MENDED, self.schedule, self.tokens)
 
 
 def prepare(

@@ -55,7 +55,7 @@ def watch(
     api_key_env: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show live what a server's cache finds, and where prompts part.
+    """Show live what a cache finds, and where prompts part.
 
     No request is sent. Its counters say what is found. With --events (vLLM and SGLang:
     --kv-events-config) the prefix tree of the live traffic is rebuilt: at which token prompts part
