@@ -119,10 +119,9 @@ def _in_flight(case: Case, _: Named | None) -> Verdict | None:
     at_s = h.request.seen.at_s
     if not _missed(case) or at_s is None:
         return None
-    block = (case.found_tokens or 0) // h.block_tokens
-    holders = [n for n, names in enumerate(h.names[:-1]) if h.own[block] in names]
+    holders = h.had(case.found_tokens or 0)
     ready = [_ready_s(h.before[n]) for n in holders]
-    if any(r is None or r <= at_s for r in ready):
+    if not ready or any(r is None or r <= at_s for r in ready):
         return None
     return (
         "in flight",
@@ -141,10 +140,11 @@ def _ready_s(sent: Sent) -> float | None:
 
 def _gone(case: Case, _: Named | None) -> Verdict | None:
     """It was there, and is not any more, or is elsewhere."""
-    if not _missed(case):
-        return None
     h, known = case.history, case.known
-    owner = h.last_use((case.found_tokens or 0) // h.block_tokens)
+    holders = h.had(case.found_tokens or 0)
+    owner = holders[-1] if holders else h.holder()
+    if owner is None or not _missed(case):
+        return None
     before = h.before[owner]
     capacity = known.capacity_tokens
     by = h.displaced(owner, capacity // h.block_tokens) if capacity else None
@@ -210,7 +210,8 @@ def _rest_s(before: Sent, now: Sent) -> float | None:
 def _apart(case: Case, _: Named | None) -> Verdict | None:
     """The same text under another key shares more."""
     h, mine = case.history, case.history.request.seen
-    best, key = case.shared_tokens + h.block_tokens, None
+    # What was found although the key is another one is kept apart by nothing.
+    best, key = max(case.shared_tokens, case.found_tokens or 0) + h.block_tokens, None
     for sent in h.before:
         if sent.seen.key == mine.key:
             continue

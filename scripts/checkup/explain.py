@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aot.scripts.checkup.causes import IN_ORDER, Case, Knowledge, Verdict, most_alike, nearest
-from aot.scripts.checkup.history import History, Sent
+from aot.scripts.checkup.history import History
 from aot.workloads.lint.divergence import Divergence, measure
 from aot.workloads.lint.naming import Named, Namer
 from aot.workloads.requests.tokens import common_prefix
@@ -69,20 +69,12 @@ def _case(history: History, known: Knowledge, place: Divergence | None) -> Case:
     counted = served.prompt_tokens if served else None
     prompt = len(ids) if ids else counted or round(characters * history.tokens_per_character)
     shared = min(blocks * size, max(0, prompt - 1) // size * size)
-    holder = _holder(history, blocks)
-    earlier = known.encode(holder) if ids and holder else None
+    holder = history.holder()
+    earlier = known.encode(history.before[holder]) if ids and holder is not None else None
     if ids and earlier:  # what a chat template writes around the texts is counted, too
         shared = min(common_prefix(ids, earlier), len(ids) - 1) // size * size
     found = served.cached_tokens if served else None
     return Case(history, known, prompt, shared, found, place)
-
-
-def _holder(history: History, blocks: int) -> Sent | None:
-    """The earlier request that has the same beginning, in the same cache."""
-    if blocks:
-        return history.before[history.last_use(blocks - 1)]
-    key = history.request.seen.key
-    return next((sent for sent in reversed(history.before) if sent.seen.key == key), None)
 
 
 def _token(history: History, known: Knowledge, number: int) -> int | None:
@@ -123,8 +115,8 @@ def lines(made: Explained) -> Iterator[str]:
     yield f"cause: {made.cause}"
     yield f"  {made.words}"
     if made.earlier_line is not None:
-        at = "" if made.token is None else f" at token {made.token}"
-        yield f"  most is shared with line {made.earlier_line}; the two part{at}"
+        at = "" if made.token is None else f"; the two part at token {made.token}"
+        yield f"  most is shared with line {made.earlier_line}{at}"
     if made.path:
         yield f"  in {made.path}: {made.now!r} (before: {made.before!r})"
     yield f"  do: {made.remedy}"

@@ -58,9 +58,22 @@ class History:
         """Leading blocks of the request that were sent before, in its own cache."""
         return next((n for n, b in enumerate(self.own) if b not in self._last), len(self.own))
 
-    def last_use(self, block: int) -> int:
-        """Which of `before` had this block of the request last."""
-        return self._last[self.own[block]]
+    def had(self, tokens: int) -> list[int]:
+        """Which of `before` had the beginning of the request that ends with the block behind so
+        many tokens, or as much of it as anybody had."""
+        if not self.shared_blocks:
+            return []
+        block = self.own[min(tokens // self.block_tokens, self.shared_blocks - 1)]
+        return [n for n, names in enumerate(self.names[:-1]) if block in names]
+
+    def holder(self) -> int | None:
+        """The latest of `before` with all that is shared; where that fills no block, the latest
+        under the same key."""
+        if self.shared_blocks:
+            return self._last[self.own[self.shared_blocks - 1]]
+        keys = [sent.seen.key for sent in self.before]
+        mine = self.request.seen.key
+        return next((n for n in reversed(range(len(keys))) if keys[n] == mine), None)
 
     def displaced(self, since: int, capacity_blocks: int) -> int | None:
         """Which of `before` filled the cache, from number `since` on; None where none did. Answers

@@ -85,8 +85,11 @@ class LogAnswer:
     """(capacity in tokens, hit ratio), ascending."""
 
     def at(self, capacity_tokens: int) -> float:
-        """The hit ratio in a cache of that size."""
-        return max((r for c, r in self.curve if c <= capacity_tokens), default=0.0)
+        """The hit ratio in a cache of that size: so much of `reachable_hit_ratio` as the curve has
+        there, whose blocks are of characters, of its own end."""
+        most = self.curve[-1][1] if self.curve else 0.0
+        there = max((r for c, r in self.curve if c <= capacity_tokens), default=0.0)
+        return self.reachable_hit_ratio * there / most if most else 0.0
 
     def as_json(self) -> dict[str, Any]:
         made = asdict(self) | {"flaws": [f.as_json() for f in self.flaws]}
@@ -114,11 +117,23 @@ def of_log(
                 f"{path}: is no log, but a workload or a schedule; 'aot oracle {path}' says what a "
                 "cache finds on it"
             )
-        if formats.detect(path).knows != "messages":
+        if _format(path).knows != "messages":
             return _of_blocks(path, block_tokens)
         return _of_texts(path, model, block_tokens or BLOCK_TOKENS, report)
     finally:
         gc.enable()
+
+
+def _format(path: Path) -> formats.Format:
+    try:
+        return formats.detect(path)
+    except UsageError as error:
+        if "no known trace format" not in str(error):
+            raise
+        raise UsageError(
+            f"{path}: nothing in it is known as a request or as a trace; a log has a JSON object a "
+            "line, with what was sent ('aot capture' writes one)"
+        ) from None
 
 
 def _of_blocks(path: Path, block_tokens: int | None) -> LogAnswer:

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.engine_answers import ask, rules
-from support.live import aot, served
+from support.engine_answers import MODEL, ask, rules
+from support.live import QUICK, aot, served
 
 from aot.configs.kernel.places import CONFIGS
 
@@ -54,3 +54,67 @@ def test_a_server_without_a_cache(files: Path) -> None:
         (files / f"{name}.yaml").write_text(text)
         with served(files, name, "jit") as url:
             assert named(files, url) == ["off"]
+
+
+DATED = (
+    "{%- if strftime_now is defined %}Today is {{ strftime_now('%d %B %Y') }}.{% endif %}\n"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def long(number: int) -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": rules(40, 1)},
+        {"role": "user", "content": f"Where is parcel {number}?"},
+    ]
+
+
+def test_a_dated_template_and_clients_with_a_salt_per_request(files: Path) -> None:
+    (files / "dated.jinja").write_text(DATED)
+    text = (CONFIGS / "servers" / "demo.yaml").read_text()
+    (files / "dated.yaml").write_text(
+        text + f"args: [{QUICK}, --chat-template, {files}/dated.jinja]\n"
+    )
+    with served(files, "dated") as url:
+        assert named(files, url) == ["template-date"]
+        rows = [ask(url, long(n), cache_salt=f"request {n}") for n in range(34)]
+        assert named(files, url)[0] == "traffic-finds-nothing"
+        log = files / "salted.jsonl"
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = aot("check", log, "--url", url, "--seconds", 0, "--json", cwd=files)
+        both = json.loads(done.stdout)
+        assert "traffic-finds-nothing" not in [f["name"] for f in both["faults"]]
+        assert both["log"]["flaws"][0]["rule"] == "cache-key"
+
+
+def test_an_sglang_whose_cache_is_too_small(files: Path) -> None:
+    text = (CONFIGS / "servers" / "demo-sglang.yaml").read_text()
+    (files / "small.yaml").write_text(text.replace("cache_tokens: 23296", "cache_tokens: 2048"))
+    with served(files, "small") as url:
+        assert named(files, url)[0] == "small-cache"
+        others = [[{"role": "user", "content": rules(40, 5 + n)}] for n in range(3)]
+        rows = [ask(url, messages) for messages in (long(1), *others, long(2))]
+        log = files / "small.jsonl"
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert why(files, log, 5, "--url", url) == "evicted"
+
+
+def test_replicas_that_take_turns(files: Path) -> None:
+    assert aot("router", "install", "vllm-router", cwd=files).returncode == 0
+    text = (CONFIGS / "servers" / "replicas-round-robin.yaml").read_text()
+    (files / "turns.yaml").write_text(text)
+    with served(files, "turns") as url:
+        assert named(files, url)[0] == "no-affinity"
+        rows = [ask(url, long(n)) for n in range(2)]
+        log = files / "turns.jsonl"
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        capacity = ("--capacity-tokens", 2560, "--block-tokens", 32)
+        assert why(files, log, 2, *capacity, "--tokenizer", MODEL) == "another replica"
+        assert why(files, log, 2) == "evicted or another replica"
+
+
+def why(files: Path, log: Path, line: int, *options: object) -> str:
+    done = aot("explain", line, "--log", log, "--json", *options, cwd=files)
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["cause"])

@@ -187,6 +187,7 @@ def test_a_log_and_its_server_tell_more_together(aot: Aot, tmp_path: Path) -> No
         (("none.jsonl",), "none.jsonl: no such file"),
         (("workload.yaml",), "is no log, but a workload"),
         (("empty.jsonl",), "empty.jsonl"),
+        (("page.txt",), "page.txt: nothing in it is known as a request or as a trace"),
         (("log.jsonl", "--url", "nonsense"), "--url: 'nonsense' must start"),
         (("log.jsonl", "--server", "no-such"), "no-such: no such file"),
     ],
@@ -196,6 +197,7 @@ def test_what_cannot_be_checked_is_named(
 ) -> None:
     written(tmp_path / "log.jsonl", [row(1)])
     (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "page.txt").write_text("Dear reader,\n")
     (tmp_path / "workload.yaml").write_text("scenario: rag\n")
     done = aot("check", *arguments, "--page", "p.html")
     check(done, 2, words)
