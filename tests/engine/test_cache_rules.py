@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from support import radix_schedules
 from support.cache_schedules import RULES, Schedule
-from support.live import aot
+from support.engine_answers import ask, rules
+from support.live import aot, served
 
 from aot.serving.local import environments, models
 
@@ -87,15 +88,22 @@ ENGINES = {
 }
 
 
-@pytest.mark.parametrize("kind", ENGINES)
-def test_the_arms_of_a_tiny_model(installed: Path, files: Path, kind: str) -> None:
+def with_model(installed: Path, files: Path, kind: str) -> None:
+    """KIND.yaml, a server of a tiny model."""
     model, tokenizer = installed / f"tiny-{kind}", models.resolve("smollm2-135m", files)
+    if model.exists():
+        return
     made = subprocess.run(
         [python(), SUPPORT / "tiny_models.py", kind, tokenizer, model],
         capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr[-2000:]
     (installed / f"{kind}.yaml").write_text(ENGINES[kind] + SERVER.format(model=model, kind=kind))
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_arms_of_a_tiny_model(installed: Path, files: Path, kind: str) -> None:
+    with_model(installed, files, kind)
     workload = installed / f"traffic-{kind}.yaml"
     workload.write_text(WORKLOAD.format(prompts=installed / "support-bot"))
     experiment = installed / f"experiment-{kind}.yaml"
@@ -113,3 +121,19 @@ def test_the_arms_of_a_tiny_model(installed: Path, files: Path, kind: str) -> No
         assert cache["client_hit_ratio"] == pytest.approx(cache["expected_hit_ratio"], abs=1e-9)
         assert cache["server_hit_ratio"] == pytest.approx(cache["client_hit_ratio"], abs=1e-9)
     assert arms["aot"]["cache"]["client_hit_ratio"] > arms["auto"]["cache"]["client_hit_ratio"] > 0
+
+
+def test_a_model_with_windows_is_named_and_explains_a_miss(installed: Path, files: Path) -> None:
+    """What was sent once is not found by what goes on otherwise: a window is kept at ends."""
+    with_model(installed, files, "window")
+    with served(installed, "window") as url:
+        done = aot("check", "--url", url, "--seconds", 0, "--json", cwd=installed)
+        assert done.returncode == 0, done.stderr
+        assert [f["name"] for f in json.loads(done.stdout)["faults"]] == ["window-rule"]
+        system = {"role": "system", "content": rules(40, 1)}
+        asked = ([system, {"role": "user", "content": f"Where is {n}?"}] for n in (7, 8))
+        rows = [ask(url, messages, model="window") for messages in asked]
+        (installed / "window.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = aot("explain", 2, "--log", "window.jsonl", "--url", url, "--json", cwd=installed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cause"] == "window rule", done.stdout
