@@ -18,7 +18,7 @@ from aot.scripts.connecting import connect
 from aot.scripts.doctor.cache_blocks import own_blocks
 from aot.scripts.prompts.compiling import tokenizer_of
 from aot.scripts.traffic import plan, served
-from aot.serving.client.detect import detect
+from aot.serving.client.detect import detect, folder_of_model
 from aot.workloads.lint import seen
 from aot.workloads.requests.body import chat
 
@@ -58,8 +58,8 @@ def _server(where: Where, model: str | None) -> tuple[Tokens | None, Knowledge, 
         endpoint = connect(where.url, where.model, where.api_key_env, where.wording)
         engine = detect(endpoint)
         facts = engine.cache_facts(endpoint.page(engine))
-        folder = endpoint.folder()
-        local = plan.local_tokenizer(folder) if folder else None
+        folder = folder_of_model(endpoint, engine)
+        local = plan.local_tokenizer(str(folder)) if folder else None
         return (
             encode or (local.encode if local else endpoint.tokenize),
             Knowledge(facts.capacity_tokens, facts.rule),

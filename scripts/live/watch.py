@@ -98,10 +98,11 @@ class Live:
             self._restarted, self._first = True, page
         self._before, self._last = self._last, page
 
-    def seen(self, with_events: bool) -> Seen:
-        """All that is known now."""
+    def seen(self, with_events: bool, last: bool = False) -> Seen:
+        """All that is known now. `last`: what still grows counts as it is."""
+        self._analyse(everything=last)
         total = self._between(self._first)
-        last = self._between(self._before)
+        lately = self._between(self._before)
         page = self._page()
         return Seen(
             url=self.endpoint.base_url,
@@ -111,7 +112,7 @@ class Live:
             watched_s=round(time.monotonic() - self._began_s, 1),
             prompt_tokens=total.prompt_tokens,
             hit_tokens=total.hit_tokens,
-            last_hit_ratio=last.hit_ratio,
+            last_hit_ratio=lately.hit_ratio,
             hit_ratio_since_start=self.engine.counters(self._last).hit_ratio,
             gauges=sample(self._last, self.engine),
             restarted=self._restarted,
@@ -134,7 +135,6 @@ class Live:
             self._places.add(branch)
 
     def _events(self, counted: CacheCounters) -> Events:
-        self._analyse()
         assert self._places is not None
         computed = (counted.prompt_tokens or 0) - (counted.hit_tokens or 0)
         b = self.branches

@@ -137,6 +137,8 @@ class Engine:
     info_path: str | None = None
     """A JSON page with the server's version and settings, `version` among them. One that other
     versions have elsewhere has both paths, with a | between them."""
+    folder_key: str = ""
+    """Key of that page that names the model's folder; empty where /v1/models does."""
     reset: Reset | None = None
     has_salts: bool = False
     """Whether a request's `cache_salt` gives it a cache of its own."""

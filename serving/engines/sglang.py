@@ -90,6 +90,7 @@ class SGLang(Engine):
     health_timeout_s = 20.0
     alive_path = "/ready"
     info_path = "/server_info|/get_server_info"  # the second: until 0.5
+    folder_key = "model_path"
     # It waits that long for running requests, then gives up with 400.
     reset = Reset(f"/flush_cache?timeout={FLUSH_WAIT_S}", needs_dev_mode=False)
     has_salts = True

@@ -11,9 +11,9 @@ from aot.serving.client.kv_events import Batch, Cleared, Removed, Stored
 
 MOST_BLOCKS = 400_000
 """That are known; about 150 MB."""
-CLOSED_AFTER_S = 1.0
+CLOSED_AFTER_S = 4.0
 """A branch that has not grown for so long is taken for whole,"""
-WHOLE_AFTER_S = 5.0
+WHOLE_AFTER_S = 12.0
 """and one that still grows (an answer does) after so long."""
 Clock = Callable[[], float]
 Named = tuple[int, Sequence[int]]

@@ -125,7 +125,7 @@ def test_what_comes_in_is_counted_and_its_text_can_be_left_out(aot: Aot, tmp_pat
     with stub.serving(pages=pages()) as server:
         for options in (("--tokenizer", model), ("--private",)):
             with publishing(tmp_path, made[:2], made[2:]) as endpoint:
-                where = (server.base_url, "--events", endpoint, "--seconds", 9)
+                where = (server.base_url, "--events", endpoint, "--seconds", 3)
                 events = shown(aot("watch", *where, "--json", *options))["events"]
             [place] = events["partings"]
             assert (place["at"], place["kind"]) == (5, "another text")
@@ -198,7 +198,7 @@ def test_servers_and_endpoints_of_another_kind_are_named(aot: Aot, tmp_path: Pat
             check(done, 1, "not a batch of KV events")
         many = messages(8, vocabulary=40_000)
         with publishing(tmp_path, many[:2], many[2:]) as endpoint:
-            where = (server.base_url, "--events", endpoint, "--seconds", 9)
+            where = (server.base_url, "--events", endpoint, "--seconds", 3)
             done = aot("watch", *where, "--tokenizer", model)
             check(done, 2, "is of another model")
         check(
@@ -216,3 +216,18 @@ def test_silence_is_said_where_the_server_computed_prompts() -> None:
     text = "\n".join(lines(seen))
     assert "no KV event came, although the server computed prompts" in text
     assert "its counters began anew meanwhile" in text
+
+
+def test_the_model_of_a_server_on_this_machine_shows_its_text(aot: Aot, tmp_path: Path) -> None:
+    folder = str(word_level(tmp_path))
+    page = pages()["/metrics"].replace("vllm:", "sglang:")
+    told = json.dumps({"version": "0.5.23", "model_path": folder, "disable_radix_cache": False})
+    known = {"/metrics": page, "/server_info": told}
+    made = messages(8)
+    with (
+        stub.serving(pages=known) as server,
+        publishing(tmp_path, made[:2], made[2:]) as endpoint,
+    ):
+        seen = shown(aot("watch", server.base_url, "--events", endpoint, "--seconds", 3, "--json"))
+    assert seen["engine"] == "SGLang"
+    assert isinstance(seen["events"]["partings"][0]["now"], str)

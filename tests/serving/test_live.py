@@ -52,7 +52,7 @@ class Engine:
             parent = names[found - 1] if found else None
             ids = tokens[found * self.block : len(names) * self.block]
             self.tell(Stored(tuple(names[found:]), self.block, parent, tuple(ids)))
-        self.now_s += 2.0
+        self.now_s += 5.0
         for branch in self.branches.closed():
             self.places.add(branch)
 
@@ -118,7 +118,7 @@ def test_what_another_salt_keeps_apart_is_told_as_that() -> None:
     for salt in range(5):  # other names for the same tokens
         names = [n + salt + 1 for n in engine.names(static)]
         engine.tell(Stored(tuple(names), BLOCK, None, tuple(static)))
-        engine.now_s += 2.0
+        engine.now_s += 5.0
         for branch in engine.branches.closed():
             engine.places.add(branch)
     (place,) = engine.found()
@@ -166,7 +166,7 @@ def test_an_answer_that_grows_is_of_its_request() -> None:
     engine.now_s += 0.5
     engine.tell(Stored((names[4],), BLOCK, names[3], tuple(tokens[64:80])))
     assert engine.branches.closed() == []
-    engine.now_s += 2.0
+    engine.now_s += 5.0
     (branch,) = engine.branches.closed()
     assert list(branch.tokens) == tokens[:80]
 

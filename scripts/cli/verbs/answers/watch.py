@@ -90,7 +90,7 @@ def watch(
 def _conclude(live: Live, with_events: bool, as_json: bool) -> None:
     from aot.scripts.live import shown
 
-    seen = live.seen(with_events)
+    seen = live.seen(with_events, last=True)
     if as_json:
         say_json(seen.as_json())
         return
@@ -112,14 +112,15 @@ def _words(tokenizer: str | None, endpoint: Endpoint, events: str | None) -> Wor
     """Text is shown by the tokenizer that is named, or by the model's own where it is here."""
     from aot.scripts.live.words import Words
     from aot.scripts.prompts.compiling import model_folder
+    from aot.serving.client.detect import detect, folder_of_model
 
     if events is None:
         return None
     if tokenizer:
         return Words(model_folder(tokenizer))
-    folder = endpoint.folder()
-    if folder and (Path(folder) / "tokenizer.json").exists():
-        return Words(Path(folder))
+    folder = folder_of_model(endpoint, detect(endpoint))
+    if folder and (folder / "tokenizer.json").exists():
+        return Words(folder)
     note("no tokenizer of the model is here: positions only (--tokenizer MODEL shows text)")
     return None
 
