@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.engine_answers import MODEL, ask, rules
 from support.live import QUICK, aot, served
+from support.salting import salting
 
 from aot.configs.kernel.places import CONFIGS
 
@@ -57,20 +59,26 @@ def test_a_server_without_a_cache(files: Path) -> None:
 
 
 DATED = (
-    "{%- if strftime_now is defined %}Today is {{ strftime_now('%d %B %Y') }}.{% endif %}\n"
+    "{%- if strftime_now is defined %}Today is {{ strftime_now('%d %B %Y') }}.{% endif %}"
+    "{% if mood is defined %}Be {{ mood }}.{% endif %}\n"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def long(number: int) -> list[dict[str, str]]:
+def long(number: int, seed: int = 1) -> list[dict[str, str]]:
     return [
-        {"role": "system", "content": rules(40, 1)},
+        {"role": "system", "content": rules(40, seed)},
         {"role": "user", "content": f"Where is parcel {number}?"},
     ]
 
 
-def test_a_dated_template_and_clients_with_a_salt_per_request(files: Path) -> None:
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_dated_template_and_clients_that_defeat_the_cache(files: Path) -> None:
     (files / "dated.jinja").write_text(DATED)
     text = (CONFIGS / "servers" / "demo.yaml").read_text()
     (files / "dated.yaml").write_text(
@@ -78,14 +86,65 @@ def test_a_dated_template_and_clients_with_a_salt_per_request(files: Path) -> No
     )
     with served(files, "dated") as url:
         assert named(files, url) == ["template-date"]
+        with salting(url) as gateway:
+            assert named(files, gateway)[0] == "nothing-found"
+        moods = [{"chat_template_kwargs": {"mood": mood}} for mood in ("kind", "brief")]
+        log = written(files / "moods.jsonl", [ask(url, long(1), **mood) for mood in moods])
+        assert why(files, log, 2, "--url", url) == "arguments"
         rows = [ask(url, long(n), cache_salt=f"request {n}") for n in range(34)]
         assert named(files, url)[0] == "traffic-finds-nothing"
-        log = files / "salted.jsonl"
-        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        done = aot("check", log, "--url", url, "--seconds", 0, "--json", cwd=files)
-        both = json.loads(done.stdout)
+        both = checked(files, url, written(files / "salted.jsonl", rows))
         assert "traffic-finds-nothing" not in [f["name"] for f in both["faults"]]
         assert both["log"]["flaws"][0]["rule"] == "cache-key"
+        for row in rows:
+            del row["body"]["cache_salt"]
+            row["body"]["prompt_logprobs"] = 1
+        both = checked(files, url, written(files / "bypassing.jsonl", rows))
+        assert "not-looked-up" in [f["name"] for f in both["faults"]]
+
+
+def checked(files: Path, url: str, log: Path) -> dict[str, Any]:
+    done = aot("check", log, "--url", url, "--seconds", 0, "--json", cwd=files)
+    assert done.returncode == 0, done.stderr
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def test_a_vllm_in_which_little_stays(files: Path) -> None:
+    """5,120 tokens: prompts displace each other, and long answers their own requests."""
+    text = (CONFIGS / "servers" / "demo.yaml").read_text()
+    text = text.replace("cache_gib: 1.0", "cache_gib: 1.0\ncache_tokens: 5120")
+    (files / "tight.yaml").write_text(f"{text}args: [{QUICK}]\n")
+    with served(files, "tight") as url:
+        assert named(files, url) == []
+        rows = [ask(url, long(0, 50 + n)) for n in range(9)]
+        rows.append(ask(url, long(1, 50)))
+        log = written(files / "tight.jsonl", rows)
+        assert why(files, log, 10, "--url", url) == "evicted"
+        both = checked(files, url, written(files / "tight-twice.jsonl", twice(rows[:9])))
+        assert "small-cache" in [f["name"] for f in both["faults"]]
+        busy = threading.Thread(target=lambda: [ask(url, long(0, 70 + n)) for n in range(16)])
+        busy.start()
+        assert "short-life" in named(files, url, "--no-requests")
+        busy.join()
+        many = [
+            threading.Thread(
+                target=ask, args=(url, long(n, 90 + n)),
+                kwargs={"max_tokens": 400, "ignore_eos": True},
+            )
+            for n in range(7)
+        ]  # fmt: skip
+        for thread in many:
+            thread.start()
+        for thread in many:
+            thread.join()
+        assert named(files, url)[0] == "preemptions"
+
+
+def twice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same requests again, after all of them."""
+    more = [{**row, "timestamp": row["timestamp"] + 100} for row in rows]
+    return [*rows, *more]
 
 
 def test_an_sglang_whose_cache_is_too_small(files: Path) -> None:
@@ -95,8 +154,7 @@ def test_an_sglang_whose_cache_is_too_small(files: Path) -> None:
         assert named(files, url)[0] == "small-cache"
         others = [[{"role": "user", "content": rules(40, 5 + n)}] for n in range(3)]
         rows = [ask(url, messages) for messages in (long(1), *others, long(2))]
-        log = files / "small.jsonl"
-        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        log = written(files / "small.jsonl", rows)
         assert why(files, log, 5, "--url", url) == "evicted"
 
 
@@ -106,9 +164,7 @@ def test_replicas_that_take_turns(files: Path) -> None:
     (files / "turns.yaml").write_text(text)
     with served(files, "turns") as url:
         assert named(files, url)[0] == "no-affinity"
-        rows = [ask(url, long(n)) for n in range(2)]
-        log = files / "turns.jsonl"
-        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        log = written(files / "turns.jsonl", [ask(url, long(n)) for n in range(2)])
         capacity = ("--capacity-tokens", 2560, "--block-tokens", 32)
         assert why(files, log, 2, *capacity, "--tokenizer", MODEL) == "another replica"
         assert why(files, log, 2) == "evicted or another replica"

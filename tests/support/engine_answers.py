@@ -169,6 +169,7 @@ def check_explained(files: Path, log: Path, url: str, key: str | None) -> None:
         1: ("first touch", None),
         2 * len(APPS) + 1: ("edit", "volatile-time"),
         2 * len(APPS) + 2: ("edit", "volatile-id"),
+        2 * len(APPS) + 3: ("edit", "list-order"),
         2 * len(APPS) + 4: ("nothing missed", None),
         ROUNDS * len(APPS) + 1: ("salt", "cache_salt"),
         ROUNDS * len(APPS) + 3: ("below a block", None),
