@@ -11,7 +11,7 @@ from aot.serving.health.facts import ServerFacts
 
 FEW_TOKENS = 20_000
 """Prompt tokens since the start, below which a low hit ratio says nothing."""
-NOTHING_FOUND = 0.02
+NOTHING_FOUND = 0.05
 SHORT_LIFE_S = 60.0
 """What is not used again within a minute of coming in is lost to conversations."""
 MOST_PREEMPTED = 0.001

@@ -131,8 +131,9 @@ def test_a_model_with_windows_is_named_and_explains_a_miss(installed: Path, file
         assert done.returncode == 0, done.stderr
         assert [f["name"] for f in json.loads(done.stdout)["faults"]] == ["window-rule"]
         system = {"role": "system", "content": rules(40, 1)}
-        asked = ([system, {"role": "user", "content": f"Where is {n}?"}] for n in (7, 8))
-        rows = [ask(url, messages, model="window") for messages in asked]
+        # They part further from their ends than a window is wide.
+        parts = ({"role": "user", "content": rules(20, 60 + n)} for n in range(2))
+        rows = [ask(url, [system, part], model="window") for part in parts]
         (installed / "window.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         done = aot("explain", 2, "--log", "window.jsonl", "--url", url, "--json", cwd=installed)
     assert done.returncode == 0, done.stderr

@@ -91,7 +91,7 @@ def test_a_dated_template_and_clients_that_defeat_the_cache(files: Path) -> None
         moods = [{"chat_template_kwargs": {"mood": mood}} for mood in ("kind", "brief")]
         log = written(files / "moods.jsonl", [ask(url, long(1), **mood) for mood in moods])
         assert why(files, log, 2, "--url", url) == "arguments"
-        rows = [ask(url, long(n), cache_salt=f"request {n}") for n in range(34)]
+        rows = [ask(url, long(n), cache_salt=f"request {n}") for n in range(50)]
         assert named(files, url)[0] == "traffic-finds-nothing"
         both = checked(files, url, written(files / "salted.jsonl", rows))
         assert "traffic-finds-nothing" not in [f["name"] for f in both["faults"]]
