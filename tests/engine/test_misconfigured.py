@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,12 @@ def short(number: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{number}: {rules(7, 1)}"}]
 
 
-def test_a_vllm_with_large_blocks_that_says_nothing_and_runs_one_at_a_time(files: Path) -> None:
+def keep_asking(url: str, ended: threading.Event, sent: Iterator[int]) -> None:
+    while not ended.is_set():
+        ask(url, short(next(sent)), max_tokens=4)
+
+
+def test_a_vllm_that_says_nothing_and_runs_one_at_a_time(files: Path) -> None:
     text = (
         (CONFIGS / "servers" / "demo.yaml")
         .read_text()
@@ -37,17 +44,16 @@ def test_a_vllm_with_large_blocks_that_says_nothing_and_runs_one_at_a_time(files
     (files / "wrong.yaml").write_text(text + wrong)
     with served(files, "wrong") as url:
         assert named(files, url) == ["unreported"]
-        # Prompts of some 200 tokens, of which a block of 256 keeps nothing; and more than fit.
-        waiting = [
-            threading.Thread(target=ask, args=(url, short(n)), kwargs={"max_tokens": 4})
-            for n in range(110)
-        ]
-        for thread in waiting:
-            thread.start()
-        assert "queue" in named(files, url, "--no-requests")
-        for thread in waiting:
-            thread.join()
-        assert named(files, url)[0] == "below-a-block"
+        ended, sent = threading.Event(), itertools.count()
+        users = [threading.Thread(target=keep_asking, args=(url, ended, sent)) for _ in range(16)]
+        for user in users:
+            user.start()
+        try:
+            assert "queue" in named(files, url, "--no-requests")
+        finally:
+            ended.set()
+            for user in users:
+                user.join()
 
 
 def test_a_server_without_a_cache(files: Path) -> None:
