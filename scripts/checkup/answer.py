@@ -80,7 +80,8 @@ class Answer:
             yield "findable", self.at_capacity, "in this server's cache"
         else:
             yield "findable", log.reachable_hit_ratio, "in a cache without an end"
-        yield "needs a larger cache", self.at_capacity and log.reachable_hit_ratio, LARGER
+        larger = None if self.at_capacity is None else log.reachable_hit_ratio
+        yield "needs a larger cache", larger, LARGER
         yield "broken by the prompts", log.mended_hit_ratio, BROKEN
         yield "new text", 1.0, NEW
 
@@ -94,12 +95,6 @@ class Answer:
         if self.server_file:
             where = f"--server {shlex.quote(str(self.server_file))}"
         return f"aot run --log {shlex.quote(self.log.log)} {where}"
-
-    def money_per_1000(self, tokens_per_request: float | None) -> float | None:
-        """What tokens cost in 1,000 requests."""
-        if self.price is None or tokens_per_request is None:
-            return None
-        return tokens_per_request * 1000 / 1e6 * self.price
 
     def gib(self, tokens: int) -> float | None:
         """The memory of so many tokens in the server's cache."""

@@ -18,7 +18,7 @@ from aot.scripts.checkup.of_log import of_log
 from aot.scripts.checkup.shown import broken, working
 from aot.scripts.connecting import connect
 from aot.scripts.doctor import sizing
-from aot.scripts.doctor.cache_blocks import own_blocks
+from aot.scripts.doctor.cache_blocks import is_here, own_blocks
 from aot.scripts.traffic import served
 from aot.serving.health import facts, faults
 
@@ -52,7 +52,8 @@ def answer(
     block = server.cache.block_tokens if server else None
     model = None
     if where.file:
-        model, block = served.as_served(where.file, None, block)
+        name, block = served.as_served(where.file, None, block)
+        model = name if is_here(name) else None
         blocks = own_blocks(where.file, block, 1)
         capacity = capacity or (blocks * block if blocks else None)
     found = of_log(log, model, block, report) if log else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from aot.scripts.checkup.answer import CLOSE, MOST_FLAWS, Answer
 from aot.scripts.checkup.of_log import LogAnswer
+from aot.scripts.prompts.lint_output import money_per_1000
 from aot.scripts.terminal import say, table
 from aot.serving.health.facts import ServerFacts
 
@@ -100,7 +101,7 @@ def broken(answer: Answer) -> Iterator[str]:
     for flaw in flaws[:MOST_FLAWS]:
         cost = ""
         if flaw.tokens_per_request is not None:
-            money = answer.money_per_1000(flaw.tokens_per_request)
+            money = money_per_1000(flaw, answer.price)
             paid = "" if money is None else f", {money:.2f} per 1,000 requests"
             cost = f" [{flaw.tokens_per_request:,.0f} tokens a request{paid}]"
         place = f"{flaw.file}:{flaw.line}" if flaw.line else flaw.file

@@ -16,7 +16,7 @@ from aot.serving.client.detect import detect
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.client.kv_events import Batch, Subscription
 from aot.serving.client.scraper import sample
-from aot.serving.engines.engine import Engine
+from aot.serving.engines.engine import Engine, Page
 from aot.serving.live.branches import Branches
 from aot.serving.live.places import MOSTLY, Place, Places
 from aot.serving.metrics.counters import CacheCounters, Metrics
@@ -103,12 +103,11 @@ class Live:
         self._analyse(everything=last)
         total = self._between(self._first)
         lately = self._between(self._before)
-        page = self._page()
         return Seen(
             url=self.endpoint.base_url,
             model=self.endpoint.model,
             engine=self.engine.title,
-            version=self.engine.version(page),
+            version=self.engine.version(Page(self._last, self._info)),
             watched_s=round(time.monotonic() - self._began_s, 1),
             prompt_tokens=total.prompt_tokens,
             hit_tokens=total.hit_tokens,
@@ -119,11 +118,6 @@ class Live:
             events=self._events(total) if with_events else None,
             resident=self._resident() if with_events else {},
         )
-
-    def _page(self) -> Any:
-        from aot.serving.engines.engine import Page
-
-        return Page(self._last, self._info)
 
     def _between(self, before: Metrics) -> CacheCounters:
         return self.engine.counters(self._last) - self.engine.counters(before)

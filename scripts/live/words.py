@@ -15,7 +15,6 @@ from aot.serving.live.places import Place
 from aot.workloads.lint.flaw import RULES
 from aot.workloads.lint.naming import kind_at
 
-CHECKED_TOKENS = 256
 SAME = 0.5
 """Of the tokens, that come back when their text is read again: with the right tokenizer nearly
 all."""

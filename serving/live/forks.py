@@ -46,9 +46,6 @@ class Fork:
         """For those that come."""
         self._kept = [*self._kept[-KEPT + 1 :], (tokens, sampled(windows(tokens)))]
 
-    def clear(self) -> None:
-        self._kept = []
-
     def parted(self, mine: Tokens) -> Parted | None:
         """None where nothing that was kept has anything of it."""
         names = windows(mine)

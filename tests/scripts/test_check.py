@@ -12,6 +12,9 @@ from support import stub
 from support.command import Aot, Done, check
 from support.word_level import word_level
 
+from aot.scripts.checkup.answer import Answer
+from aot.scripts.checkup.of_log import of_log
+
 RULES = "\n".join(f"Rule {n}: answer politely and quote clause {7 * n}." for n in range(60))
 CONFIG = 'enable_prefix_caching="{on}",block_size="{block}",kv_cache_size_tokens="{room}"'
 METRICS = """\
@@ -178,6 +181,24 @@ def test_a_log_and_its_server_tell_more_together(aot: Aot, tmp_path: Path) -> No
                 "--seconds", 0, "--json").stdout
         )  # fmt: skip
         assert "small-cache" in [f["name"] for f in facts["faults"]]
+
+
+def test_a_cache_in_which_nothing_stays_is_too_small_and_no_prompt_is_blamed(
+    tmp_path: Path,
+) -> None:
+    log = written(tmp_path / "log.jsonl", [row(n) for n in range(6)])
+    known = of_log(log)
+    answer = Answer(known, None, (), capacity_tokens=8)  # less than a block
+    assert answer.at_capacity == 0
+    shares = {share.name: share.share for share in answer.shares}
+    assert shares["needs a larger cache"] == pytest.approx(known.reachable_hit_ratio)
+    assert shares["broken by the prompts"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_model_that_is_not_here_counts_nothing(aot: Aot, tmp_path: Path) -> None:
+    log = written(tmp_path / "log.jsonl", [row(n) for n in range(4)])
+    text = said(aot("check", log, "--server", "qwen3-8b-l4"), "(from characters)", "GiB")
+    assert "the server's" in text
 
 
 @pytest.mark.parametrize(
