@@ -19,7 +19,6 @@ from aot.scripts.doctor.cache_blocks import own_blocks
 from aot.scripts.prompts.compiling import tokenizer_of
 from aot.scripts.traffic import plan, served
 from aot.serving.client.detect import detect, folder_of_model
-from aot.workloads.lint import seen
 from aot.workloads.requests.body import chat
 
 Tokens = Callable[..., list[int] | None]
@@ -46,8 +45,8 @@ def explained(
         encode=_encoder(encode) if encode else known.encode,
         exact=encode is not None,
     )
-    scale, _ = tokens_per_character(seen.read(log)[0], model)
-    past = history.read(log, request, block_tokens or block or BLOCK_TOKENS, scale)
+    size = block_tokens or block or BLOCK_TOKENS
+    past = history.read(log, request, size, lambda every: tokens_per_character(every, model)[0])
     return explain(past, known)
 
 

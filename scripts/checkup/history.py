@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aot.configs.kernel.chains import common
 from aot.configs.kernel.errors import UsageError
 from aot.workloads.lint import as_blocks, seen
 from aot.workloads.lint.seen import Seen
@@ -89,9 +90,11 @@ class History:
         return None
 
 
-def read(path: Path, wanted: str, block_tokens: int, tokens_per_character: float) -> History:
-    """The past of the request that is `wanted`: the number of its line, or an id in it. UsageError
-    where there is none, or several."""
+def read(
+    path: Path, wanted: str, block_tokens: int, scale_of: Callable[[Sequence[Seen]], float]
+) -> History:
+    """The past of the request that is `wanted`: the number of its line, or an id in it. `scale_of`:
+    the tokens per character of a log. UsageError where there is none, or several."""
     every = list(_each(path))
     found = [n for n, (sent, ids) in enumerate(every) if wanted in (str(sent.seen.line), *ids)]
     by_line = [n for n in found if str(every[n][0].seen.line) == wanted]
@@ -106,7 +109,7 @@ def read(path: Path, wanted: str, block_tokens: int, tokens_per_character: float
     if all(sent.seen.at_s is not None for sent in others):
         others.sort(key=lambda sent: sent.seen.at_s or 0.0)
     before = others[: next(n for n, sent in enumerate(others) if sent is request)]
-    sizes = (block_tokens, tokens_per_character)
+    sizes = (block_tokens, scale_of([sent.seen for sent in others]))
     names = [as_blocks.names(sent.seen, *sizes) for sent in (*before, request)]
     return History(request, before, names, *sizes)
 
@@ -151,8 +154,6 @@ def _ttft_s(row: Mapping[str, Any]) -> float | None:
 
 def common_characters(one: Sequence[tuple[str, str]], other: Sequence[tuple[str, str]]) -> int:
     """Of two requests' parts, from the beginning."""
-    from aot.configs.kernel.chains import common
-
     count = 0
     for (_, a), (_, b) in zip(one, other, strict=False):
         if a != b:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from aot.analysis.cache import stack_distance
+from aot.configs.kernel.chains import common
 from aot.configs.kernel.errors import UsageError
 from aot.scripts.prompts import linting
 from aot.scripts.traffic import oracle, plan
 from aot.workloads.lint import as_blocks, seen
 from aot.workloads.lint import log as lint_log
 from aot.workloads.lint.flaw import Flaw
-from aot.workloads.lint.seen import Seen
+from aot.workloads.lint.seen import Seen, compact
 from aot.workloads.logs.shared import root_of
 from aot.workloads.requests.request import Prefix, Schedule
 from aot.workloads.traces import formats
@@ -213,11 +214,8 @@ def _is_not_looked_up(body: Mapping[str, Any]) -> bool:
 
 
 def _span_s(log: Sequence[Seen]) -> float | None:
-    times = [r.at_s for r in log]
-    if not times or any(t is None for t in times):
-        return None
-    known = [t for t in times if t is not None]
-    return max(known) - min(known)
+    times = [r.at_s for r in log if r.at_s is not None]
+    return max(times) - min(times) if log and len(times) == len(log) else None
 
 
 def _curve(trace: BlockTrace) -> tuple[tuple[int, float], ...]:
@@ -270,9 +268,6 @@ def _beginnings(schedule: Schedule, scale: float, block_tokens: int) -> list[Beg
 
 def _shared(schedule: Schedule, prefix: Prefix) -> str:
     """What its two probes begin with alike, tools included, as it is rendered for comparison."""
-    from aot.configs.kernel.chains import common
-    from aot.workloads.lint.seen import compact
-
     one, other = (schedule.probe(prefix, which).messages for which in (0, 1))
     tools = compact(list(prefix.tools)) if prefix.tools else ""
     texts = [tools + "".join(str(m.get("content") or "") for m in chat) for chat in (one, other)]
