@@ -18,9 +18,10 @@ from aot.scripts.server_files import launched
 from aot.serving.engines import table
 from aot.serving.engines.engine import Watched
 from aot.serving.local import models
-from aot.serving.render import compose, grafana, helm, kubernetes, monitoring
+from aot.serving.render import compose, grafana, helm, kubernetes, monitoring, rules
 from aot.serving.topology import container
 from aot.serving.topology.container import Contained
+from aot.serving.topology.routers import ROUTERS, Router
 
 CHARTS = ("production-stack", "llm-d")
 
@@ -32,6 +33,7 @@ class Options:
     chart: str = CHARTS[0]
     ttft_slo_s: float = 1.0
     in_cluster: bool = False
+    runbooks: str = rules.RUNBOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,15 @@ class Asked:
         if names is None:
             raise UsageError(f"engine: the metrics of {self.server.engine} are not known here")
         return names
+
+    def rules(self) -> dict[str, Any]:
+        """Prometheus' rules for it."""
+        front = self.server.front
+        router: Router | None = ROUTERS[front.name] if front else None
+        if front and router and not router.asks_to_render(front.policy):
+            router = None
+        slo_s, runbooks = self.options.ttft_slo_s, self.options.runbooks
+        return rules.rules(self.server.engine, self.watched, slo_s, router, runbooks)
 
     def closed(self) -> Asked:
         """Itself; UsageError for what would be open to a whole cluster."""
@@ -132,8 +143,7 @@ def _prometheus(asked: Asked) -> str:
 
 
 def _rules(asked: Asked) -> str:
-    rules = monitoring.rules(asked.server, asked.watched, asked.options.ttft_slo_s)
-    return _yaml(rules, "Check: promtool check rules aot-rules.yml")
+    return _yaml(asked.rules(), "Check: promtool check rules aot-rules.yml")
 
 
 def _grafana(asked: Asked) -> str:

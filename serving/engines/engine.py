@@ -55,8 +55,8 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What an engine calls what is watched, for rules and dashboards: whole expressions, with
-    WINDOW for the window."""
+    """What an engine calls what is watched, for rules and dashboards: selectors of counters, gauges
+    and histograms (their names without a suffix)."""
 
     hits: str
     lookups: str
@@ -68,8 +68,10 @@ class Watched:
     waiting: str
     kv_usage: str
     output: str
-    pressure: str
-    """True where the cache is too small for what runs."""
+    preemptions: str
+    kept_s: str
+    """An expression by instance: for how long what nobody uses stays, while something is evicted;
+    no value where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

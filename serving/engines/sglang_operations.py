@@ -15,9 +15,9 @@ LAUNCHER_INSIDE = PurePosixPath("/aot/sglang_server.py")
 LAUNCHER = Path(__file__).parents[1] / "in_engine" / "sglang_server.py"
 
 WATCHED = Watched(
-    hits='rate(sglang:realtime_tokens_total{mode="prefill_cache"}[WINDOW])',
-    lookups='rate(sglang:realtime_tokens_total{mode=~"prefill_.*"}[WINDOW])',
-    computed='rate(sglang:realtime_tokens_total{mode="prefill_compute"}[WINDOW])',
+    hits='sglang:realtime_tokens_total{mode="prefill_cache"}',
+    lookups='sglang:realtime_tokens_total{mode=~"prefill_.*"}',
+    computed='sglang:realtime_tokens_total{mode="prefill_compute"}',
     ttft="sglang:time_to_first_token_seconds",
     ttft_bounds_s=(
         0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0,
@@ -26,10 +26,12 @@ WATCHED = Watched(
     running="sglang:num_running_reqs",
     waiting="sglang:num_queue_reqs",
     kv_usage="sglang:token_usage",
-    output="rate(sglang:generation_tokens_total[WINDOW])",
-    pressure=(
-        "sum by (instance) (rate(sglang:evicted_tokens_total[5m])) > "
-        "sum by (instance) (rate(sglang:prompt_tokens_total[5m]))"
+    output="sglang:generation_tokens_total",
+    preemptions="sglang:num_retracted_requests_total",
+    # Capacity over what is evicted of it.
+    kept_s=(
+        "sum by (namespace, job, instance) (sglang:max_total_num_tokens) / "
+        "(sum by (namespace, job, instance) (rate(sglang:evicted_tokens_total[15m])) > 0)"
     ),
 )  # fmt: skip
 

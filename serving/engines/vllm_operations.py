@@ -8,9 +8,9 @@ from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Packaging, Tuning, Watched
 
 WATCHED = Watched(
-    hits="rate(vllm:prefix_cache_hits_total[WINDOW])",
-    lookups="rate(vllm:prefix_cache_queries_total[WINDOW])",
-    computed='rate(vllm:prompt_tokens_by_source_total{source="local_compute"}[WINDOW])',
+    hits="vllm:prefix_cache_hits_total",
+    lookups="vllm:prefix_cache_queries_total",
+    computed='vllm:prompt_tokens_by_source_total{source="local_compute"}',
     ttft="vllm:time_to_first_token_seconds",
     ttft_bounds_s=(
         0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
@@ -19,9 +19,13 @@ WATCHED = Watched(
     running="vllm:num_requests_running",
     waiting="vllm:num_requests_waiting",
     kv_usage="vllm:kv_cache_usage_perc",
-    output="rate(vllm:generation_tokens_total[WINDOW])",
-    # vLLM counts no evictions by default; preempting is what it does when nothing is left to evict.
-    pressure="sum by (instance) (rate(vllm:num_preemptions_total[5m])) > 0",
+    output="vllm:generation_tokens_total",
+    preemptions="vllm:num_preemptions_total",
+    # With --kv-cache-metrics, of one block in a hundred: how long evicted blocks had been idle.
+    kept_s=(
+        "histogram_quantile(0.5, sum by (le, namespace, job, instance) "
+        "(rate(vllm:kv_block_idle_before_evict_seconds_bucket[15m])))"
+    ),
 )  # fmt: skip
 
 

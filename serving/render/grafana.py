@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from aot.serving.engines.engine import Watched
-from aot.serving.render.monitoring import hit_ratio, ttft
+from aot.serving.render.promql import matching, per_s, quantile
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WINDOW = "$__rate_interval"
+CHOSEN = ("namespace", "job", "model_name")
+BY = ", ".join(CHOSEN)
+MATCHERS = ",".join(f'{label}=~"${label}"' for label in CHOSEN)
 WIDTH, HEIGHT = 12, 8
 
 
@@ -27,53 +30,70 @@ def dashboard(engine: str, names: Watched) -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "annotations": {"list": []},
-        "templating": {
-            "list": [
-                {
-                    "type": "datasource",
-                    "name": "datasource",
-                    "label": "Data source",
-                    "query": "prometheus",
-                    "refresh": 1,
-                }
-            ]
-        },
+        "templating": {"list": [_data_source(), *(_variable(n, names.lookups) for n in CHOSEN)]},
         "panels": panels,
     }
 
 
+def _data_source() -> dict[str, Any]:
+    return {
+        "type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus",
+        "refresh": 1,
+    }  # fmt: skip
+
+
+def _variable(label: str, metric: str) -> dict[str, Any]:
+    """One deployment or several, chosen at the top; all of them where nothing is chosen."""
+    query = f"label_values({metric.split('{')[0]}, {label})"
+    return {
+        "type": "query", "name": label, "label": label, "datasource": SOURCE, "query": query,
+        "definition": query, "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
+        "allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}, "options": [],
+    }  # fmt: skip
+
+
 def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
-    rate = {k: v.replace("WINDOW", WINDOW) for k, v in (
-        ("found in the cache", names.hits), ("computed", names.computed), ("output", names.output),
-    )}  # fmt: skip
+    def rate(counter: str, by: str = BY) -> str:
+        return per_s(matching(counter, MATCHERS), WINDOW, by)
+
+    def ratio(by: str) -> str:
+        return f"{rate(names.hits, by)} / ({rate(names.lookups, by)} > 0)"
+
+    def ttft(q: float) -> str:
+        return quantile(names.ttft, q, WINDOW, BY, MATCHERS)
+
+    running, waiting, usage = (
+        matching(gauge, MATCHERS) for gauge in (names.running, names.waiting, names.kv_usage)
+    )
+    whole, each = "{{namespace}} {{job}} {{model_name}}", "{{namespace}} {{instance}}"
     return [
         (
-            "Prefix cache hit ratio", "percentunit",
-            {"{{model_name}}": hit_ratio(names, WINDOW, "model_name")},
+            "Prefix cache hit ratio", "percentunit", {whole: ratio(BY)},
             "Found over looked-up prompt tokens. A drop without a deployment is a finding.",
         ),
         (
-            "Hit ratio by replica", "percentunit",
-            {"{{instance}}": hit_ratio(names, WINDOW, "instance")},
+            "Hit ratio by replica", "percentunit", {each: ratio("namespace, instance")},
             "Replicas that differ, or are all low under a router: prefixes are not kept together.",
         ),
         (
-            "Time to first token", "s",
-            {"p50": ttft(names, 0.5, WINDOW), "p99": ttft(names, 0.99, WINDOW)},
+            "Time to first token", "s", {f"p50 {whole}": ttft(0.5), f"p99 {whole}": ttft(0.99)},
             "Interpolated within the engine's buckets.",
         ),
         (
             "Tokens per second", "short",
-            {label: f"sum({expression})" for label, expression in rate.items()},
+            {
+                f"found in the cache {whole}": rate(names.hits),
+                f"computed {whole}": rate(names.computed),
+                f"output {whole}": rate(names.output),
+            },
             "What the cache saves: prompt tokens that are found are not computed.",
         ),
         (
-            "Requests", "short",
-            {"running {{instance}}": names.running, "waiting {{instance}}": names.waiting},
+            "Requests", "short", {f"running {each}": running, f"waiting {each}": waiting},
             "Where requests wait, TTFT is queue, and caching shows less.",
         ),
         (
-            "KV cache in use", "percentunit", {"{{instance}}": names.kv_usage},
+            "KV cache in use", "percentunit", {each: usage},
             "By running requests. What is only cached does not count: it can be evicted.",
         ),
     ]  # fmt: skip
