@@ -52,6 +52,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Serve and deploy": {
         "serve": ("deploy", "Start an engine in the foreground; Ctrl-C stops all of it."),
+        "rollout": (
+            "deploy",
+            "Start the replicas of an 'aot serve' anew, one by one, warmed before traffic.",
+        ),
         "render": ("deploy", "A server file for Compose, Kubernetes, Helm, Prometheus, Grafana."),
         "audit": ("deploy", "What a running server gives away."),
     },

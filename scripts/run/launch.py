@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from aot.configs.loading.presets import engine_recipe
 from aot.configs.schema.experiment import STORED, Arm
 from aot.configs.schema.recipe import Device, EngineRecipe
 from aot.configs.schema.server import ServerConfig
-from aot.configs.schema.variables import plain
 from aot.scripts.doctor import sizing
 from aot.scripts.run.stored import filled_by, store_of
 from aot.scripts.run.target import Target, Up
@@ -26,6 +24,7 @@ from aot.serving.engines import table
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.local import docker, environments, models
+from aot.serving.local.cards import check_cards, given
 from aot.serving.local.deployment import Deployment, Plans, Stored, deployed
 from aot.serving.local.environments import Environment
 from aot.serving.local.machine import this_machine, usable_cores
@@ -60,10 +59,8 @@ class Launcher:
             port = config.port or free_port(config.host)
             return self._stored(Plans((self._plan(config, arm, port, store),), store=store))
         assert self.router is not None
-        # Only the router is seen from outside.
-        inside = config.model_copy(update={"host": LOOPBACK})
         engines_ = tuple(
-            self._plan(inside, arm, free_port(LOOPBACK), store, n) for n in range(config.replicas)
+            self.replica(arm, n, free_port(LOOPBACK), store) for n in range(config.replicas)
         )
         router = ROUTERS[front.name]
         port = config.port or free_port(config.host)
@@ -73,6 +70,16 @@ class Launcher:
         finding = by_urls([plan.base_url for plan in engines_])
         fronted = (router, router.plan(front, self.router.bin_dir, finding, place))
         return self._stored(Plans(engines_, fronted, store))
+
+    def replica(self, arm: Arm, number: int, port: int, store: Stored | None) -> LaunchPlan:
+        """One of several; only the router is seen from outside."""
+        inside = self.config.model_copy(update={"host": LOOPBACK})
+        return self._plan(inside, arm, port, store, number)
+
+    def at(self, host: str, port: int) -> Launcher:
+        """The same, listening there."""
+        there = self.config.model_copy(update={"host": host, "port": port})
+        return replace(self, config=there)
 
     def _stored(self, plans: Plans) -> Plans:
         if plans.store is None:
@@ -91,7 +98,7 @@ class Launcher:
         """One engine; `replica`: its number, where there are several."""
         if config.runtime == "docker":
             contained = container.contain(config, arm, self.engine, self.model)
-            cards = cards_of(_given(self.config, CARDS_VARIABLE), replica or 0, contained.cards)
+            cards = cards_of(given(self.config, CARDS_VARIABLE), replica or 0, contained.cards)
             name = docker.container_name(self.name, port)
             return docker.plan(contained, config.container, (config.host, port), cards, name)
         recipe = self.recipe
@@ -117,10 +124,10 @@ class Launcher:
     def _share(self, replica: int) -> dict[str, str]:
         """What keeps a replica to its own cards, or its own cores where there are enough."""
         if self.device == "cuda":
-            own = cards_of(_given(self.config, CARDS_VARIABLE), replica, self.config.cards)
+            own = cards_of(given(self.config, CARDS_VARIABLE), replica, self.config.cards)
             return {CARDS_VARIABLE: ",".join(own)}
         name, replicas = self.engine.cores_variable, self.config.replicas
-        cores = cores_of(usable_cores(), _given(self.config, name) or None, replica, replicas)
+        cores = cores_of(usable_cores(), given(self.config, name) or None, replica, replicas)
         return {name: cores} if cores else {}
 
     remote = False
@@ -181,8 +188,11 @@ class Launcher:
             )
 
     @contextmanager
-    def up(self, arm: Arm, log: Path) -> Iterator[Deployment]:
-        """The server, healthy, for as long as the block runs."""
+    def up(
+        self, arm: Arm, log: Path, ready: Callable[[str], None] = lambda _: None
+    ) -> Iterator[Deployment]:
+        """The server, healthy, for as long as the block runs. `ready` gets each engine's base URL
+        before anybody else may use it."""
         plans, timeout_s = self.plans(arm), self.config.startup_timeout_s
         front, name = self.config.front, f"{self.engine.name} ({arm})"
         if front:
@@ -192,7 +202,8 @@ class Launcher:
                 if self.config.runtime == "docker":
                     docker.pull(self.versions["image"], line)
                 with sizing.explained(self.path):
-                    up = stack.enter_context(deployed(plans, self.engine, log, timeout_s, line))
+                    started = deployed(plans, self.engine, log, timeout_s, line, ready)
+                    up = stack.enter_context(started)
             for words in up.notes:
                 note(f"warning: {words}")
             note(f"{name} healthy after {up.started_s:.0f} s: {up.plan.base_url}")
@@ -263,7 +274,7 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
     launcher.plans("auto")
     if config.store:
         launcher.plans("store")
-    _check_cards(config, device)
+    check_cards(config, device)
     return launcher
 
 
@@ -272,22 +283,6 @@ def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
     docker.check()
     image = container.contain(config, "auto", engine, models.resolve(config.model, path)).image
     return Environment("docker", "installed", Path(), {config.engine: image, "image": image})
-
-
-def _given(config: ServerConfig, variable: str) -> str | None:
-    """What the user has set: in the server file, else around us."""
-    return plain(config.env).get(variable, os.environ.get(variable))
-
-
-def _check_cards(config: ServerConfig, device: str) -> None:
-    needed, gpus = config.replicas * config.cards, len(this_machine().gpus)
-    # Those of CUDA_VISIBLE_DEVICES were counted when they were shared out.
-    given = _given(config, CARDS_VARIABLE) is not None
-    if device == "cuda" and not given and needed > max(gpus, 1):
-        raise UsageError(
-            f"replicas: {config.replicas} with {config.cards} card(s) each need {needed}, and "
-            f"this machine has {gpus}"
-        )
 
 
 def check_reset(path: Path, target: Target) -> None:

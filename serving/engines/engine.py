@@ -89,6 +89,16 @@ class Packaging:
     """The variable of the engine that holds the API key."""
     charts: frozenset[str]
     """The Helm charts that serve it."""
+    user: int | None = None
+    """The user without rights that its official image for a GPU has; None: it runs as root."""
+    drain: Callable[[int], tuple[str, ...]] = lambda _: ()
+    """Arguments with which it finishes what runs for so many seconds when it is told to end."""
+    watched_with: tuple[str, ...] = ()
+    """An argument without which rules and dashboards lack something."""
+    host_tier_gib: Callable[[ServerConfig], float] = lambda _: 0.0
+    """Host memory that its cache goes on in. UsageError where that is not known beforehand."""
+    caches: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the folders in which it keeps what it compiled, below the volume's."""
     ulimits: Mapping[str, Any] = field(default_factory=dict)
     """For Docker Compose."""
 

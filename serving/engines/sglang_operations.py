@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
@@ -56,12 +57,28 @@ def _in_container(
     return ("python3", str(LAUNCHER_INSIDE), *argv[2:]), {LAUNCHER_INSIDE: LAUNCHER}
 
 
+def _host_tier_gib(server: ServerConfig) -> float:
+    """Of all cards together: hicache has a pool for each rank."""
+    tiers = server.hicache
+    if server.host_cache_gib or tiers is None:
+        return server.host_cache_gib or 0.0
+    if tiers.size_gb is None:
+        raise UsageError(
+            "hicache: how much host memory a ratio comes to is known when the server has started; "
+            "give hicache.size_gb, so that it can be asked for"
+        )
+    return tiers.size_gb * server.cards * 1e9 / 2**30
+
+
 PACKAGING = Packaging(
     images={"cuda": "lmsysorg/sglang:v{version}"},  # docker/ of SGLang; none for a CPU
     command=_in_container,
     autoscaling_metric="sglang_num_queue_reqs",
     key_variable=KEY_VARIABLE,
     charts=frozenset({"llm-d"}),
+    # Its image has no user without rights; when it is told to end it finishes what runs
+    # (managers/tokenizer_manager.py, sigterm_watchdog).
+    host_tier_gib=_host_tier_gib,
     # What SGLang's own compose file sets (docker/compose.yaml).
     ulimits={"memlock": {"soft": -1, "hard": -1}, "stack": 67108864},
 )

@@ -6,6 +6,7 @@ from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Packaging, Tuning, Watched
+from aot.serving.engines.flags import number_of
 
 WATCHED = Watched(
     hits="vllm:prefix_cache_hits_total",
@@ -39,6 +40,12 @@ def _usual_settings(server: ServerConfig, device: Device) -> list[tuple[str, lis
     return [(name, values) for name, values in [*tried, ("chunked_prefill", off)] if values]
 
 
+def _host_tier_gib(server: ServerConfig) -> float:
+    """Of all cards together."""
+    given = number_of(server.args, "--kv-offloading-size")
+    return server.host_cache_gib or given or 0.0
+
+
 PACKAGING = Packaging(
     # Official images: docs/deployment/docker.md of vLLM.
     images={
@@ -49,6 +56,11 @@ PACKAGING = Packaging(
     autoscaling_metric="vllm_num_requests_waiting",
     key_variable="VLLM_API_KEY",
     charts=frozenset({"production-stack", "llm-d"}),
+    user=2000,  # "vllm" (vllm-project/vllm#40275)
+    drain=lambda seconds: ("--shutdown-timeout", str(seconds)),  # its default aborts what runs
+    watched_with=("--kv-cache-metrics",),
+    host_tier_gib=_host_tier_gib,
+    caches={"VLLM_CACHE_ROOT": "vllm"},
 )
 TUNING = Tuning(
     {

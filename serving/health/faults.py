@@ -54,7 +54,7 @@ def _several(f: ServerFacts) -> Iterator[Fault]:
     if r is None or not r.reported or f.cache.enabled is False:
         return
     sent, found = len(r.cached_tokens), r.found
-    if 0 < found < sent - 1:
+    if 0 < found < sent - 1 and f.engines == 1:  # else the ranks are those caches
         yield Fault(
             "no-affinity",
             f"of {sent} sendings of one prompt {sent - found} found nothing, the first included: "

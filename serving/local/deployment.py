@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aot.configs.kernel.files import held
@@ -65,12 +65,15 @@ class Deployment:
     """Running engines and their router. `started_s`: from launch until all were healthy."""
 
     plans: Plans
-    replicas: tuple[Server, ...]
+    replicas: list[Server]
+    """A rollout puts others in their places."""
     router: Server | None
     started_s: float
     store: Server | None = None
     notes: Sequence[str] = ()
     """What is to be said of what the store found on its disk."""
+    out: set[int] = field(default_factory=set)
+    """Replicas that the router knows nothing of: a rollout did not get them back."""
 
     @property
     def plan(self) -> LaunchPlan:
@@ -112,16 +115,19 @@ class Deployment:
         program, _ = self.plans.store.started
         return program.lost_writes(self.store.log)[0]
 
-    def wait(self, report: Callable[[str], None]) -> Server:
+    def wait(
+        self, report: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+    ) -> Server:
         """Block until an engine or the router ends by itself; which one. Without its store an
-        engine goes on: that is said, once."""
-        everything = [*self.replicas, *([self.router] if self.router else [])]
+        engine goes on: that is said, once. `meanwhile` is called again and again."""
         watch = _StoreWatch(self, report)
         while True:
-            for server in everything:
+            serving = [s for n, s in enumerate(self.replicas) if n not in self.out]
+            for server in [*serving, *([self.router] if self.router else [])]:
                 if not server.alive:
                     return server
             watch.look()
+            meanwhile()
             time.sleep(POLL_S)
 
 
@@ -153,10 +159,16 @@ class _StoreWatch:
 
 @contextmanager
 def deployed(
-    plans: Plans, engine: Engine, log: Path, timeout_s: float, report: Callable[[str], None]
+    plans: Plans,
+    engine: Engine,
+    log: Path,
+    timeout_s: float,
+    report: Callable[[str], None],
+    ready: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Deployment]:
     """All of `plans`, healthy on entry and gone on exit; the store first, then engines, then the
     router. `log` is that of what clients talk to; those of replicas have their number in the name.
+    `ready` gets the base URL of each engine, and raises where it must not be given traffic.
 
     Raises LaunchError as `aot.serving.local.server.running` does.
     """
@@ -179,11 +191,13 @@ def deployed(
         logs = _logs(log, plans)
         engines = [Launch(p, engine, file) for p, file in zip(plans.engines, logs, strict=True)]
         servers = stack.enter_context(running(engines, timeout_s, report))
+        for server in servers:
+            ready(server.plan.base_url)
         router = None
         if plans.router:
             front = Launch(plans.router[1], plans.router[0], log)
             (router,) = stack.enter_context(running([front], ROUTER_TIMEOUT_S, report))
-        yield Deployment(plans, tuple(servers), router, time.monotonic() - started, store, notes)
+        yield Deployment(plans, servers, router, time.monotonic() - started, store, notes)
 
 
 def _checked(disk: Path, plan: LaunchPlan, report: Callable[[str], None]) -> list[str]:

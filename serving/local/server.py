@@ -77,13 +77,18 @@ class Server:
         """Block until the engine ends by itself; its exit code."""
         return self._process.wait()
 
+    def end(self) -> None:
+        """End it and all its children, as when its block is left."""
+        _end(self._process)
+        insist(self._process, STOP_TIMEOUT_S)
+
 
 @contextmanager
 def running(
     launches: Sequence[Launch], timeout_s: float, report: Callable[[str], None]
 ) -> Iterator[list[Server]]:
     """All of `launches`, started at once: healthy on entry, and gone, with all their children, on
-    exit.
+    exit. Who puts another server in the place of one of the list has it ended, too.
 
     Raises LaunchError when one dies at start-up or is not healthy within `timeout_s`; the message
     holds the command line, the exit code and the log lines that matter.
@@ -91,21 +96,37 @@ def running(
     for launch in launches:
         check_port(launch.plan.host, launch.plan.port)
     processes: list[subprocess.Popen[bytes]] = []
+    servers: list[Server] = []
     try:
         started = time.monotonic()
         for launch in launches:
             processes.append(_spawn(launch.plan, launch.log))
-        servers = []
         for launch, process in zip(launches, processes, strict=True):
             _wait_healthy(process, launch, started + timeout_s, timeout_s, report)
             taken_s = time.monotonic() - started
             servers.append(Server(launch.plan, launch.log, taken_s, process))
         yield servers
     finally:
+        processes += [s._process for s in servers if s._process not in processes]
         for process in processes:
             _end(process)
         for process in processes:
             insist(process, STOP_TIMEOUT_S)
+
+
+def started(launch: Launch, timeout_s: float, report: Callable[[str], None]) -> Server:
+    """One more, healthy; who asks for it ends it. Raises LaunchError as `running` does, and leaves
+    nothing then."""
+    check_port(launch.plan.host, launch.plan.port)
+    began = time.monotonic()
+    process = _spawn(launch.plan, launch.log)
+    try:
+        _wait_healthy(process, launch, began + timeout_s, timeout_s, report)
+    except BaseException:
+        _end(process)
+        insist(process, STOP_TIMEOUT_S)
+        raise
+    return Server(launch.plan, launch.log, time.monotonic() - began, process)
 
 
 def _spawn(plan: LaunchPlan, log: Path) -> subprocess.Popen[bytes]:

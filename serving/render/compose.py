@@ -1,7 +1,9 @@
 """`aot render --target compose`: a server file as a Docker Compose file (pure).
 
-One service a replica, each with its own cards, and the router in front of them. The file names
-variables that hold keys; Compose takes their values from the environment or from `.env`.
+One service a replica, each with its own cards; beside each, under the arm aot, the gate that
+compiles prefixes into its cache; the router, which waits for them; and Prometheus and Grafana where
+they are asked for. The file names variables that hold keys; Compose takes their values from the
+environment or from `.env`.
 """
 
 from __future__ import annotations
@@ -11,26 +13,64 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aot.configs.schema.server import ServerConfig
-from aot.serving.topology.container import CACHE, EVERYWHERE, PORT, Contained
+from aot.serving.render import gate
+from aot.serving.render.watching.in_compose import Monitoring
+from aot.serving.render.watching.in_compose import services as watching
+from aot.serving.topology.container import CACHE, EVERYWHERE, PORT, Contained, toolkit_image
 from aot.serving.topology.routers import ROUTERS, Place, by_urls, in_container
 
 TIMES = {"interval": "15s", "retries": 5}
+METRICS_PORT = 29000
+
+
+class Reference(str):
+    """Text in which Compose is to fill in variables; all other text it must leave as it is."""
+
+    __slots__ = ()
 
 
 def render(
-    name: str, server: ServerConfig, contained: Contained, texts: Mapping[PurePosixPath, str]
+    name: str,
+    server: ServerConfig,
+    contained: Contained,
+    texts: Mapping[PurePosixPath, str],
+    warmed: gate.Warmed | None = None,
+    monitoring: Monitoring | None = None,
 ) -> dict[str, Any]:
-    """The whole file, as data. `texts`: what is in the files that the container needs."""
+    """The whole file, as data. `texts`: what is in the files that the container needs. `warmed`:
+    what is compiled into each engine's cache."""
     front = server.front
     names = [f"engine-{n}" for n in range(server.replicas)] if front else ["engine"]
     services = {
         service: _engine(server, contained, number, public=not front)
         for number, service in enumerate(names)
     }
+    configs = {_config(path): {"content": text} for path, text in texts.items()}
+    gates = {f"{engine}-gate": engine for engine in names} if warmed else {}
+    if warmed:
+        services |= {g: _gate(contained, warmed, engine) for g, engine in gates.items()}
+        configs |= {
+            f"compiled-{n}": {"content": text} for n, text in enumerate(warmed.texts.values())
+        }
     if front:
-        services["router"] = _router(server, contained, names)
-    files = {_config(path): {"content": text} for path, text in texts.items()}
-    return {"name": name, "services": services, **({"configs": files} if files else {})}
+        services["router"] = _router(server, contained, names, list(gates) or names)
+    if monitoring:
+        more, files = watching(monitoring, names, bool(front))
+        services, configs = {**services, **more}, {**configs, **files}
+    made = {"name": name, "services": services, **({"configs": configs} if configs else {})}
+    escaped: dict[str, Any] = _escaped(made)
+    return escaped
+
+
+def _escaped(value: Any) -> Any:
+    """Compose itself fills in what a $ stands before, wherever it stands."""
+    if isinstance(value, Reference):
+        return str(value)
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, list) else value
 
 
 def _engine(
@@ -40,20 +80,18 @@ def _engine(
     volumes = [f"{container.model_cache}:{CACHE}"]
     if contained.model_folder:
         volumes.append(f"{contained.model_folder}:/models/{contained.model_folder.name}:ro")
+    path, timeout_s = contained.alive_path, contained.health_timeout_s
     service: dict[str, Any] = {
         "image": contained.image,
         "entrypoint": [contained.command[0]],
-        # Compose itself fills in what a $ stands before.
-        "command": [word.replace("$", "$$") for word in contained.command[1:]],
-        "environment": {
-            **{name: value.replace("$", "$$") for name, value in contained.env.items()},
-            **_by_reference(contained),
-        },
+        "command": list(contained.command[1:]),
+        "environment": {**contained.env, **_by_reference(contained)},
         "volumes": volumes,
         "restart": container.restart,
+        "stop_grace_period": f"{container.drain_s + 15}s",
         "healthcheck": {
-            "test": ["CMD", "curl", "-fsS", f"http://localhost:{PORT}{contained.health_path}"],
-            "timeout": f"{contained.health_timeout_s:.0f}s",
+            "test": ["CMD", "curl", "-fsS", f"http://localhost:{PORT}{path}"],
+            "timeout": f"{timeout_s:.0f}s",
             "start_period": f"{server.startup_timeout_s:.0f}s",
             **TIMES,
         },
@@ -83,23 +121,55 @@ def _config(path: PurePosixPath) -> str:
 
 
 def _by_reference(contained: Contained) -> dict[str, str]:
-    """Variables that must be set when it is started; Compose says so where they are not."""
-    return {
-        key: f"${{{source}:?set {source} in the environment or in .env}}"
+    """Variables that must be set when it is started; Compose says so where they are not. A hub's
+    token is passed on where there is one: gated weights need it."""
+    given = {
+        key: Reference(f"${{{source}:?set {source} in the environment or in .env}}")
         for key, source in contained.secrets.items()
     }
+    if "HF_TOKEN" in contained.env:
+        return dict(given)
+    return {"HF_TOKEN": Reference("${HF_TOKEN:-}"), **given}
 
 
-def _router(server: ServerConfig, contained: Contained, names: list[str]) -> dict[str, Any]:
+def _gate(contained: Contained, warmed: gate.Warmed, engine: str) -> dict[str, Any]:
+    source = contained.secrets.get(contained.packaging.key_variable)
+    ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{gate.PORT}/ready', timeout=3)"
+    service: dict[str, Any] = {
+        "image": warmed.image,
+        "command": gate.arguments(warmed, f"http://{engine}:{PORT}", source is not None),
+        "restart": "unless-stopped",
+        "healthcheck": {"test": ["CMD", "python", "-c", ask], **TIMES, "start_period": "600s"},
+        "depends_on": {engine: {"condition": "service_started"}},
+    }
+    if source:
+        key = contained.packaging.key_variable
+        service["environment"] = {gate.KEY: _by_reference(contained)[key]}
+    if warmed.texts:
+        service["configs"] = [
+            {"source": f"compiled-{n}", "target": path} for n, path in enumerate(warmed.files)
+        ]
+    else:
+        service["volumes"] = [f"./compiled.json:{warmed.files[0]}:ro"]
+    return service
+
+
+def _router(
+    server: ServerConfig, contained: Contained, names: list[str], before: list[str]
+) -> dict[str, Any]:
+    """`before`: what must be healthy first."""
     front = server.front
     assert front is not None
     finding = by_urls([f"http://{name}:{PORT}" for name in names])
-    place = Place(EVERYWHERE, PORT, PORT + 1, contained.served_name, contained.alive_path)
-    image, command = in_container(ROUTERS[front.name], front, finding, place)
+    place = Place(
+        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
+    )
+    program, *arguments = in_container(ROUTERS[front.name], front, finding, place)
     return {
-        "image": image,
-        "command": command,
+        "image": toolkit_image(server),
+        "entrypoint": [program],
+        "command": arguments,
         "ports": [f"{server.host}:{server.port or PORT}:{PORT}"],
         "restart": server.container.restart,
-        "depends_on": {name: {"condition": "service_healthy"} for name in names},
+        "depends_on": {name: {"condition": "service_healthy"} for name in before},
     }

@@ -1,20 +1,19 @@
-"""`aot render --target helm-values`: values for charts that serve with prefix-aware routing (pure).
+"""`aot render --target helm-values --chart production-stack`: values of its chart `vllm-stack`
+(pure).
 
-production-stack (vllm-project, chart `vllm-stack`): routing by `prefixaware` finds a prompt's
-beginning in 128-character pieces. llm-d (charts `llm-d-router-standalone` and `-gateway`): an
-endpoint picker that remembers which prefixes it sent where; its model servers are manifests, which
-`aot render --target k8s` gives. Neither chart has been installed by this project.
+Its routing by `prefixaware` finds a prompt's beginning in 128-character pieces. The chart has no
+place for a gate, so that its pods come up cold. It was rendered with these values by Helm, and not
+installed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
-from aot.serving.render.kubernetes import secret, secret_key
+from aot.serving.render.kit import secret, secret_key
+from aot.serving.render.pod import PROBE_EVERY_S, memory, strategy
 from aot.serving.topology.container import PORT, Contained
 
 ROUTING = {
@@ -25,14 +24,14 @@ ROUTING = {
 }
 """routerSpec.routingLogic by the policy that a server file names (values.schema.json)."""
 SESSION_HEADER = "x-session-id"
-OWN_KEYS = (
-    "--max-model-len", "--tensor-parallel-size", "--served-model-name", "--host", "--port",
-    "--dtype",
-    "--enable-prefix-caching", "--no-enable-prefix-caching",
-)  # fmt: skip
-"""Flags that the chart sets from keys of its own, or must not be told."""
+OWN_FLAGS = {
+    "--max-model-len": 1, "--tensor-parallel-size": 1, "--host": 1, "--port": 1, "--dtype": 1,
+    "--enable-prefix-caching": 0, "--no-enable-prefix-caching": 0,
+}  # fmt: skip
+"""Flags that the chart sets from keys of its own, or must not be told; and their values."""
 CHART = "production-stack"
-PLUGINS_FILE = "aot-plugins.yaml"
+GRACE_S = 25
+"""Of requests under way: the chart leaves pods the 30 s that Kubernetes has by default."""
 
 
 def production_stack(name: str, server: ServerConfig, contained: Contained) -> dict[str, Any]:
@@ -40,7 +39,8 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
     for a policy that it has not."""
     if CHART not in contained.packaging.charts:
         raise UsageError(f"{CHART} does not serve {server.engine}; render --chart llm-d for it")
-    repository, _, tag = contained.image.rpartition(":")
+    container = server.container
+    repository, tag = _image(contained.image)
     own_keys = ("HF_TOKEN", contained.packaging.key_variable)
     spec: dict[str, Any] = {
         "name": name,
@@ -48,11 +48,13 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
         "tag": tag,
         "modelURL": server.model,
         "replicaCount": server.replicas,
-        "requestCPU": server.container.cpu,
-        "requestMemory": f"{server.container.memory_gib}Gi",
+        "requestCPU": container.cpu,
+        "requestMemory": memory(server, contained),
+        "limitMemory": memory(server, contained),
         "requestGPU": contained.cards,
-        "pvcStorage": f"{server.container.model_cache_gib}Gi",
-        "shmSize": f"{server.container.shm_gib}Gi",
+        "pvcStorage": f"{container.model_cache_gib}Gi",
+        "pvcAccessMode": [container.volume_access],
+        "shmSize": f"{container.shm_gib}Gi",
         "vllmConfig": _vllm(server, contained),
         "env": [
             *({"name": k, "value": v} for k, v in contained.env.items()),
@@ -61,8 +63,19 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
     }
     if (source := contained.secrets.get("HF_TOKEN")) is not None:
         spec["hf_token"] = _secret(name, source)
-    engine: dict[str, Any] = {"runtimeClassName": "", "modelSpec": [spec]}
+    elif "HF_TOKEN" not in contained.env:
+        spec["env"].append(secret(name, "HF_TOKEN", "HF_TOKEN", optional=True))
+    spec |= _placed(server) | _scaled(server)
+    engine: dict[str, Any] = {
+        "runtimeClassName": "",
+        "imagePullPolicy": "IfNotPresent",
+        "strategy": strategy(server),
+        **_probes(server, contained),
+        "modelSpec": [spec],
+    }
     router: dict[str, Any] = {"routingLogic": _logic(server)}
+    if container.pull_secrets:
+        router["imagePullSecrets"] = [{"name": name} for name in container.pull_secrets]
     if router["routingLogic"] == "session":
         router["sessionKey"] = SESSION_HEADER
     if (source := contained.secrets.get(contained.packaging.key_variable)) is not None:
@@ -84,17 +97,64 @@ def _vllm(server: ServerConfig, contained: Contained) -> dict[str, Any]:
 
 
 def _rest(contained: Contained) -> list[str]:
-    """The engine's arguments behind `vllm serve MODEL` that the chart has no key for."""
+    """The engine's arguments behind `vllm serve MODEL` that the chart has no key for, the name in
+    the API among them."""
     words, kept = list(contained.command[3:]), []
     while words:
         word = words.pop(0)
-        flag = word.split("=", 1)[0]
-        values = []
-        while words and not words[0].startswith("--"):
-            values.append(words.pop(0))
-        if flag not in OWN_KEYS:
-            kept += [word, *values]
+        flag, equals, _ = word.partition("=")
+        if flag not in OWN_FLAGS:
+            kept.append(word)
+        elif not equals:
+            del words[: OWN_FLAGS[flag]]
     return kept
+
+
+def _image(image: str) -> tuple[str, str]:
+    """Repository and tag, which the chart joins with a colon: a digest is split at its own, and a
+    registry's port is no tag."""
+    repository, _, tag = image.rpartition(":")
+    return (repository, tag) if repository and "/" not in tag else (image, "latest")
+
+
+def _placed(server: ServerConfig) -> dict[str, Any]:
+    """Where it may run, and what it is pulled with."""
+    container = server.container
+    made: dict[str, Any] = {}
+    if container.node_selector:
+        terms = [{"key": k, "operator": "In", "values": [v]} for k, v in
+                 container.node_selector.items()]  # fmt: skip
+        made["nodeSelectorTerms"] = [{"matchExpressions": terms}]
+    if container.tolerations:
+        made["tolerations"] = container.tolerations
+    if container.storage_class:
+        made["storageClass"] = container.storage_class
+    if container.pull_secrets:
+        made["imagePullSecret"] = container.pull_secrets[0]
+    return made
+
+
+def _scaled(server: ServerConfig) -> dict[str, Any]:
+    """By the chart's own trigger: its schema takes an object where its template, and KEDA, want a
+    list, so that no other can be given."""
+    most = server.container.max_replicas
+    if not most:
+        return {}
+    least = server.replicas
+    counts = {"minReplicaCount": least, "maxReplicaCount": max(most, least)}
+    return {"keda": {"enabled": True, **counts}}
+
+
+def _probes(server: ServerConfig, contained: Contained) -> dict[str, Any]:
+    """With the file's own time for the start."""
+    port = {"httpGet": {"path": contained.alive_path, "port": PORT}}
+    every = {**port, "initialDelaySeconds": 5, "periodSeconds": PROBE_EVERY_S, "timeoutSeconds": 5}
+    starts = max(1, round(server.startup_timeout_s / PROBE_EVERY_S))
+    return {
+        "startupProbe": {**every, "failureThreshold": starts},
+        "readinessProbe": {**every, "failureThreshold": 3},
+        "livenessProbe": {**every, "failureThreshold": 6},
+    }
 
 
 def _logic(server: ServerConfig) -> str:
@@ -108,46 +168,3 @@ def _logic(server: ServerConfig) -> str:
 
 def _secret(name: str, source: str) -> dict[str, str]:
     return {"secretName": f"{name}-keys", "secretKey": secret_key(source)}
-
-
-def llm_d(name: str, server: ServerConfig) -> dict[str, Any]:
-    """Values of the llm-d router charts for the engines that --target k8s renders."""
-    context = server.context_tokens or 131_072
-    plugins = {
-        "apiVersion": "llm-d.ai/v1alpha1",
-        "kind": "EndpointPickerConfig",
-        "plugins": [
-            {"type": "token-load-scorer"},
-            {"type": "inflight-load-producer"},
-            {
-                "type": "approx-prefix-cache-producer",
-                "parameters": {"maxPrefixTokensToMatch": context},
-            },
-            {"type": "prefix-cache-affinity-filter", "parameters": {"affinityThreshold": 0.8}},
-        ],
-        "schedulingProfiles": [
-            {
-                "name": "default",
-                "plugins": [
-                    {"pluginRef": "prefix-cache-affinity-filter"},
-                    {"pluginRef": "token-load-scorer"},
-                ],
-            }
-        ],
-    }
-    return {
-        "router": {
-            "epp": {
-                "pluginsConfigFile": PLUGINS_FILE,
-                "pluginsCustomConfig": {PLUGINS_FILE: yaml.safe_dump(plugins, sort_keys=False)},
-            },
-            "modelServers": {
-                "type": server.engine,
-                "targetPorts": [{"number": PORT}],
-                "matchLabels": {
-                    "app.kubernetes.io/name": name,
-                    "app.kubernetes.io/component": "engine",
-                },
-            },
-        }
-    }

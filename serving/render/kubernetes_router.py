@@ -5,53 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from aot.configs.schema.server import ServerConfig
-from aot.serving.topology.container import EVERYWHERE, PORT, Contained
+from aot.serving.render.gate import LOCKED
+from aot.serving.render.kit import Kit, labels
+from aot.serving.topology.container import EVERYWHERE, PORT, Contained, toolkit_image
 from aot.serving.topology.routers import ROUTERS, Place, in_container
 
 METRICS_PORT = 29000
+PROBE_EVERY_S = 5
 
 
-def router(
-    name: str, server: ServerConfig, contained: Contained, engines: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Account, rights to look for pods, Deployment and Service. `engines`: the engines' labels."""
-    front = server.front
-    assert front is not None
-    space, called = server.container.namespace, f"{name}-router"
-    labels = {**engines, "app.kubernetes.io/component": "router"}
-    meta = {"name": called, "namespace": space, "labels": labels}
-    place = Place(
-        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
-    )
-    selector = [f"{key}={value}" for key, value in engines.items()]
-    flags = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
-    flags += ["--service-discovery-namespace", space]
-    image, command = in_container(ROUTERS[front.name], front, flags, place)
-    probe = {
-        "httpGet": {"path": ROUTERS[front.name].health_path, "port": "http"},
-        "periodSeconds": 5,
-    }
-    pod = {
-        "serviceAccountName": called,
-        "containers": [
-            {
-                "name": "router",
-                "image": image,
-                "command": command,
-                "ports": [
-                    {"name": "http", "containerPort": PORT},
-                    {"name": "metrics", "containerPort": METRICS_PORT},
-                ],
-                "readinessProbe": probe,
-                "startupProbe": {**probe, "failureThreshold": 60},
-                "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
-            }
-        ],
-    }
+def router(kit: Kit, server: ServerConfig, contained: Contained) -> list[dict[str, Any]]:
+    """Account, rights to look for pods, Deployment and Service. It sees pods that are ready only,
+    and so none whose gate is closed."""
+    called, space = f"{kit.name}-router", kit.namespace
+    own = labels(kit.name, "router")
+    meta = {"name": called, "namespace": space, "labels": own}
     spec = {
         "replicas": 1,  # what it knows of the caches is in its memory
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": pod},
+        "selector": {"matchLabels": own},
+        "template": {
+            "metadata": {"labels": own, "annotations": ALONE},
+            "spec": _pod(kit, server, contained, called),
+        },
     }
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": called}
@@ -68,6 +43,66 @@ def router(
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec},
         {
             "apiVersion": "v1", "kind": "Service", "metadata": meta,
-            "spec": {"selector": labels, "ports": ports},
+            "spec": {"selector": own, "ports": ports},
         },
     ]  # fmt: skip
+
+
+ALONE = {"checkov.io/skip1": "CKV_K8S_11=a CPU limit would add to every first token"}
+
+
+def _pod(kit: Kit, server: ServerConfig, contained: Contained, account: str) -> dict[str, Any]:
+    front, container = server.front, server.container
+    assert front is not None
+    place = Place(
+        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
+    )
+    selector = [f"{key}={value}" for key, value in kit.labels.items()]
+    flags = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
+    flags += ["--service-discovery-namespace", kit.namespace]
+    chosen = ROUTERS[front.name]
+    pod: dict[str, Any] = {
+        "serviceAccountName": account,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": container.drain_s + 30,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "router",
+                "image": toolkit_image(server),
+                "imagePullPolicy": "IfNotPresent",
+                "command": in_container(chosen, front, flags, place),
+                "ports": [
+                    {"name": "http", "containerPort": PORT},
+                    {"name": "metrics", "containerPort": METRICS_PORT},
+                ],
+                **_probes(chosen.health_path, chosen.live_path),
+                "resources": {
+                    "requests": {"cpu": "1", "memory": "1Gi"},
+                    "limits": {"memory": "4Gi"},
+                },
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                "securityContext": LOCKED,
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "15"]}}},
+            }
+        ],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    if container.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in container.pull_secrets]
+    return pod
+
+
+def _probes(ready_path: str, live_path: str) -> dict[str, Any]:
+    """It is ready with its first engine, however long that takes to start; that it waits for one is
+    no reason to restart it."""
+
+    def asking(path: str, failures: int) -> dict[str, Any]:
+        get = {"httpGet": {"path": path, "port": "http"}, "periodSeconds": PROBE_EVERY_S}
+        return {**get, "timeoutSeconds": 5, "failureThreshold": failures}
+
+    return {
+        "startupProbe": asking(live_path, 60),
+        "readinessProbe": asking(ready_path, 2),
+        "livenessProbe": asking(live_path, 6),
+    }

@@ -7,8 +7,9 @@ only names of variables are in a plan, as in every plan.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Engine, Packaging
+from aot.serving.engines.flags import has, value_of
 from aot.serving.engines.launch_plan import Site
 from aot.serving.topology.routers import worker_args
 
@@ -51,8 +53,11 @@ class Contained:
     """Files of the toolkit that must be in the container, by their paths there."""
 
 
-def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Contained:
-    """The container of one replica. `model`: a folder of this machine, or a hub id.
+def contain(
+    server: ServerConfig, arm: Arm, engine: Engine, model: str, drain_s: int | None = None
+) -> Contained:
+    """The container of one replica. `model`: a folder of this machine, or a hub id. `drain_s`: of a
+    service that others run: it finishes what runs for so long, and shows what alerts look at.
 
     Raises UsageError where no official image is for that, and for what the engine cannot serve.
     """
@@ -77,7 +82,7 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
     return Contained(
         engine=server.engine,
         image=server.container.image or _image(server, packaging, device),
-        command=command,
+        command=(*command, *_of_a_service(packaging, arm, plan.argv, drain_s)),
         env=plan.env,
         secrets=secrets,
         served_name=plan.served_name,
@@ -90,6 +95,27 @@ def contain(server: ServerConfig, arm: Arm, engine: Engine, model: str) -> Conta
         held={k: v for k, v in plan.held.items() if secrets[k] == k},
         files=files,
     )
+
+
+def _of_a_service(
+    packaging: Packaging, arm: Arm, argv: Sequence[str], drain_s: int | None
+) -> tuple[str, ...]:
+    """Arguments that a start on one's own machine is without; those that are given stay."""
+    if drain_s is None:
+        return ()
+    drain = packaging.drain(drain_s)
+    watched = () if arm == "jit" else packaging.watched_with
+    return tuple(
+        word
+        for words in (drain, watched)
+        if words and not has(argv, words[0]) and value_of(argv, words[0]) is None
+        for word in words
+    )
+
+
+def toolkit_image(server: ServerConfig) -> str:
+    """The image of this toolkit, which is made from its Dockerfile."""
+    return server.container.toolkit_image or f"aot:{version('aot-prefix-caching')}"
 
 
 def device_of(server: ServerConfig) -> Device:

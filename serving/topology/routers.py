@@ -17,13 +17,11 @@ Measured traps (each with two replicas and six to eight tenants), and what is do
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aot.configs.kernel.errors import UsageError
-from aot.configs.loading.presets import router_recipe
 from aot.configs.schema.beside import Policy, RouterConfig
 from aot.serving.engines.engine import Engine
 from aot.serving.engines.launch_plan import LaunchPlan
@@ -56,8 +54,13 @@ class Router:
     passes_salts: bool = True
     """Whether a request's cache_salt reaches the engine."""
     flags: tuple[str, ...] = ()
+    workers_by_id: bool = True
+    """Whether workers are added and removed as resources (/workers/ID), or by their URL
+    (/add_worker, /remove_worker)."""
     health_path: str = "/readiness"
     """200 once it has a healthy worker; /health is from the start."""
+    live_path: str = "/liveness"
+    """200 as soon as it listens, whether it has a worker or not."""
     health_timeout_s: float = 5.0
     failure_line: re.Pattern[str] = re.compile(r"(ERROR|Error|error:|panicked|Traceback)")
 
@@ -142,6 +145,7 @@ ROUTERS = {
         key_header="X-Session-ID",
         rendered=frozenset({"cache_aware"}),
         undecided_metric=('vllm_router_prefix_routing_decisions_total{outcome="missing_tokens"}'),
+        workers_by_id=False,
     ),
     "sglang-router": Router(
         "sglang-router",
@@ -171,15 +175,12 @@ def worker_args(config: RouterConfig | None, engine: Engine) -> tuple[str, ...]:
     return tuple(engine.rendering_args)
 
 
-IMAGE = "python:3.12-slim"
-"""The routers' own images are not named alike; their wheels are, and install in seconds."""
+INSIDE = Path("/opt/routers")
+"""In the toolkit's image: a folder for each router's environment (Dockerfile)."""
 
 
 def in_container(
     router: Router, config: RouterConfig, finding: Sequence[str], place: Place
-) -> tuple[str, list[str]]:
-    """Image and command of the router; `finding` as in its plan."""
-    (package,) = router_recipe(config.recipe).packages
-    argv = router.plan(config, Path(), finding, place).argv
-    script = f"pip install --no-cache-dir --quiet {package} && exec {shlex.join(argv)}"
-    return IMAGE, ["sh", "-c", script]
+) -> list[str]:
+    """The command in the toolkit's image; `finding` as in its plan."""
+    return list(router.plan(config, INSIDE / config.recipe / "bin", finding, place).argv)

@@ -58,7 +58,8 @@ def render(aot: Aot) -> Any:
 def engine(documents: list[Any]) -> Any:
     """The container of the engines in manifests."""
     deployment = next(d for d in documents if d["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container, *_ = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == "engine"
     return container
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from aot.serving.engines import table
-from aot.serving.render.rules import rules
+from aot.serving.render.watching.rules import rules
 from aot.serving.topology.routers import ROUTERS
 
 pytestmark = pytest.mark.skipif(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from aot.workloads.prompts.compiled import BlockHashes, Compiled, Spread
 
 BLOCK = 4
@@ -23,3 +26,10 @@ def prompt(name: str, ids: list[int], salt: str | None = None, block: int = BLOC
         static_token_ids=ids, messages=[{"role": "system", "content": name}], tools=[],
         probes=(user, user),
     )  # fmt: skip
+
+
+def compiled_file(path: Path, words: int = 8) -> Path:
+    """One of so many tokens, as `aot compile` writes it."""
+    made = prompt(path.stem, list(range(words)))
+    path.write_text(json.dumps(made.model_dump(mode="json")))
+    return path

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from aot.analysis.checks.isolation import Isolation
     from aot.configs.dialects.wording import Wording
+    from aot.scripts.run.launch import Launcher
+    from aot.scripts.warmed.serving import Serving
     from aot.serving.cache.isolation import Trial
 
 app = verbs()
@@ -45,43 +47,107 @@ def serve(
         bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
     ] = False,
     log: Annotated[Path | None, typer.Option(help="engine log; default: a temporary file")] = None,
+    warm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="compiled.json; once for each: nobody is answered before it is in the cache of "
+            "every engine, after a rollout too"
+        ),
+    ] = None,
+    drain: Annotated[
+        float, typer.Option(min=0, help="seconds that a rollout waits for requests under way")
+    ] = 120.0,
 ) -> None:
-    """Start an engine in the foreground; Ctrl-C stops all of it."""
+    """Start an engine in the foreground; Ctrl-C stops all of it.
+
+    With --warm its port answers 503 until every prefix was found in the cache. Replicas behind a
+    router are started anew one by one, by: aot rollout URL.
+    """
     from aot.scripts.run import launch
+    from aot.scripts.warmed.serving import serving
 
     launcher = launch.prepare(server)
     arm = arm or ("store" if launcher.config.store else "aot")
+    if warm and arm == "jit":
+        raise UsageError("--warm: under jit nothing stays in a cache; take another --arm")
     if dry_run:
         say(launcher.plans(arm).as_shell())
         return
     log = log or Path(tempfile.mkstemp(prefix="aot-serve-", suffix=".log")[1])
-    with launcher.up(arm, log) as up:
-        url, name = up.plan.base_url, up.plan.served_name
-        key = (
-            ' -H "Authorization: Bearer $' + launcher.config.api_key_env + '"'
-            if (launcher.config.api_key_env)
-            else ""
-        )
-        body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
-        say(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}")
-        if up.replica_urls:
-            say(f"replicas: {' '.join(up.replica_urls)}")
-        say(
-            f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'",
-        )
-        if arm in ("aot", "store"):
-            each = " ".join(f"--url {replica_url}" for replica_url in up.replica_urls or (url,))
-            note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
-        ended = up.wait(note)
+    with serving(launcher, arm, log, warm or [], drain) as served:
+        _tell_served(served, launcher, log, bool(warm), arm)
+        ended = served.up.wait(note, served.control.look)
         code = ended.wait()
     raise ToolkitError(f"a process of {server} ended by itself with exit code {code}: {ended.log}")
+
+
+def _tell_served(served: Serving, launcher: Launcher, log: Path, warm: bool, arm: str) -> None:
+    """How it is asked."""
+    url, name, key_env = served.base_url, served.up.plan.served_name, launcher.config.api_key_env
+    key = f' -H "Authorization: Bearer ${key_env}"' if key_env else ""
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+    say(f"base URL: {url}/v1\nmodel: {name}\nlog: {log}")
+    if replicas := served.up.replica_urls:
+        say(f"replicas: {' '.join(replicas)}")
+    say(f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")
+    if replicas:
+        note(f"each started anew while the others serve: aot rollout {url}")
+    if arm in ("aot", "store") and not warm:
+        each = " ".join(f"--url {replica_url}" for replica_url in replicas or (url,))
+        note(f"the cache is empty; compile prefixes into it: aot warm WORKLOAD {each}")
+
+
+@app.command()
+def rollout(
+    url: Annotated[str, typer.Argument(help="base URL that 'aot serve' printed, on this machine")],
+) -> None:
+    """Start the replicas of an 'aot serve' anew, one by one, warmed before traffic.
+
+    Each is taken out of the router, answers what it has, is started with the server file as it is
+    now, gets the prefixes of --warm as they are now, and goes back when all of them were found in
+    its cache. One that does not come back stays out and ends the rollout; the others serve on.
+    """
+    from urllib.parse import urlsplit
+
+    from aot.configs.kernel.network import base_url
+    from aot.scripts.warmed.control import ask
+
+    port = urlsplit(base_url(url, "URL")).port
+    if port is None:
+        raise UsageError(f"{url}: has no port; give the URL that 'aot serve' printed")
+    ask(port, say)
+    say("all replicas were started anew")
 
 
 @app.command()
 def render(
     server: ServerArgument,
     target: Annotated[TargetName, typer.Option(help="for what")],
-    arm: Annotated[LoadedArm, typer.Option(help="jit turns the prefix cache off")] = "aot",
+    arm: Annotated[
+        LoadedArm,
+        typer.Option(
+            help="jit turns the prefix cache off; aot: pods are ready when all that is compiled is "
+            "in their caches"
+        ),
+    ] = "aot",
+    warm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="k8s, compose: compiled.json that goes with it, once for each; without, the one "
+            "that is given to the deployment apart"
+        ),
+    ] = None,
+    monitoring: Annotated[
+        bool,
+        typer.Option(
+            "--monitoring",
+            help="k8s: PodMonitor, PrometheusRule and dashboard; compose: Prometheus and Grafana",
+        ),
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="of what is made; default: the file's")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="k8s; default: the file's container.namespace")
+    ] = None,
     chart: Annotated[Chart, typer.Option(help="of helm-values")] = "production-stack",
     ttft_slo: Annotated[
         float, typer.Option(help="prometheus-rules: seconds within which 99 % must see a token")
@@ -90,6 +156,9 @@ def render(
         bool,
         typer.Option("--in-cluster", help="prometheus: find what --target k8s makes by its labels"),
     ] = False,
+    runbooks: Annotated[
+        str, typer.Option(help="prometheus-rules: where your people find docs/runbooks.md")
+    ] = "docs/runbooks.md",
     output: Annotated[
         Path | None, typer.Option("-o", help="file; default: to the terminal")
     ] = None,
@@ -101,7 +170,9 @@ def render(
     """
     from aot.scripts import render as rendering
 
-    options = rendering.Options(chart, ttft_slo, in_cluster)
+    options = rendering.Options(
+        chart, ttft_slo, in_cluster, runbooks, tuple(warm or ()), monitoring, name, namespace
+    )
     text = rendering.render(server, target, arm, options)
     if output is None:
         out().file.write(text)

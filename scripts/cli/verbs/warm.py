@@ -48,6 +48,13 @@ def warm(
         ),
     ] = None,
     events: EventsOption = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT; stay beside one engine, and answer GET /ready there with 200 when all "
+            "of it is in its cache: a readiness probe"
+        ),
+    ] = None,
     api: Annotated[
         ApiName, typer.Option(help="openai: own servers too; the others are hosted APIs")
     ] = "openai",
@@ -62,6 +69,10 @@ def warm(
     --watch keeps them there: with --events it warms exactly what was evicted, as soon as it was;
     without, it touches every prefix well before the traffic seen could have displaced it. On a
     hosted API (--api) it uses every prefix again before its lifetime (--ttl) is over.
+
+    --gate is for a container beside the engine: it waits for the engine, warms it, warms it again
+    when it was started anew or a file was edited, and says by its answer whether it may have
+    traffic.
     """
     from aot.scripts.connecting import connect
     from aot.scripts.run import load as load_script
@@ -70,6 +81,9 @@ def warm(
     from aot.serving.cache import warm as warm_room
     from aot.serving.local import models
 
+    if gate:
+        _gate(what, url or [], model, api_key_env, wording, gate, every)
+        return
     prompts = _compiled(what)
     if api != "openai":
         _warm_hosted(prompts, api, ttl, url[0] if url else None, model, api_key_env, watch)
@@ -89,6 +103,25 @@ def warm(
         warm_room.insist(warmed)
         return
     _warm_compiled(prompts, endpoints, watch, every, events)
+
+
+def _gate(
+    what: list[Path],
+    url: list[str],
+    model: str | None,
+    api_key_env: str | None,
+    wording: Wording,
+    listen: str,
+    every: float | None,
+) -> None:
+    from aot.scripts.warmed.gate import Gate, keep
+    from aot.serving.client import endpoint
+
+    if len(url) != 1:
+        raise UsageError("--gate stands beside one engine: give one --url")
+    if not _compiled(what):
+        raise UsageError("--gate needs compiled prompts: aot compile")
+    keep(Gate(lambda: endpoint.connect(url[0], model, api_key_env, wording), what, every), listen)
 
 
 def _warm_compiled(

@@ -12,7 +12,7 @@ from typing import Any
 
 from aot.configs.kernel.errors import UsageError
 from aot.serving.engines.engine import Watched
-from aot.serving.render.promql import per_s, quantile, total
+from aot.serving.render.watching.promql import per_s, quantile, total
 from aot.serving.topology.routers import Router
 
 OBJECTIVE = 0.99

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aot.serving.engines.engine import Watched
-from aot.serving.render.promql import matching, per_s, quantile
+from aot.serving.render.watching.promql import matching, per_s, quantile
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WINDOW = "$__rate_interval"
@@ -47,7 +47,7 @@ def _variable(label: str, metric: str) -> dict[str, Any]:
     query = f"label_values({metric.split('{')[0]}, {label})"
     return {
         "type": "query", "name": label, "label": label, "datasource": SOURCE, "query": query,
-        "definition": query, "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
+        "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
         "allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}, "options": [],
     }  # fmt: skip
 

@@ -1,0 +1,107 @@
+"""`aot serve`: a server that may have traffic when its prefixes are in its cache, and that is
+started anew replica by replica when it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aot.configs.kernel.ports import free_port
+from aot.configs.schema.experiment import Arm
+from aot.scripts.prompts import warming
+from aot.scripts.run import launch
+from aot.scripts.run.launch import LOOPBACK, Launcher
+from aot.scripts.terminal import note
+from aot.scripts.warmed.control import Control, listening
+from aot.serving.cache import warm
+from aot.serving.client.endpoint import Endpoint
+from aot.serving.engines.launch_plan import LaunchPlan
+from aot.serving.local.deployment import Deployment
+from aot.serving.local.relay import relaying
+from aot.serving.local.rolling import Rollout, roll
+from aot.workloads.prompts import compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is up, where clients find it, and the ear for rollouts."""
+
+    up: Deployment
+    base_url: str
+    control: Control
+
+
+@contextmanager
+def serving(
+    launcher: Launcher, arm: Arm, log: Path, prefixes: Sequence[Path], drain_s: float
+) -> Iterator[Serving]:
+    """The server for as long as the block runs. With `prefixes` (compiled.json files) nobody gets
+    an answer before all of them were found in the cache of every engine.
+
+    Raises LaunchError, and CacheStateError for a prefix that is not found.
+    """
+    ready = _ready(launcher, prefixes)
+    for path in prefixes:
+        compiled.read(path)  # before an engine is started for nothing
+    with ExitStack() as stack:
+        config = launcher.config
+        if prefixes and config.front is None:
+            port = config.port or free_port(config.host)
+            hidden = (LOOPBACK, free_port(LOOPBACK))
+            relay = stack.enter_context(relaying(config.host, port, hidden))
+            up = stack.enter_context(launcher.at(*hidden).up(arm, log, ready))
+            relay.open()
+            url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
+        else:
+            up = stack.enter_context(launcher.up(arm, log, ready))
+            url, port = up.plan.base_url, up.plan.port
+        again = _again(launcher, arm, up, prefixes, drain_s)
+        yield Serving(up, url, stack.enter_context(listening(port, again)))
+
+
+def _ready(
+    launcher: Launcher, prefixes: Sequence[Path], report: Callable[[str], None] = note
+) -> Callable[[str], None]:
+    """Warms one engine; the files are read each time, so that edits are seen."""
+
+    def ready(url: str) -> None:
+        if not prefixes:
+            return
+        config = launcher.config
+        endpoint = Endpoint(url, config.name_in_api, config.api_key_env)
+        prompts = [compiled.read(path) for path in prefixes]
+        where = warming.place(endpoint)
+        warming.check(prompts, where)
+        warmed = warming.warm_all(prompts, where, lambda _: None)
+        warm.insist(warmed)
+        tokens = sum(w.cached_tokens or 0 for w in warmed)
+        report(f"{url}: {len(warmed)} prefixes in its cache, {tokens:,} tokens, each verified")
+
+    return ready
+
+
+def _again(
+    launcher: Launcher, arm: Arm, up: Deployment, prefixes: Sequence[Path], drain_s: float
+) -> Callable[[Callable[[str], None]], None]:
+    """What a rollout does: the server file and the prefixes are read anew."""
+
+    def again(report: Callable[[str], None]) -> None:
+        def both(words: str) -> None:
+            note(words)
+            report(words)
+
+        latest = launch.prepare(launcher.path)
+        for path in prefixes:
+            compiled.read(path)  # before a replica is taken out for nothing
+
+        def plan(number: int, port: int) -> LaunchPlan:
+            return latest.replica(arm, number, port, up.plans.store)
+
+        if not prefixes:
+            both("nothing is compiled in: replicas come back with empty caches (--warm COMPILED)")
+        ready, timeout_s = _ready(latest, prefixes, both), latest.config.startup_timeout_s
+        roll(up, Rollout(latest.engine, plan, ready, timeout_s, drain_s, both))
+
+    return again
