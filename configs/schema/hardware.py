@@ -28,7 +28,7 @@ class Architecture(StrictModel):
     source: str = Field(description="where the numbers are from")
     weights_gib: float = Field(gt=0, description="weights as the checkpoint stores them")
     weights_dtype: str = Field(description="bfloat16, float16, float32; or how it is quantized")
-    layers: int = Field(gt=0, description="layers with a KV cache")
+    layers: int = Field(gt=0, description="layers with a KV cache of keys and values")
     heads: int = Field(gt=0, description="attention heads: tensor parallelism divides them")
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
@@ -41,6 +41,19 @@ class Architecture(StrictModel):
     context_tokens: int = Field(gt=0, description="longest context that the model was made for")
     sliding_layers: int = Field(0, ge=0, description="those of `layers` that attend to a window")
     sliding_window: int | None = Field(None, gt=0, description="tokens of that window")
+    global_kv_heads: int | None = Field(
+        None, gt=0, description="KV heads of the layers without a window, where they are others"
+    )
+    global_head_dim: int | None = Field(None, gt=0, description="likewise")
+    state_layers: int = Field(
+        0, ge=0, description="layers that keep a state instead (linear attention, Mamba)"
+    )
+    state_bytes: int | None = Field(
+        None, gt=0, description="of one of them, for one request; divided among cards"
+    )
+    index_bytes: int = Field(
+        0, ge=0, description="a token and layer of sparse attention's index, on every card"
+    )
     gated: bool = Field(False, description="the hub wants a token of somebody who agreed to terms")
 
     @model_validator(mode="after")
@@ -49,4 +62,6 @@ class Architecture(StrictModel):
             raise ValueError("sliding_layers and sliding_window belong together")
         if self.sliding_layers > self.layers:
             raise ValueError("sliding_layers are some of the layers, not more")
+        if bool(self.state_layers) != bool(self.state_bytes):
+            raise ValueError("state_layers and state_bytes belong together")
         return self

@@ -16,14 +16,14 @@ from aot.configs.schema.remote_server import RemoteConfig
 from aot.configs.schema.server import ServerConfig
 from aot.scripts import server_files
 from aot.serving.engines import table
+from aot.serving.engines.card.budget import Place, card_as_place
 from aot.serving.engines.flags import value_of
 from aot.serving.engines.launch_plan import Site, dtype
-from aot.serving.engines.memory_budget import Place, card_as_place
 from aot.serving.local import models
 from aot.serving.local.machine import Machine, this_machine
 from aot.serving.memory.architectures import architecture
 from aot.serving.memory.card_memory import Memory, memory_of
-from aot.serving.memory.fitting import remedies, shortfall
+from aot.serving.memory.fitting import remedies, shortfall, undecided
 from aot.serving.topology.container import device_of
 
 UNNAMED_CARD_SHARE = 0.97
@@ -39,6 +39,8 @@ class Sizing:
     model: Architecture
     memory: Memory
     problem: str | None
+    undecided: str | None
+    """Why it cannot be said whether it fits."""
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -75,10 +77,10 @@ def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
     memory = memory_of(server, model, place, computed)
     problem = shortfall(memory)
     cards = {name: card_as_place(name, card(name)) for name in recipe_names("cards")}
-    mends = remedies(server, model, place, computed, cards) if problem else []
-    return Sizing(
-        path, server, model, memory, problem, tuple(mends), tuple(_notes(server, memory, model))
-    )
+    open_ = undecided(memory)
+    mends = remedies(server, model, place, computed, cards) if problem or open_ else []
+    notes = tuple(_notes(server, memory, model))
+    return Sizing(path, server, model, memory, problem, open_, tuple(mends), notes)
 
 
 def _check_plan(server: ServerConfig, place: Place) -> None:
@@ -171,8 +173,14 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
         )
     if model.sliding_layers:
         yield (
-            f"{model.sliding_layers} of {model.layers} layers attend to {model.sliding_window} "
-            "tokens only: counted in full here, so the cache holds at least what is said"
+            f"{model.sliding_layers} of {model.layers} layers keep {model.sliding_window} tokens "
+            "only: the cache's tokens are the requests of the longest length that fit at once, "
+            "times that length, as the engine prints it"
+        )
+    if model.state_layers:
+        yield (
+            f"{model.state_layers} layers keep a state: counted are requests of the longest length "
+            "that fit at once, times that length, as the engine prints it"
         )
     if model.gated:
         yield f"{model.hub_id} is gated: agree to its terms on the hub, then export HF_TOKEN"

@@ -89,8 +89,8 @@ def facts(sizing: Sizing, traffic: Traffic) -> dict[str, Any]:
     """Everything that is shown, and what it follows from."""
     return {
         "server": str(sizing.path),
-        "fits": sizing.memory.fits,
-        "problem": sizing.problem,
+        "fits": None if sizing.undecided else sizing.memory.fits,
+        "problem": sizing.problem or sizing.undecided,
         "remedies": list(sizing.remedies),
         "notes": list(sizing.notes),
         "model": sizing.model.model_dump(mode="json"),
@@ -126,14 +126,15 @@ def rows(sizing: Sizing, traffic: Traffic) -> Iterator[Row]:
     each = f", 1/{memory.cards} on each card" if memory.cards > 1 else ""
     yield "- weights", _gib(memory.weights_gib), f"{model.weights_dtype}{each}; {model.source}"
     yield "- reserve", _gib(budget.reserve_gib), budget.reserve_why
-    yield "= left for the cache", _gib(memory.left_gib), ""
+    most = f"at most {_gib(memory.most_left_gib)}" if memory.most_left_gib > memory.left_gib else ""
+    yield "= left for the cache", _gib(memory.left_gib), most
     if memory.cache_gib != memory.left_gib:
         yield "cache asked for", _gib(memory.cache_gib), "by the server file"
     yield "KV per token", f"{memory.kv_bytes_per_token:,} B", _kv_words(memory, model)
     yield (
         "cache",
         f"{memory.cache_tokens:,} tokens",
-        "of each replica" if sizing.server.replicas > 1 else "",
+        _cache_words(memory, sizing.server.replicas),
     )
     longest = memory.cache_tokens / memory.context_tokens
     yield (
@@ -142,6 +143,13 @@ def rows(sizing: Sizing, traffic: Traffic) -> Iterator[Row]:
         f"the cache holds {longest:.1f} of them",
     )
     yield _resident_row(sizing, traffic)
+
+
+def _cache_words(memory: Memory, replicas: int) -> str:
+    words = "of each replica" if replicas > 1 else ""
+    if memory.is_certain:
+        return words
+    return f"{words} at least; up to {memory.most_cache_tokens:,}, which its log will tell".strip()
 
 
 def _resident_row(sizing: Sizing, traffic: Traffic) -> Row:
@@ -163,9 +171,13 @@ def _resident_row(sizing: Sizing, traffic: Traffic) -> Row:
 def _kv_words(memory: Memory, model: Architecture) -> str:
     each = " on each card" if memory.cards > 1 else ""
     if model.latent_dim:
-        return f"{model.layers} layers x {model.latent_dim}, {memory.kv_dtype}{each}"
+        index = f" and an index of {model.index_bytes} B" if model.index_bytes else ""
+        return f"{model.layers} layers x {model.latent_dim}{index}, {memory.kv_dtype}{each}"
     heads = -(-model.kv_heads // memory.cards)
-    return f"2 x {model.layers} layers x {heads} heads x {model.head_dim}, {memory.kv_dtype}{each}"
+    words = f"2 x {model.layers} layers x {heads} heads x {model.head_dim}, {memory.kv_dtype}{each}"
+    if model.global_head_dim:
+        words += f" ({model.layers - model.sliding_layers} of them of other heads)"
+    return f"{words}, while no window has passed" if model.sliding_layers else words
 
 
 def _gib(value: float) -> str:

@@ -135,6 +135,8 @@ class SGLang(Engine):
         takes_what_there_is=True,
         fp8_cache="fp8_e4m3",
         smaller_batch=(),
+        held=sglang_memory.held,
+        at_once=lambda *_: None,
     )
     tuning = sglang_operations.TUNING
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.flags import count_of, has, share_of, value_of
-from aot.serving.engines.memory_budget import GIB, Budget, Place
+from aot.serving.engines.card.budget import GIB, Budget, Place
+from aot.serving.engines.card.pools import STATE_RATIO, SWA_RATIO, Held, Kept, in_pools
+from aot.serving.engines.flags import count_of, has, number_of, share_of, value_of
 
 
 def budget(server: ServerConfig, _model: Architecture, place: Place, cards: int) -> Budget:
@@ -55,3 +56,12 @@ def _batch(memory_gib: float, cards: int) -> tuple[int, int]:
 def asked_gib(server: ServerConfig, token_bytes: int, _block_tokens: int) -> float | None:
     """The cache that the server file asks for; None where SGLang takes what is left."""
     return server.cache_tokens * token_bytes / GIB if server.cache_tokens else None
+
+
+def held(
+    server: ServerConfig, _place: Place, cache: int, of: Kept, page: int, _context: int
+) -> Held:
+    """By its own shares of the pools (0.5.23: model_executor/model_runner_kv_cache_mixin.py)."""
+    swa = number_of(server.args, "--swa-full-tokens-ratio") or SWA_RATIO
+    states = number_of(server.args, "--mamba-full-memory-ratio") or STATE_RATIO
+    return in_pools(cache, of, page, swa, states)

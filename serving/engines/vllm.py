@@ -129,6 +129,8 @@ class VLLM(Engine):
         takes_what_there_is=False,
         fp8_cache="fp8",
         smaller_batch=vllm_memory.SMALLER_BATCH,
+        held=vllm_memory.held,
+        at_once=vllm_memory.at_once,
     )
     tuning = vllm_operations.TUNING
 

@@ -9,13 +9,25 @@ from __future__ import annotations
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
+from aot.serving.engines.card.budget import GIB, Budget, Place
+from aot.serving.engines.card.pools import Held, Kept, in_blocks
 from aot.serving.engines.flags import count_of, has, number_of, share_of
-from aot.serving.engines.memory_budget import GIB, Budget, Place
 
-CONTEXT_GIB = 0.25
-GRAPHS_GIB = 2.4
-"""vLLM takes CUDA graphs off the cache since 0.21. Logged were 0.5 (Qwen2-7B, 0.10) to 2.44 GiB
-(Qwen3-8B, 0.19): the most is kept free. Sources: tests/serving/test_memory.py."""
+CONTEXT_GIB = {1: (0.07, 0.25), 2: (0.15, 0.6)}
+"""Least and most of libraries, and of NCCL among cards, by their number, as logged."""
+CONTEXT_OF_MORE_GIB = (0.2, 1.0)
+GRAPHS_GIB = (0.0, 1.2)
+"""CUDA graphs, which vLLM takes off the cache since 0.21, and its new runner does not: 0.30 to 1.11
+on one card."""
+SAMPLER_BYTES = (16.0, 38.6)
+"""A request and word of the vocabulary, at the sampler's widest point, by its kernel: 38.6 gives the
+4.76 (Llama-3.1-8B), 5.64 (Qwen3-32B) and 7.38 GiB (gpt-oss) that 0.11 logged for 1,024 requests, and
+what 0.29 and 0.31 logged for 256; 16 what 0.15 and 0.19 logged."""
+SAMPLED = (256, 1024)
+"""Requests that the sampler is tried with, at most: the new runner's, the old one's. All numbers are
+from tests/serving/published.json."""
+IN_FLIGHT = 2
+"""Batches that are scheduled and not settled (config/vllm.py, max_concurrent_batches)."""
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
 """GiB; read on a CPU."""
 SMALLER_BATCH = ("--max-num-batched-tokens", "2048", "--max-num-seqs", "256")
@@ -29,14 +41,36 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
         usable, why = place.memory_gib, "all of the memory: cache_gib sets the cache"
     if not place.cuda:
         return Budget(usable, why, 0.5, "estimate: the program itself, and activations")
+    batch, requests = _planned(server, place)
+    graphs = (0.0, 0.0) if has(server.args, "--enforce-eager") else GRAPHS_GIB
+    context = CONTEXT_GIB.get(cards, CONTEXT_OF_MORE_GIB)
+    least, most = (
+        context[n] + graphs[n] + _peak_gib(model, batch, min(requests, SAMPLED[n]), cards, n)
+        for n in (0, 1)
+    )
+    words = f"activations of {batch:,} tokens or {requests:,} requests"
+    words = f"the most that was logged: {words}, and CUDA graphs; the least is {least:.1f}"
+    return Budget(usable, why, most, words, least)
+
+
+def _planned(server: ServerConfig, place: Place) -> tuple[int, int]:
+    """Batched tokens and requests, as given or by default."""
     batch, requests = _batch(place)
     batch = count_of(server.args, "--max-num-batched-tokens") or batch
-    requests = count_of(server.args, "--max-num-seqs") or requests
-    graphs_gib = 0.0 if has(server.args, "--enforce-eager") else GRAPHS_GIB
-    reserve = CONTEXT_GIB + graphs_gib + _peak_gib(model, batch, requests, cards)
-    words = f"activations of {batch:,} tokens or {requests:,} requests"
-    words = f"estimate: {words}, and CUDA graphs of {graphs_gib:g} GiB"
-    return Budget(usable, why, reserve, words)
+    return batch, count_of(server.args, "--max-num-seqs") or requests
+
+
+def at_once(server: ServerConfig, place: Place) -> int | None:
+    """Requests of the largest CUDA graph: a state each, or it does not start."""
+    return None if has(server.args, "--enforce-eager") else _planned(server, place)[1]
+
+
+def held(
+    server: ServerConfig, place: Place, cache: int, of: Kept, block: int, context: int
+) -> Held:
+    """As it prints it."""
+    batch, _ = _planned(server, place)
+    return in_blocks(cache, of, block, context, IN_FLIGHT * batch)
 
 
 def _batch(place: Place) -> tuple[int, int]:
@@ -49,14 +83,12 @@ def _batch(place: Place) -> tuple[int, int]:
     return 2048, 256
 
 
-def _peak_gib(model: Architecture, batch: int, requests: int, cards: int) -> float:
+def _peak_gib(model: Architecture, batch: int, requests: int, cards: int, most: int) -> float:
     """An estimate of what vLLM's profile run finds, 16-bit activations: the widest point of a
-    layer, or the sampler over all logits (float32, sorted with their indices: 16 bytes each),
-    whichever is more. The first term gives the 1.25 GiB that vLLM logged for Llama-3-8B and 8,192
-    tokens as 1.26 (vllm-project/vllm#10511)."""
+    layer, or the sampler over all logits, whichever is more."""
     layer = batch * (4 * model.intermediate / cards + 6 * model.hidden) * 2
-    sampler = requests * model.vocabulary * 16
-    return max(layer, sampler) / GIB
+    sampler = requests * model.vocabulary * SAMPLER_BYTES[most]
+    return max(layer if most else 0.0, sampler) / GIB
 
 
 def asked_gib(server: ServerConfig, token_bytes: int, block_tokens: int) -> float | None:

@@ -4,7 +4,6 @@ hub's."""
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +17,13 @@ from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.loading.presets import architectures
 from aot.configs.schema.hardware import Architecture
 from aot.serving.local.models import READY
+from aot.serving.memory.layers import layers_of, text_of
 
 GIB = 2**30
 DTYPES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4}
 """Bytes of the dtypes of safetensors; all others are of one byte (huggingface/safetensors:
 safetensors/src/tensor.rs)."""
 HUB_TIMEOUT_S = 10.0
-STATE_KEY = re.compile(
-    r"(mamba|ssm|linear)_|attn_layer_period|hybrid_override_pattern|layers_block_"
-)
-"""Keys of config.json that models with Mamba or linear-attention layers have."""
-ATTENTION = {"full_attention", "sliding_attention"}
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -83,7 +78,7 @@ def described(
 ) -> Architecture:
     """From a config.json and the number of values of each safetensors dtype.
 
-    Raises UsageError for models whose cache is not one of keys and values per token.
+    Raises UsageError for models of whose layers it is not known what they keep.
     """
     try:
         return _described(name, config, values, source)
@@ -99,19 +94,12 @@ def described(
 def _described(
     name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
 ) -> Architecture:
-    text = config.get("text_config") or config
-    kinds = text.get("layer_types") or []
-    states = {key for key in text if STATE_KEY.match(key)} | (set(kinds) - ATTENTION)
-    if states:
-        raise UsageError(
-            f"{name}: some of its layers hold a state ({', '.join(sorted(states))}), not keys and "
-            "values per token; start the server and read 'KV cache' in its log"
-        )
+    text = text_of(config)
+    kinds = layers_of(name, text)
     stored = sum(DTYPES.get(dtype, 1) * n for dtype, n in values.items())
     most = max(values, key=lambda dtype: values[dtype] * DTYPES.get(dtype, 1))
     quantized = config.get("quantization_config") or text.get("quantization_config") or {}
     dtype = quantized.get("quant_method") or NAMES.get(most, most)
-    window = text.get("sliding_window") if "sliding_attention" in kinds else None
     rank = text.get("kv_lora_rank")
     heads = text["num_attention_heads"]
     return Architecture(
@@ -119,7 +107,7 @@ def _described(
         source=source,
         weights_gib=stored / GIB,
         weights_dtype=dtype,
-        layers=text["num_hidden_layers"],
+        layers=kinds.full + kinds.sliding,
         heads=heads,
         kv_heads=text.get("num_key_value_heads") or heads,
         head_dim=text.get("head_dim") or text["hidden_size"] // heads,
@@ -128,14 +116,19 @@ def _described(
         intermediate=_intermediate(text),
         vocabulary=text["vocab_size"],
         context_tokens=text["max_position_embeddings"],
-        sliding_layers=kinds.count("sliding_attention") if window else 0,
-        sliding_window=window,
+        sliding_layers=kinds.sliding,
+        sliding_window=kinds.window,
+        global_kv_heads=text.get("num_global_key_value_heads"),
+        global_head_dim=text.get("global_head_dim"),
+        state_layers=kinds.states,
+        state_bytes=kinds.state_bytes,
+        index_bytes=kinds.index_bytes,
     )
 
 
 def _intermediate(text: Mapping[str, Any]) -> int:
     """The width of a token's MLP: of the experts that it goes to, where there are any."""
-    experts = text.get("num_experts_per_tok")
+    experts = text.get("num_experts_per_tok") or text.get("experts_per_token")
     width = text.get("moe_intermediate_size") or text["intermediate_size"]
     return int(width * experts if experts else text["intermediate_size"])
 

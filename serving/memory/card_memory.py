@@ -14,15 +14,21 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
+from aot.serving.engines.card.budget import GIB, Budget, Place
+from aot.serving.engines.card.pools import Held, kept
 from aot.serving.engines.flags import value_of
-from aot.serving.engines.memory_budget import GIB, Budget, Place
 
+SPARSE_FP8_BYTES = 656
+CERTAIN = 1.3
+"""Most over least tokens of a cache, from which on a size is not given as one number."""
 BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The memory of one card of a replica. `cache_gib` can be negative: then nothing is left."""
+    """The memory of one card of a replica. `cache_gib` can be negative: then nothing is left. What
+    an engine reserves it measures at its start: the numbers are of the most that was logged, so
+    that what is said to fit does, and `most_` of the least."""
 
     place: Place
     cards: int
@@ -32,17 +38,44 @@ class Memory:
     """On each card: heads are divided among cards."""
     kv_dtype: str
     left_gib: float
-    """What weights and reserve leave."""
+    """What weights and the most of a reserve leave."""
+    most_left_gib: float
+    """What weights and the least of a reserve leave."""
     cache_gib: float
     """What the cache gets: what is left, or what the server file asks for."""
     cache_tokens: int
-    """The whole cache, in tokens of one replica."""
+    """The whole cache, in tokens of one replica, as the engine counts it: with windows or states,
+    requests of the longest length that fit at once, times that length."""
+    most_cache_tokens: int
+    """The same with the least of a reserve."""
     context_tokens: int
+    states: int | None = None
+    """Requests whose states fit; None for models without."""
+    states_needed: int | None = None
 
     @property
     def fits(self) -> bool:
         """Whether the cache is paid for, and holds the longest prompt."""
-        return 0 < self.cache_gib <= self.left_gib and self.cache_tokens >= self.context_tokens
+        paid = 0 < self.cache_gib <= self.left_gib
+        return paid and self.cache_tokens >= self.context_tokens and self.states_fit
+
+    @property
+    def may_fit(self) -> bool:
+        """Whether it does with the least that was logged of a reserve."""
+        wanted = self.cache_gib if self.cache_gib != self.left_gib else 0.0
+        return max(wanted, 0.0) < self.most_left_gib and (
+            self.most_cache_tokens >= self.context_tokens
+        )
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the cache's size is known within CERTAIN."""
+        return self.most_cache_tokens <= CERTAIN * self.cache_tokens
+
+    @property
+    def states_fit(self) -> bool:
+        """Whether each request that it is started for has its state."""
+        return self.states is None or self.states >= (self.states_needed or 0)
 
 
 def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: str) -> Memory:
@@ -60,7 +93,8 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         )
     weights_gib = _weights_gib(server, model, dtype) / cards
     kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
-    per_token = kv_bytes_per_token(model, cards, kv_bytes)
+    of = kept(model, cards, kv_bytes, _latent_bytes(model, kv_dtype))
+    per_token = of.token_bytes
     engine = table.engine(server.engine)
     rules = engine.memory
     if rules is None:
@@ -72,7 +106,15 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     cache_gib = left_gib if asked_gib is None else asked_gib
     if rules.takes_what_there_is:
         cache_gib = min(cache_gib, left_gib)
-    tokens = max(0, int(cache_gib * GIB / per_token) // block * block)
+    context = server.context_tokens or model.context_tokens
+    least_gib = room.reserve_gib if room.least_gib is None else room.least_gib
+    most_left_gib = room.usable_gib - weights_gib - least_gib
+    most_gib = most_left_gib if asked_gib is None else cache_gib
+
+    def held_by(gib: float) -> Held:
+        return rules.held(server, place, max(0, int(gib * GIB)), of, block, context)
+
+    held, most = held_by(cache_gib), held_by(most_gib).tokens
     return Memory(
         place=place,
         cards=cards,
@@ -81,23 +123,27 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         kv_bytes_per_token=per_token,
         kv_dtype=kv_dtype,
         left_gib=left_gib,
+        most_left_gib=most_left_gib,
         cache_gib=cache_gib,
-        cache_tokens=min(tokens, server.cache_tokens or tokens),
-        context_tokens=server.context_tokens or model.context_tokens,
+        cache_tokens=min(held.tokens, server.cache_tokens or held.tokens),
+        most_cache_tokens=min(most, server.cache_tokens or most),
+        context_tokens=context,
+        states=held.states,
+        states_needed=rules.at_once(server, place) if held.states is not None else None,
     )
 
 
-def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int:
-    """Bytes of a token's keys and values on each card: 2 x layers x heads x head_dim x bytes.
+def _latent_bytes(model: Architecture, kv_dtype: str) -> int | None:
+    """Sparse attention over an FP8 cache has a format of its own: 512 FP8 numbers with 4 scales of
+    float32, and 64 numbers of 16 bits (vLLM: fp8_ds_mla)."""
+    sparse = kv_dtype.startswith("fp8") and model.index_bytes
+    return SPARSE_FP8_BYTES if sparse or kv_dtype == "fp8_ds_mla" else None
 
-    Heads are divided among cards, and copied where there are more cards than heads; the latent
-    of multi-head latent attention is on every card. Layers with a sliding window count in full:
-    both engines hold their blocks as long as there is room.
-    """
-    if model.latent_dim:
-        return model.layers * model.latent_dim * value_bytes
-    heads = max(1, -(-model.kv_heads // cards))
-    return 2 * model.layers * heads * model.head_dim * value_bytes
+
+def kv_bytes_per_token(model: Architecture, cards: int, value_bytes: int) -> int:
+    """Bytes of a token on each card while every layer keeps it: 2 x layers x heads x head_dim x
+    bytes."""
+    return kept(model, cards, value_bytes, None).token_bytes
 
 
 def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float:

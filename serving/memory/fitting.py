@@ -9,8 +9,8 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
+from aot.serving.engines.card.budget import GIB, Place
 from aot.serving.engines.flags import value_of
-from aot.serving.engines.memory_budget import GIB, Place
 from aot.serving.memory.card_memory import Memory, memory_of
 
 MORE_CARDS = (2, 4, 8)
@@ -18,9 +18,22 @@ LARGER = 1.05
 """Times the memory: cards of much the same size are no remedy."""
 
 
+def undecided(memory: Memory) -> str | None:
+    """Where it fits with the least that was logged of a reserve and not with the most; what would
+    settle it."""
+    if memory.fits or not memory.may_fit:
+        return None
+    least = memory.budget.least_gib or memory.budget.reserve_gib
+    return (
+        f"cannot say: the engine reserves {least:.1f} to {memory.budget.reserve_gib:.1f} GiB, which "
+        f"leaves {memory.left_gib:.1f} to {memory.most_left_gib:.1f} GiB, and with the least of it "
+        "this fits; start it, and read 'Available KV cache memory' in its log"
+    )
+
+
 def shortfall(memory: Memory) -> str | None:
-    """What does not fit, in one sentence; None where all does."""
-    if memory.fits:
+    """What does not fit, in one sentence; None where all does, or that cannot be said."""
+    if memory.fits or undecided(memory):
         return None
     where = f"{memory.place.name} ({memory.place.memory_gib:.1f} GiB)"
     if memory.left_gib <= 0:
@@ -34,6 +47,11 @@ def shortfall(memory: Memory) -> str | None:
         return (
             f"the cache does not fit on {where}: it is to have {memory.cache_gib:.1f} GiB, and "
             f"weights and reserve leave {memory.left_gib:.1f} GiB"
+        )
+    if not memory.states_fit:
+        return (
+            f"{memory.states_needed:,} requests at once do not fit: the cache has room for the "
+            f"states of {memory.states:,} (--max-num-seqs)"
         )
     return (
         f"the longest prompt does not fit: the cache holds {memory.cache_tokens:,} tokens, and "
@@ -71,13 +89,7 @@ def remedies(
 
 def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
     """What could be changed in the file, whether it helps or not."""
-    if memory.left_gib > 0:
-        if server.cache_gib:
-            yield "cache_gib", int(memory.left_gib * 10) / 10
-        if server.cache_tokens:
-            yield "cache_tokens", int(memory.left_gib * GIB / memory.kv_bytes_per_token)
-            yield "cache_tokens", None
-        yield "context_tokens", max(1, memory.cache_tokens // 1024) * 1024
+    yield from _smaller_caches(server, memory)
     rules = table.engine(server.engine).memory
     smaller = list(rules.smaller_batch) if rules else []
     if memory.place.cuda and smaller and not value_of(server.args, smaller[0]):
@@ -88,6 +100,18 @@ def _changes(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
             yield "args", [*server.args, flag, fp8 if flag == "--kv-cache-dtype" else "fp8"]
     if memory.place.cuda:
         yield from (("gpus", n) for n in MORE_CARDS if n > server.cards)
+
+
+def _smaller_caches(server: ServerConfig, memory: Memory) -> Iterator[tuple[str, Any]]:
+    if memory.left_gib > 0:
+        if server.cache_gib:
+            yield "cache_gib", int(memory.left_gib * 10) / 10
+        if server.cache_tokens:
+            yield "cache_tokens", int(memory.left_gib * GIB / memory.kv_bytes_per_token)
+            yield "cache_tokens", None
+        yield "context_tokens", max(1, memory.cache_tokens // 1024) * 1024
+    if memory.states and not memory.states_fit:
+        yield "args", [*server.args, "--max-num-seqs", str(memory.states)]
 
 
 def _as_yaml(value: object) -> str:

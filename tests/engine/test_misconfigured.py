@@ -60,7 +60,7 @@ def test_a_server_without_a_cache(files: Path) -> None:
     for name in ("demo", "demo-sglang"):
         text = (CONFIGS / "servers" / f"{name}.yaml").read_text()
         (files / f"{name}.yaml").write_text(text)
-        with served(files, name, "jit") as url:
+        with served(files, name, arm="jit") as url:
             assert named(files, url) == ["off"]
 
 

@@ -11,7 +11,7 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.presets import architectures, card, recipe_names
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.memory_budget import Place, card_as_place
+from aot.serving.engines.card.budget import Place, card_as_place
 from aot.serving.memory.card_memory import Memory, kv_bytes_per_token, memory_of
 from aot.serving.memory.fitting import remedies, resident, shortfall
 

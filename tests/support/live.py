@@ -50,7 +50,7 @@ def only_run(folder: Path) -> Path:
 
 
 @contextmanager
-def served(files: Path, name: str, arm: str = "aot") -> Iterator[str]:
+def served(files: Path, name: str, *options: str, arm: str = "aot") -> Iterator[str]:
     """The server of NAME.yaml by `aot serve`; its base URL. Ended by SIGKILL: nothing may stay."""
     command = [
         sys.executable,
@@ -63,6 +63,7 @@ def served(files: Path, name: str, arm: str = "aot") -> Iterator[str]:
         f"{name}.log",
         "--arm",
         arm,
+        *options,
     ]
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "E2E_KEY": KEY}
     process = subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True, env=env)

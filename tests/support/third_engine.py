@@ -14,10 +14,10 @@ from aot.configs.loading import presets
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import flags, table
+from aot.serving.engines.card.budget import Budget
 from aot.serving.engines.engine import Engine, MemoryRules, Packaging, Page, Tuning, Watched
 from aot.serving.engines.flags import FileRules
 from aot.serving.engines.launch_plan import Site
-from aot.serving.engines.memory_budget import Budget
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, total
 
 RECIPE = """\

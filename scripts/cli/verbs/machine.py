@@ -23,7 +23,7 @@ for _name, _app, _line in (
     ("model", model_app, "Model weights (.models/NAME)."),
 ):
     app.add_typer(_app, name=_name, help=_line, no_args_is_help=True)
-DOES_NOT_FIT = 1
+DOES_NOT_FIT, CANNOT_SAY = 1, 3
 
 
 @app.command()
@@ -58,8 +58,8 @@ def doctor(
 
     With --server: the memory arithmetic of a server file, before there is a GPU to try it on:
     weights, reserve, KV cache per token, whether it fits, and how many static prefixes stay
-    resident. Exit code 0: it fits, 1: it does not, 3: the model is not known here and its hub was
-    not reached. Example: aot doctor --server qwen3-8b-l4
+    resident. Exit code 0: it fits, 1: it does not, 3: that cannot be said, or the model is not
+    known here and its hub was not reached. Example: aot doctor --server qwen3-8b-l4
     """
     if server is None:
         if as_json or any(
@@ -78,8 +78,8 @@ def doctor(
         say_json(facts(sizing, traffic))
     else:
         _show(sizing, rows(sizing, traffic))
-    if sizing.problem:
-        raise typer.Exit(DOES_NOT_FIT)
+    if sizing.problem or sizing.undecided:
+        raise typer.Exit(DOES_NOT_FIT if sizing.problem else CANNOT_SAY)
 
 
 def _show(sizing: Sizing, rows: Iterable[Row]) -> None:
@@ -87,7 +87,7 @@ def _show(sizing: Sizing, rows: Iterable[Row]) -> None:
     table(("what", "how much", "why"), rows, right=("how much",))
     for words in sizing.notes:
         say(f"note: {words}")
-    say(sizing.problem or "it fits")
+    say(sizing.problem or sizing.undecided or "it fits")
     for words in sizing.remedies:
         say(f"  mended by  {words}")
 

@@ -26,7 +26,10 @@ class Budget:
     usable_gib: float
     usable_why: str
     reserve_gib: float
+    """The most that was logged of such a server."""
     reserve_why: str
+    least_gib: float | None = None
+    """The least; None where it is the same."""
 
 
 def card_as_place(name: str, card: Card) -> Place:
