@@ -33,6 +33,8 @@ class Knowledge:
     lifetime_s: float | None = None
     encode: Encode = lambda _: None
     exact: bool = False
+    adapters: frozenset[str] = frozenset()
+    """Names of models that are adapters of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +226,11 @@ def _apart(case: Case, _: Named | None) -> Verdict | None:
     cause = "arguments"
     if field in SALTS:
         cause = "salt"
-    elif field in ADAPTERS:
+    old, new = (one.apart.get(field, "none") for one in (key, mine))
+    if field in ADAPTERS or (field == "model" and {old, new} & case.known.adapters):
         cause = "adapter"
     elif field == "model":
         cause = "model"
-    old, new = (one.apart.get(field, "none") for one in (key, mine))
     return (
         cause,
         f"line {key.line} begins alike for {best - 1:,} tokens, under another {field} ({old[:60]} "

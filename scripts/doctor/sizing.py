@@ -162,6 +162,19 @@ def _dtype(server: ServerConfig, model: Architecture, place: Place, machine: Mac
     return dtype(server, site)
 
 
+def _kinds(model: Architecture) -> Iterator[str]:
+    """What a number of tokens means where layers do not keep all of them."""
+    as_printed = (
+        "the cache's tokens are the requests of the longest length that fit at once, times that "
+        "length, as vLLM prints it"
+    )
+    if model.sliding_layers:
+        kept = f"keep {model.sliding_window} tokens only"
+        yield f"{model.sliding_layers} of {model.layers} layers {kept}: {as_printed}"
+    if model.state_layers:
+        yield f"{model.state_layers} layers keep a state: {as_printed}"
+
+
 def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterator[str]:
     kv = value_of(server.args, "--kv-cache-dtype") or "auto"
     if kv.startswith("fp8") and memory.place.cuda and not memory.place.fp8:
@@ -171,17 +184,7 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
             f"context_tokens {memory.context_tokens:,} is more than the model was made for "
             f"({model.context_tokens:,}): the engine asks for a rope-scaling setting"
         )
-    if model.sliding_layers:
-        yield (
-            f"{model.sliding_layers} of {model.layers} layers keep {model.sliding_window} tokens "
-            "only: the cache's tokens are the requests of the longest length that fit at once, "
-            "times that length, as the engine prints it"
-        )
-    if model.state_layers:
-        yield (
-            f"{model.state_layers} layers keep a state: counted are requests of the longest length "
-            "that fit at once, times that length, as the engine prints it"
-        )
+    yield from _kinds(model)
     if model.gated:
         yield f"{model.hub_id} is gated: agree to its terms on the hub, then export HF_TOKEN"
     needed, here = memory.cards * server.replicas, len(this_machine().gpus)

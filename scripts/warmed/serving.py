@@ -18,9 +18,9 @@ from aot.scripts.warmed.control import Control, listening
 from aot.serving.cache import warm
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.launch_plan import LaunchPlan
+from aot.serving.local.admission.relay import relaying
+from aot.serving.local.admission.rolling import Rollout, roll
 from aot.serving.local.deployment import Deployment
-from aot.serving.local.relay import relaying
-from aot.serving.local.rolling import Rollout, roll
 from aot.workloads.prompts import compiled
 
 

@@ -111,11 +111,14 @@ class Endpoint:
         except EndpointError:
             return False
 
-    def context_tokens(self) -> int | None:
-        """The longest prompt plus output that the model takes; None where /v1/models is silent."""
+    def rows(self) -> list[dict[str, Any]]:
+        """What /v1/models says of each model; empty where it is silent."""
         rows = self.info("/v1/models").get("data")
-        known = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
-        lengths = [r.get("max_model_len") for r in known if r.get("id") == self.model]
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+    def context_tokens(self) -> int | None:
+        """The longest prompt plus output that the model takes; None where that is not said."""
+        lengths = [r.get("max_model_len") for r in self.rows() if r.get("id") == self.model]
         return lengths[0] if lengths and isinstance(lengths[0], int) and lengths[0] > 0 else None
 
     def metrics_text(self, timeout_s: float = LOOK_S) -> str | None:
@@ -192,8 +195,9 @@ class Endpoint:
         body = {"model": self.model, "tokens": list(ids)}
         try:
             answer = self.each()[0]._request("POST", "/detokenize", TIMEOUT_S, json=body)
-            text = answer.json()["prompt"]
-        except (EndpointError, ValueError, KeyError, TypeError):
+            said = answer.json()
+            text = said.get("prompt", said.get("text"))  # vLLM's key, SGLang's
+        except (EndpointError, ValueError, AttributeError):
             return None
         return text if isinstance(text, str) and answer.status_code == 200 else None
 
@@ -259,8 +263,8 @@ class Endpoint:
 def connect(
     base_url: str, model: str | None, api_key_env: str | None, wording: Wording = USUAL
 ) -> Endpoint:
-    """An endpoint that is known to answer. Without `model`, the one model it serves; with one, it
-    need not have a list of them.
+    """An endpoint that is known to answer. Without `model`, the one model it serves, whatever
+    adapters of it there are; with one, it need not have a list of them.
 
     Raises EndpointError (unreachable, refused, model not served) or UsageError (several models).
     """
@@ -273,6 +277,8 @@ def connect(
             raise
         return asked
     if model is None:
+        adapters = {str(row.get("id")) for row in asked.rows() if row.get("parent")}
+        served = [name for name in served if name not in adapters] or served
         if len(served) != 1:
             raise UsageError(f"--model: {base_url} serves {', '.join(served)}; name one of them")
         return replace(asked, model=served[0])

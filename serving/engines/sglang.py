@@ -13,7 +13,7 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import Arm
 from aot.configs.schema.server import HiCache, ServerConfig
 from aot.serving.engines import sglang_memory, sglang_operations
-from aot.serving.engines.engine import Engine, MemoryRules, Page, Reset
+from aot.serving.engines.engine import Engine, Page, Reset
 from aot.serving.engines.flags import FileRules, refuse
 from aot.serving.engines.launch_plan import Site, dtype
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
@@ -129,15 +129,7 @@ class SGLang(Engine):
     )  # fmt: skip
     packaging = sglang_operations.PACKAGING
     watched = sglang_operations.WATCHED
-    memory = MemoryRules(
-        sglang_memory.budget,
-        sglang_memory.asked_gib,
-        takes_what_there_is=True,
-        fp8_cache="fp8_e4m3",
-        smaller_batch=(),
-        held=sglang_memory.held,
-        at_once=lambda *_: None,
-    )
+    memory = sglang_memory.RULES
     tuning = sglang_operations.TUNING
 
     def command(

@@ -6,6 +6,7 @@ from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.card.budget import GIB, Budget, Place
 from aot.serving.engines.card.pools import STATE_RATIO, SWA_RATIO, Held, Kept, in_pools
+from aot.serving.engines.engine import MemoryRules
 from aot.serving.engines.flags import count_of, has, number_of, share_of, value_of
 
 
@@ -65,3 +66,14 @@ def held(
     swa = number_of(server.args, "--swa-full-tokens-ratio") or SWA_RATIO
     states = number_of(server.args, "--mamba-full-memory-ratio") or STATE_RATIO
     return in_pools(cache, of, page, swa, states)
+
+
+RULES = MemoryRules(
+    budget,
+    asked_gib,
+    takes_what_there_is=True,
+    fp8_cache="fp8_e4m3",
+    smaller_batch=(),
+    held=held,
+    at_once=lambda *_: None,
+)

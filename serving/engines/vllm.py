@@ -17,7 +17,7 @@ from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig, replay_endpoint
 from aot.serving.engines import vllm_cache, vllm_memory, vllm_operations
 from aot.serving.engines.block_hashes import ALGORITHM, hexadecimal
-from aot.serving.engines.engine import Engine, MemoryRules, Page, Reset
+from aot.serving.engines.engine import Engine, Page, Reset
 from aot.serving.engines.flags import FileRules, meant, refuse
 from aot.serving.engines.launch_plan import Site, dtype
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics, total
@@ -123,15 +123,7 @@ class VLLM(Engine):
     )  # fmt: skip
     packaging = vllm_operations.PACKAGING
     watched = vllm_operations.WATCHED
-    memory = MemoryRules(
-        vllm_memory.budget,
-        vllm_memory.asked_gib,
-        takes_what_there_is=False,
-        fp8_cache="fp8",
-        smaller_batch=vllm_memory.SMALLER_BATCH,
-        held=vllm_memory.held,
-        at_once=vllm_memory.at_once,
-    )
+    memory = vllm_memory.RULES
     tuning = vllm_operations.TUNING
 
     def command(

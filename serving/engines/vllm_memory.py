@@ -11,6 +11,7 @@ from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
 from aot.serving.engines.card.budget import GIB, Budget, Place
 from aot.serving.engines.card.pools import Held, Kept, in_blocks
+from aot.serving.engines.engine import MemoryRules
 from aot.serving.engines.flags import count_of, has, number_of, share_of
 
 CONTEXT_GIB = {1: (0.07, 0.25), 2: (0.15, 0.6)}
@@ -20,12 +21,12 @@ GRAPHS_GIB = (0.0, 1.2)
 """CUDA graphs, which vLLM takes off the cache since 0.21, and its new runner does not: 0.30 to 1.11
 on one card."""
 SAMPLER_BYTES = (16.0, 38.6)
-"""A request and word of the vocabulary, at the sampler's widest point, by its kernel: 38.6 gives the
-4.76 (Llama-3.1-8B), 5.64 (Qwen3-32B) and 7.38 GiB (gpt-oss) that 0.11 logged for 1,024 requests, and
-what 0.29 and 0.31 logged for 256; 16 what 0.15 and 0.19 logged."""
+"""A request and word of the vocabulary, at the sampler's widest point, by its kernel: 38.6 gives
+the 4.76 (Llama-3.1-8B), 5.64 (Qwen3-32B) and 7.38 GiB (gpt-oss) that 0.11 logged for 1,024
+requests, and what 0.29 and 0.31 logged for 256; 16 what 0.15 and 0.19 logged."""
 SAMPLED = (256, 1024)
-"""Requests that the sampler is tried with, at most: the new runner's, the old one's. All numbers are
-from tests/serving/published.json."""
+"""Requests that the sampler is tried with, at most: the new runner's, the old one's. All numbers
+are from tests/serving/published.json."""
 IN_FLIGHT = 2
 """Batches that are scheduled and not settled (config/vllm.py, max_concurrent_batches)."""
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
@@ -101,3 +102,14 @@ def asked_gib(server: ServerConfig, token_bytes: int, block_tokens: int) -> floa
         return server.cache_tokens * token_bytes / GIB
     blocks = count_of(server.args, "--num-gpu-blocks-override")
     return blocks * block_tokens * token_bytes / GIB if blocks else None
+
+
+RULES = MemoryRules(
+    budget,
+    asked_gib,
+    takes_what_there_is=False,
+    fp8_cache="fp8",
+    smaller_batch=SMALLER_BATCH,
+    held=held,
+    at_once=at_once,
+)

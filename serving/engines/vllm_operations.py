@@ -73,7 +73,7 @@ REMEDIES = {
     "off": "start it without --no-enable-prefix-caching; some models turn it off themselves, and "
     "its log says so",
     "unreported": "start it with --enable-prompt-tokens-details",
-    "no-metrics": "let /metrics through to here",
+    "no-metrics": "start it without --disable-log-stats, and let /metrics through to here",
     "small-cache": "give the cache more memory (--gpu-memory-utilization, "
     "--kv-cache-memory-bytes), fewer bytes a token (--kv-cache-dtype fp8), more cards, or a host "
     "tier (--kv-offloading-size)",

@@ -16,6 +16,7 @@ from aot.serving.client.detect import detect
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.client.scraper import EVERY_S, sample
 from aot.serving.engines.engine import Engine, Page
+from aot.serving.engines.table import ENGINES, OPENAI
 from aot.serving.metrics.counters import TIERS, CacheCounters, CacheFacts, Metrics, total
 from aot.serving.metrics.resets import reset
 
@@ -118,6 +119,9 @@ def look(
     """Read its pages for `window_s` seconds; then, with `send`, ask it one small prompt a few
     times. EndpointError with the server's own words where it does not answer."""
     engine = detect(endpoint)
+    title, settings, counted = engine.title, engine.remedies, engine is not OPENAI
+    if not counted and (hidden := _by_owner(endpoint)):
+        title, settings = hidden.title, hidden.remedies
     page = endpoint.page(engine)
     before, began = page.metrics, time.monotonic()
     seen = [sample(before, engine)] if before else []
@@ -132,9 +136,9 @@ def look(
     return ServerFacts(
         url=endpoint.base_url,
         model=endpoint.model,
-        engine=engine.title,
+        engine=title,
         version=engine.version(page),
-        has_metrics=bool(before),
+        has_metrics=bool(before) and (counted or not settings),
         cache=facts,
         context_tokens=endpoint.context_tokens(),
         since=engine.counters(after),
@@ -146,8 +150,14 @@ def look(
         engines=_engines(engine, page),
         repeats=_repeated(endpoint, facts) if send else None,
         dated=_dated(endpoint) if send else None,
-        settings=engine.remedies,
+        settings=settings,
     )
+
+
+def _by_owner(endpoint: Endpoint) -> Engine | None:
+    """Whose models /v1/models says they are, where the pages do not tell."""
+    owners = {row.get("owned_by") for row in endpoint.rows()}
+    return next((e for name, e in ENGINES.items() if e is not OPENAI and name in owners), None)
 
 
 def _between(engine: Engine, before: Metrics, after: Metrics) -> CacheCounters | None:

@@ -25,9 +25,9 @@ def undecided(memory: Memory) -> str | None:
         return None
     least = memory.budget.least_gib or memory.budget.reserve_gib
     return (
-        f"cannot say: the engine reserves {least:.1f} to {memory.budget.reserve_gib:.1f} GiB, which "
-        f"leaves {memory.left_gib:.1f} to {memory.most_left_gib:.1f} GiB, and with the least of it "
-        "this fits; start it, and read 'Available KV cache memory' in its log"
+        f"cannot say: the engine reserves {least:.1f} to {memory.budget.reserve_gib:.1f} GiB, "
+        f"which leaves {memory.left_gib:.1f} to {memory.most_left_gib:.1f} GiB, and with the least "
+        "of it this fits; start it, and read 'Available KV cache memory' in its log"
     )
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.adapter import adapter
 from support.engine_answers import MODEL, ask, rules
-from support.live import QUICK, aot, served
+from support.live import QUICK, aot, engine_processes, served
 from support.salting import salting
 
+from aot.configs.kernel import children
 from aot.configs.kernel.places import CONFIGS
+from aot.serving.local import models
+from aot.serving.local.server import page
 
 pytestmark = pytest.mark.engine
 
@@ -87,8 +95,10 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_a_dated_template_and_clients_that_defeat_the_cache(files: Path) -> None:
     (files / "dated.jinja").write_text(DATED)
     text = (CONFIGS / "servers" / "demo.yaml").read_text()
+    lora = adapter(files / "polite", Path(models.resolve(MODEL, files)))
+    more = f"--enable-lora, --max-lora-rank, '8', --lora-modules, polite={lora}"
     (files / "dated.yaml").write_text(
-        text + f"args: [{QUICK}, --chat-template, {files}/dated.jinja]\n"
+        text + f"args: [{QUICK}, --chat-template, {files}/dated.jinja, {more}]\n"
     )
     with served(files, "dated") as url:
         assert named(files, url) == ["template-date"]
@@ -97,6 +107,9 @@ def test_a_dated_template_and_clients_that_defeat_the_cache(files: Path) -> None
         moods = [{"chat_template_kwargs": {"mood": mood}} for mood in ("kind", "brief")]
         log = written(files / "moods.jsonl", [ask(url, long(1), **mood) for mood in moods])
         assert why(files, log, 2, "--url", url) == "arguments"
+        rows = [ask(url, long(1, 77), model=name) for name in (MODEL, "polite")]
+        log = written(files / "adapted.jsonl", rows)
+        assert why(files, log, 2, "--url", url, "--model", MODEL) == "adapter"
         rows = [ask(url, long(n), cache_salt=f"request {n}") for n in range(50)]
         assert named(files, url)[0] == "traffic-finds-nothing"
         both = checked(files, url, written(files / "salted.jsonl", rows))
@@ -162,6 +175,33 @@ def test_an_sglang_whose_cache_is_too_small(files: Path) -> None:
         rows = [ask(url, messages) for messages in (long(1), *others, long(2))]
         log = written(files / "small.jsonl", rows)
         assert why(files, log, 5, "--url", url) == "evicted"
+
+
+def test_an_sglang_that_says_nothing(files: Path) -> None:
+    """As somebody starts it by hand: `aot serve` has it report."""
+    (files / "dated.jinja").write_text(DATED)
+    done = aot("serve", "sglang.yaml", "--dry-run", cwd=files)
+    environment, *argv = done.stdout.split()
+    name, _, value = environment.partition("=")
+    silent = [word for word in argv if word not in ("--enable-cache-report", "--enable-metrics")]
+    silent += ["--chat-template", f"{files}/dated.jinja"]
+    url = f"http://127.0.0.1:{argv[argv.index('--port') + 1]}"
+    process = children.start(
+        silent, env={**os.environ, name: value}, cwd=files, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 300
+        while page(f"{url}/health") is None:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        assert named(files, url) == ["unreported", "no-metrics", "template-date"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        children.insist(process, 20)
+        for left in engine_processes():
+            left.kill()
 
 
 def test_replicas_that_take_turns(files: Path) -> None:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from support.engine_answers import check_checked, check_explained, check_live
+from support.engine_answers import (
+    check_checked,
+    check_explained,
+    check_in_flight_and_expired,
+    check_live,
+)
 from support.engine_audit import check_what_tenants_see
 from support.engine_remote import at_every_endpoint, check_far, far
 from support.live import KEY, aot, engine_processes, only_run, served
@@ -37,6 +42,7 @@ def test_sglang_with_a_key_and_as_a_remote_server(
         log = check_live(files, "sglang", url, f"ipc://{files}/hooked.sock", 1, "E2E_KEY")
         check_explained(files, log, url, "E2E_KEY")
         check_checked(files, log, url, "E2E_KEY")
+        check_in_flight_and_expired(files, url, "E2E_KEY")
         refuse_to_flush(url)
         check_what_tenants_see(files, "hooked", url)
         lines = [" ".join(p.cmdline()) for p in engine_processes()]

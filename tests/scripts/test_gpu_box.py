@@ -18,13 +18,18 @@ def box(
     *arguments: str,
     gpu: str | None = None,
     tools: tuple[str, ...] = ("make", "gcc"),
+    smi: str | None = None,
+    kernel: dict[str, bytes] | None = None,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """A dry run on a machine with `gpu`, and with no more than these tools."""
+    """A dry run on a machine with `gpu` (or `smi`, a script in the place of nvidia-smi), with no
+    more than these tools, and with these files of its kernel."""
     programs = tmp_path / "bin"
     programs.mkdir(exist_ok=True)
     for old in programs.iterdir():
         old.unlink()
-    there = ("bash", "dirname", "sed", "head", "id", "env", "python3", "git", "realpath", *tools)
+    there = ("bash", "dirname", "sed", "head", "id", "env", "python3", "git", "realpath", "df",
+             "tail", "tr", "wc", "od", *tools)  # fmt: skip
     for name in there:
         found = next(
             p for d in ("/usr/local/bin", "/usr/bin", "/bin") if (p := Path(d, name)).exists()
@@ -32,7 +37,13 @@ def box(
         (programs / name).symlink_to(found)
     (programs / "apt-get").write_text("#!/bin/bash\nexit 9\n")
     if gpu:
-        (programs / "nvidia-smi").write_text(f"#!/bin/bash\necho '{gpu}'\n")
+        smi = f"case \"$*\" in *driver*) echo 580.95.05 ;; *-q\\ *|-q) ;; *) echo '{gpu}' ;; esac"
+    if smi:
+        (programs / "nvidia-smi").write_text(f"#!/bin/bash\n{smi}\n")
+    root = tmp_path / "root"
+    for name, data in (kernel or {}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
     for name in ("apt-get", "nvidia-smi"):
         if (programs / name).exists():
             (programs / name).chmod(0o755)
@@ -42,7 +53,15 @@ def box(
         text=True,
         check=False,
         cwd=tmp_path,
-        env={"PATH": str(programs), "AOT_BOX_DRY_RUN": "1", "HOME": os.environ["HOME"]},
+        stdin=subprocess.DEVNULL,
+        env={
+            "PATH": str(programs),
+            "AOT_BOX_DRY_RUN": "1",
+            "HOME": os.environ["HOME"],
+            "AOT_BOX_ROOT": str(root),
+            "AOT_BOX_MIN_GIB": "0",
+            **environment,
+        },
     )
 
 
@@ -55,6 +74,9 @@ def box(
         ("NVIDIA H100 80GB HBM3", "gpt-oss-20b-h100"),
         ("NVIDIA H200", "qwen3-32b-h200"),
         ("NVIDIA A10G", "gpu"),
+        ("NVIDIA GH200 480GB", "gpu"),
+        ("NVIDIA GB200", "gpu"),
+        ("NVIDIA B200", "qwen3-32b-h200"),
     ],
 )
 def test_each_card_gets_its_preset(tmp_path: Path, gpu: str, preset: str) -> None:
@@ -70,17 +92,75 @@ def test_each_card_gets_its_preset(tmp_path: Path, gpu: str, preset: str) -> Non
     ]
 
 
-def test_without_a_driver_it_installs_one_and_asks_for_a_reboot(tmp_path: Path) -> None:
-    done = box(tmp_path)
+CARD = {
+    "sys/bus/pci/devices/0000:01:00.0/vendor": b"0x10de\n",
+    "sys/bus/pci/devices/0000:01:00.0/class": b"0x030200\n",
+}
+SWITCH = {
+    "sys/bus/pci/devices/0000:02:00.0/vendor": b"0x10de\n",
+    "sys/bus/pci/devices/0000:02:00.0/class": b"0x068000\n",
+}
+SECURE = {"sys/firmware/efi/efivars/SecureBoot-8be4": bytes([6, 0, 0, 0, 1])}
+DEAD = (
+    'echo "NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver."; exit 9'
+)
+IN_THE_WAY: dict[str, tuple[dict[str, object], int, str]] = {
+    "no card": ({}, 1, "no NVIDIA card is on this machine's PCI bus, so no driver was installed"),
+    "a switch and no card": ({"kernel": SWITCH}, 1, "no NVIDIA card is on this machine's PCI bus"),
+    "nvidia-smi fails, and no card": ({"smi": DEAD}, 1, "no NVIDIA card is on this machine"),
+    "a container": (
+        {"kernel": {**CARD, ".dockerenv": b""}}, 1, "this is a container, and no driver can be",
+    ),
+    "a driver that does not answer": (
+        {"kernel": CARD, "smi": DEAD}, 1, "another one on top would not mend it. Reboot",
+    ),
+    "Secure Boot": ({"kernel": {**CARD, **SECURE}, "smi": DEAD}, 1, "and Secure Boot is on"),
+    "an update without a reboot": (
+        {"kernel": CARD, "smi": "echo 'NVML: Driver/library version mismatch'; exit 18"},
+        3, "the driver was updated under the running kernel: reboot",
+    ),
+    "an old driver": (
+        {"smi": "case \"$*\" in *driver*) echo 535.183.01 ;; *) echo NVIDIA L4 ;; esac"},
+        1, "driver 535.183.01 is older than 575",
+    ),
+    "no fabric manager": (
+        {"smi": "case \"$*\" in *driver*) echo 580.1 ;; -q) printf 'Fabric\\n State : In Progress"
+                "\\n Status : N/A\\n' ;; *) printf 'NVIDIA H100\\nNVIDIA H100\\n' ;; esac"},
+        1, "its fabric manager is not ready (state: In Progress)",
+    ),
+    "a small disk": (
+        {"gpu": "NVIDIA L4", "AOT_BOX_MIN_GIB": "999999"}, 1, "engine and weights want 999999",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_what_is_in_the_way_is_named_and_nothing_is_installed(name: str, tmp_path: Path) -> None:
+    options, code, words = IN_THE_WAY[name]
+    if name == "a small disk" and (CHECKOUT / ".engines").exists():
+        pytest.skip("an engine is installed here already")
+    done = box(tmp_path, **options)  # type: ignore[arg-type]
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "$ " not in done.stderr
+
+
+def test_a_driver_is_installed_where_a_card_is_and_only_when_it_was_asked(tmp_path: Path) -> None:
+    done = box(tmp_path, kernel=CARD)
     assert done.returncode == 3
     assert "ubuntu-drivers install" in done.stderr
+    assert "DPkg::Lock::Timeout=600" in done.stderr
     assert "reboot now, and start this script again" in done.stderr
+    done = box(tmp_path, kernel=CARD, AOT_BOX_DRY_RUN="")
+    assert done.returncode == 3
+    assert "AOT_BOX_YES=1 scripts/gpu_box.sh installs Ubuntu's own" in done.stderr
+    assert "ubuntu-drivers install" not in done.stderr
 
 
 def test_what_is_missing_is_installed_by_its_package_name(tmp_path: Path) -> None:
     done = box(tmp_path, gpu="NVIDIA L4", tools=())
     assert done.returncode == 0, done.stderr
-    assert "apt-get install -y -qq make build-essential" in done.stderr
+    assert "install -y -qq make build-essential" in done.stderr
 
 
 def test_a_server_file_for_a_cpu_needs_no_gpu_and_fetches_its_model(tmp_path: Path) -> None:

@@ -104,9 +104,15 @@ def test_one_that_does_not_fit_is_named_with_its_remedies(aot: Aot, tmp_path: Pa
     assert "mended by  gpus: 8\n" in done.stdout
     done = aot("doctor", "--server", path, "--card", "h100", "--json")
     facts = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert facts["problem"].startswith("the longest prompt does not fit: the cache holds")
+    assert done.returncode == 3
+    assert facts["fits"] is None
+    assert facts["problem"].startswith("cannot say: the engine reserves")
     assert "gpus: 2" in facts["remedies"]
+    path = server_file(tmp_path, "model: Qwen/Qwen3-32B\ncontext_tokens: 60000\n")
+    done = aot("doctor", "--server", path, "--card", "h100", "--json")
+    facts = json.loads(done.stdout)
+    assert (done.returncode, facts["fits"]) == (1, False)
+    assert facts["problem"].startswith("the longest prompt does not fit: the cache holds")
 
 
 def test_the_gpu_that_is_here_counts_unless_another_is_named(
@@ -193,7 +199,7 @@ def test_notes_say_what_the_numbers_do_not(tmp_path: Path, monkeypatch: pytest.M
     assert "more than the model was made for (131,072)" in notes
     assert "is gated" in notes
     path = server_file(tmp_path, "model: openai/gpt-oss-20b\n")
-    assert "12 of 24 layers attend to 128 tokens" in " ".join(sizing.size(path, "h100").notes)
+    assert "12 of 24 layers keep 128 tokens only" in " ".join(sizing.size(path, "h100").notes)
 
 
 @pytest.mark.parametrize(

@@ -60,16 +60,18 @@ def test_the_same_weights_in_two_formats_are_weighed_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_hidden_layers": None}, "config.json: layers"),
+        ({"num_hidden_layers": None}, "its config.json is not that of a model"),
         ({"intermediate_size": None}, "its config.json is not that of a model"),
         ({"num_attention_heads": 0}, "its config.json is not that of a model"),
         ({"hidden_size": "64"}, "its config.json is not that of a model"),
         ({"text_config": "x"}, "its config.json"),
         ({"quantization_config": "fp8"}, "its config.json is not that of a model"),
         ({"layer_types": 5}, "its config.json is not that of a model"),
-        ({"mamba_d_state": 16}, "some of its layers hold a state"),
-        ({"attn_layer_period": 8}, "some of its layers hold a state"),
-        ({"layer_types": ["linear_attention"]}, "layers hold a state .linear_attention., not keys"),
+        ({"layer_types": ["mamba"]}, "its config.json has no mamba_num_heads"),
+        ({"attn_layer_period": 8}, "what some of its layers keep is not known .*attn_layer_period"),
+        ({"compress_ratios": [4]}, "what some of its layers keep is not known .*compress_ratios"),
+        ({"layer_types": ["rwkv"]}, "what some of its layers keep is not known here .rwkv."),
+        ({"layer_types": ["linear_attention"]}, "config.json: layers: Input should be greater"),
         ({"num_attention_heads": ...}, "its config.json has no 'num_attention_heads'"),
     ],
 )

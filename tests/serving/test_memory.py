@@ -75,7 +75,7 @@ def test_what_vllm_logged_on_gpus(
     args += ["--max-num-seqs", 256, "--enforce-eager"]
     memory = on(Place("a card", total_gib, cuda=True), MODELS[name], args=args)
     assert memory.weights_gib == pytest.approx(weights_gib, abs=0.08), source
-    assert memory.left_gib == pytest.approx(cache_gib, abs=0.4), source
+    assert memory.left_gib < cache_gib < memory.most_left_gib + 0.4, source
     if cache_tokens:
         logged = cache_gib * 2**30 / memory.kv_bytes_per_token
         assert logged == pytest.approx(cache_tokens, rel=0.001), source
@@ -97,7 +97,7 @@ def test_what_sglang_logged_on_gpus(total_gib: float, fraction: float, tokens: i
 
 
 def test_vllms_graphs_are_taken_off_the_cache() -> None:
-    assert on("l4", args=["--enforce-eager"]).left_gib - on("l4").left_gib == pytest.approx(2.4)
+    assert on("l4", args=["--enforce-eager"]).left_gib - on("l4").left_gib == pytest.approx(1.2)
 
 
 def test_bytes_per_token_divide_among_cards_as_heads_do() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 import urllib.request
 import uuid
@@ -185,6 +186,45 @@ def check_explained(files: Path, log: Path, url: str, key: str | None) -> None:
             continue  # blocks of a token, as SGLang has them
         assert made["cause"] == cause, made
         assert more in (None, made["rule"]) or more in made["words"]
+
+
+def check_in_flight_and_expired(files: Path, url: str, key: str) -> None:
+    """SGLang's alone: two of one prompt in one batch, behind a long one; and a cache that is
+    emptied between two uses, as one with a lifetime is."""
+    first, twins, rows = threading.Event(), [], []
+
+    def send(number: int, seed: int) -> None:
+        if number:
+            first.wait()
+            time.sleep(0.3 + 0.1 * number)
+        else:
+            first.set()
+        text = rules(40 if number else 150, seed)
+        messages = [{"role": "user", "content": f"{text} {number}"}]
+        twins.append(ask(url, messages, key))
+
+    senders = [threading.Thread(target=send, args=(n, 400 + (n > 0))) for n in range(3)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    rows += sorted(twins, key=lambda row: float(row["timestamp"]))
+    for _ in range(2):
+        rows.append(ask(url, [{"role": "user", "content": rules(20, 410)}], key))
+        bearer = {"Authorization": f"Bearer {os.environ[key]}"}
+        request = urllib.request.Request(f"{url}/flush_cache", b"", bearer)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+        time.sleep(3.0)
+    log = files / "flight.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for line, options, cause in ((3, (), "in flight"), (5, ("--lifetime", 2), "expired")):
+        done = aot(
+            "explain", line, "--log", log.name, "--url", url, "--tokenizer", MODEL, "--json",
+            "--api-key-env", key, *options, cwd=files,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["cause"] == cause, done.stdout
 
 
 def check_checked(files: Path, log: Path, url: str, key: str | None) -> None:
