@@ -188,8 +188,7 @@ def _k8s(asked: Asked) -> str:
             "--from-file=compiled.json, which aot compile makes (or render it in: --warm)\n"
         )
     head += "Apply: kubectl apply -f this-file.yaml" + _image_words(asked, warmed)
-    if asked.server.front is None:
-        head += f'\nWho may ask it: pods of namespace {space} with the label aot.client: "true"'
+    head += f'\nWho may ask it: pods of {space}, and namespaces, with the label aot.client: "true"'
     documents = kubernetes.render(name, asked.server, contained, _texts(contained), warmed)
     if asked.options.monitoring:
         kit, front = Kit(name, space), asked.server.front is not None

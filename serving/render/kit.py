@@ -11,6 +11,35 @@ LONGEST = 52
 """Of a name: with the longest of our endings it must be one of a Service."""
 
 
+CLIENT = {"aot.client": "true"}
+"""The label of pods, or of namespaces, that may ask."""
+REVIEWED = {
+    "CKV_K8S_11": "a CPU limit would throttle what feeds the cards and add to every first token",
+    "CKV_K8S_15": "images are named by version; IfNotPresent starts where the registry is away",
+    "CKV_K8S_22": "engines write beside their cache folder",
+    "CKV_K8S_23": "the image of this engine has no user without rights (container.run_as_user)",
+    "CKV_K8S_35": "engines read keys from variables only",
+    "CKV_K8S_38": "it looks for the pods of its engines",
+    "CKV_K8S_40": "the user of this image has that number",
+    "CKV_K8S_43": "the version of the recipe is named; container.image takes a digest",
+}
+"""What checkov asks for and is not done, and why: the one place where that is explained."""
+
+
+def clients() -> list[dict[str, Any]]:
+    """Who may ask, in a NetworkPolicy: pods of the namespace, and all of other namespaces, that
+    have the label."""
+    return [
+        {"podSelector": {"matchLabels": CLIENT}},
+        {"namespaceSelector": {"matchLabels": CLIENT}},
+    ]
+
+
+def reviewed(*checks: str) -> dict[str, str]:
+    """Annotations by which these checks are skipped."""
+    return {f"checkov.io/skip{n}": f"{c}={REVIEWED[c]}" for n, c in enumerate(checks, 1)}
+
+
 class Kit:
     """`labels`: of the engines."""
 

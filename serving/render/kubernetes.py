@@ -1,8 +1,8 @@
 """`aot render --target k8s`: a server file as Kubernetes manifests (pure).
 
 Keys are references to Secrets that are made apart (the command stands at the top of the file). The
-engines are reached by pods with the label CLIENT, by the router, or by llm-d's endpoint picker;
-/metrics, which asks for no key, also by the namespace of the monitoring.
+engines are reached by pods and namespaces with the label of clients, by the router, or by llm-d's
+endpoint picker; /metrics, which asks for no key, also by the namespace of the monitoring.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate, scaling
-from aot.serving.render.kit import Kit
+from aot.serving.render.kit import Kit, clients
 from aot.serving.render.kubernetes_router import router
 from aot.serving.render.pod import deployment
 from aot.serving.topology.container import PORT, Contained
 
-CLIENT = {"aot.client": "true"}
 PICKERS = ("llm-d-router-standalone", "llm-d-router-gateway")
 """Labels of llm-d's endpoint pickers (config/charts/routerlib of its router)."""
 
@@ -78,9 +77,7 @@ def _budget(kit: Kit) -> dict[str, Any]:
 
 def _policy(kit: Kit, server: ServerConfig, *, behind_router: bool) -> dict[str, Any]:
     own = {**kit.labels, "app.kubernetes.io/component": "router"}
-    asking: list[dict[str, Any]] = [
-        {"podSelector": {"matchLabels": own if behind_router else CLIENT}}
-    ]
+    asking = [{"podSelector": {"matchLabels": own}}] if behind_router else clients()
     asking += [
         {"podSelector": {"matchExpressions": [{"key": label, "operator": "Exists"}]}}
         for label in PICKERS

@@ -6,12 +6,13 @@ from typing import Any
 
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render.gate import LOCKED
-from aot.serving.render.kit import Kit, labels
+from aot.serving.render.kit import Kit, clients, labels, reviewed
 from aot.serving.topology.container import EVERYWHERE, PORT, Contained, toolkit_image
 from aot.serving.topology.routers import ROUTERS, Place, in_container
 
 METRICS_PORT = 29000
 PROBE_EVERY_S = 5
+CHECKS = ("CKV_K8S_11", "CKV_K8S_15", "CKV_K8S_38", "CKV_K8S_43")
 
 
 def router(kit: Kit, server: ServerConfig, contained: Contained) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def router(kit: Kit, server: ServerConfig, contained: Contained) -> list[dict[st
         "replicas": 1,  # what it knows of the caches is in its memory
         "selector": {"matchLabels": own},
         "template": {
-            "metadata": {"labels": own, "annotations": ALONE},
+            "metadata": {"labels": own},
             "spec": _pod(kit, server, contained, called),
         },
     }
@@ -40,15 +41,34 @@ def router(kit: Kit, server: ServerConfig, contained: Contained) -> list[dict[st
             "apiVersion": rbac, "kind": "RoleBinding", "metadata": meta,
             "roleRef": role, "subjects": [subject],
         },
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec},
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {**meta, "annotations": reviewed(*CHECKS)}, "spec": spec,
+        },
         {
             "apiVersion": "v1", "kind": "Service", "metadata": meta,
             "spec": {"selector": own, "ports": ports},
         },
+        {
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta,
+            "spec": _policy(server, own),
+        },
     ]  # fmt: skip
 
 
-ALONE = {"checkov.io/skip1": "CKV_K8S_11=a CPU limit would add to every first token"}
+def _policy(server: ServerConfig, own: dict[str, str]) -> dict[str, Any]:
+    watching = {"kubernetes.io/metadata.name": server.container.monitoring_namespace}
+    return {
+        "podSelector": {"matchLabels": own},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"from": clients(), "ports": [{"protocol": "TCP", "port": "http"}]},
+            {
+                "from": [{"namespaceSelector": {"matchLabels": watching}}],
+                "ports": [{"protocol": "TCP", "port": "metrics"}],
+            },
+        ],
+    }
 
 
 def _pod(kit: Kit, server: ServerConfig, contained: Contained, account: str) -> dict[str, Any]:

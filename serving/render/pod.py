@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from aot.configs.schema.server import ServerConfig
-from aot.serving.render.kit import Kit, secret
+from aot.serving.render.kit import Kit, reviewed, secret
 from aot.serving.topology.container import PORT, Contained
 
 VOLUME = "/cache"
@@ -22,11 +22,6 @@ RESTRICTED: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
 }
 """With a user without rights and the runtime's seccomp profile: Pod Security "restricted"."""
-SKIPPED = {
-    "checkov.io/skip1": "CKV_K8S_22=engines write beside their cache folder",
-    "checkov.io/skip2": "CKV_K8S_11=a CPU limit would throttle what feeds the cards",
-}
-"""What reviewers of manifests ask for and engines do not bear (docs/fleet.md)."""
 
 
 def deployment(
@@ -39,13 +34,18 @@ def deployment(
         "strategy": strategy(server),
         "progressDeadlineSeconds": int(server.startup_timeout_s + (WARM_S if gate else 0)) + 300,
         "template": {
-            "metadata": {"labels": kit.labels, "annotations": SKIPPED},
+            "metadata": {"labels": kit.labels},
             "spec": _pod(kit, server, contained, gate),
         },
     }
     if not container.max_replicas:  # else the autoscaler's number would be undone by each apply
         spec = {"replicas": server.replicas, **spec}
-    return kit.manifest("apps/v1", "Deployment", spec)
+    made = kit.manifest("apps/v1", "Deployment", spec)
+    checks = ["CKV_K8S_11", "CKV_K8S_15", "CKV_K8S_22", "CKV_K8S_35", "CKV_K8S_40", "CKV_K8S_43"]
+    if "runAsNonRoot" not in _rights(server, contained):
+        checks.append("CKV_K8S_23")
+    made["metadata"]["annotations"] = reviewed(*checks)
+    return made
 
 
 def strategy(server: ServerConfig) -> dict[str, Any]:
