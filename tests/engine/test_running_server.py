@@ -16,6 +16,7 @@ from support.engine_audit import check_what_tenants_see
 from support.engine_remote import at, at_every_endpoint, check_far, far
 from support.engine_traffic import check_traffic_with_a_memory
 from support.live import aot, only_run, served
+from support.scraped import check_scraped
 
 from aot.analysis import report
 from aot.configs.kernel.places import CONFIGS
@@ -49,6 +50,10 @@ def test_vllm_warm_load_and_as_a_remote_server(files: Path, vllm: str) -> None:
 def test_endpoints_and_gateways_of_vllm(files: Path, vllm: str) -> None:
     ratio = at_every_endpoint(files, vllm, ("chat", "completions", "responses", "messages"))
     through_gateways(files, vllm, ratio)
+
+
+def test_prometheus_scrapes_vllm_and_evaluates_its_rules(files: Path, vllm: str) -> None:
+    check_scraped(files, "quick", vllm)
 
 
 def test_traffic_with_a_memory_finds_what_can_be_found(files: Path, vllm: str) -> None:

@@ -16,6 +16,7 @@ from support.engine_answers import (
 from support.engine_audit import check_what_tenants_see
 from support.engine_remote import at_every_endpoint, check_far, far
 from support.live import KEY, aot, engine_processes, only_run, served
+from support.scraped import check_scraped
 
 from aot.configs.kernel.errors import CacheStateError
 from aot.scripts.run.session import Session
@@ -42,6 +43,7 @@ def test_sglang_with_a_key_and_as_a_remote_server(
         log = check_live(files, "sglang", url, f"ipc://{files}/hooked.sock", 1, "E2E_KEY")
         check_explained(files, log, url, "E2E_KEY")
         check_checked(files, log, url, "E2E_KEY")
+        check_scraped(files, "hooked", url, "E2E_KEY")
         check_in_flight_and_expired(files, url, "E2E_KEY")
         refuse_to_flush(url)
         check_what_tenants_see(files, "hooked", url)

@@ -1,0 +1,144 @@
+"""The rendered Compose file and `runtime: docker` with a real engine, where an image of it is.
+
+AOT_TEST_IMAGE names one that has `vllm` for a CPU, `aot`, `python`, `curl` and the folder
+/opt/routers/vllm-router (docs/fleet.md). Compose of 1.29 takes no configs: they are mounted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.engine_answers import MODEL, ask, rules
+from support.live import QUICK, aot
+from support.processes import own, words
+
+from aot.configs.kernel.ports import free_port
+from aot.serving.local import models
+
+IMAGE = os.environ.get("AOT_TEST_IMAGE")
+COMPOSE = shutil.which("docker-compose")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not (IMAGE and COMPOSE), reason="needs AOT_TEST_IMAGE and docker-compose"),
+]
+SERVER = """engine: vllm
+environment: vllm-cpu
+model: {model}
+served_name: {name}
+context_tokens: 2048
+block_tokens: 32
+cache_gib: 0.4
+container: {{image: "{image}", shm_gib: 1, toolkit_image: "{image}"}}
+args: [{quick}, --enforce-eager]
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(files: Path) -> Path:
+    folder = files / "boxed"
+    folder.mkdir()
+    model = models.resolve(MODEL, files)
+    (folder / "rules.md").write_text(rules(40, 81) + "\n")
+    options = ("--model", MODEL, "--block-tokens", 32, "-o", "compiled.json")
+    done = aot("compile", "rules.md", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    text = SERVER.format(model=model, name=MODEL, image=IMAGE, quick=QUICK)
+    (folder / "one.yaml").write_text(f"{text}runtime: docker\n")
+    router = "router: {name: vllm-router, policy: cache_aware}\n"
+    port = free_port("127.0.0.1")
+    (folder / "pair.yaml").write_text(f"{text}replicas: 2\n{router}port: {port}\n")
+    return folder
+
+
+def found(url: str, folder: Path, number: int) -> int:
+    """Cached tokens of one request with the static prefix."""
+    static = json.loads((folder / "compiled.json").read_text())["messages"]
+    asked = {"role": "user", "content": f"Where is parcel {number}?"}
+    usage = ask(url, [*static, asked])["response"]["usage"]
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@contextmanager
+def composed(folder: Path) -> Iterator[None]:
+    """pair.yaml as Compose has it, up; and nothing of it afterwards."""
+    done = aot("render", "pair.yaml", "--target", "compose", "--warm", "compiled.json",
+               "-o", "compose.yaml", cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made: dict[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())
+    for name, config in made.pop("configs").items():
+        (folder / name).write_text(config["content"].replace("$$", "$"))
+    for service in made["services"].values():
+        for config in service.pop("configs", []):
+            mount = f"{folder / config['source']}:{config['target']}:ro"
+            service.setdefault("volumes", []).append(mount)
+    del made["name"]
+    (folder / "old.yaml").write_text(yaml.safe_dump({**made, "version": "2.4"}))
+    command = [str(COMPOSE), "-p", "aot-boxed", "-f", "old.yaml"]
+    try:
+        subprocess.run([*command, "up", "-d"], cwd=folder, check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run([*command, "down"], cwd=folder, check=True, capture_output=True)
+    assert "aot-boxed" not in docker("ps", "-a", "--format", "{{.Names}}")
+
+
+def ready(service: str) -> bool:
+    ask_gate = "import urllib.request as r; r.urlopen('http://127.0.0.1:8100/ready')"
+    return not subprocess.run(
+        ["docker", "exec", f"aot-boxed_{service}-gate_1", "python", "-c", ask_gate],
+        capture_output=True, check=False,
+    ).returncode  # fmt: skip
+
+
+def until(done: bool, service: str) -> None:
+    end = time.monotonic() + 240
+    while ready(service) is not done:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def test_a_composed_service_has_traffic_when_it_is_warm(shop: Path) -> None:
+    url = f"http://127.0.0.1:{yaml.safe_load((shop / 'pair.yaml').read_text())['port']}"
+    with composed(shop):
+        time.sleep(5.0)  # the router has seen its workers
+        assert [found(url, shop, n) for n in range(4)] == [736] * 4
+        pid = int(docker("inspect", "-f", "{{.State.Pid}}", "aot-boxed_engine-0_1"))
+        os.kill(pid, signal.SIGKILL)
+        until(False, "engine-0")
+        until(True, "engine-0")  # it was started again, and warmed again
+        assert [found(url, shop, 10 + n) for n in range(4)] == [736] * 4
+
+
+def test_an_engine_in_docker_is_warm_and_ends_with_the_tool(shop: Path) -> None:
+    command = [sys.executable, "-P", "-m", "aot.scripts.cli", "serve", "one.yaml"]
+    command += ["--warm", "compiled.json", "--log", "one.log"]
+    process = subprocess.Popen(command, cwd=shop, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1].removesuffix("/v1")
+    assert found(url, shop, 1) == 736
+    assert "aot-one-" in docker("ps", "--format", "{{.Names}}")
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 40
+    while "aot-one-" in docker("ps", "-a", "--format", "{{.Names}}") or any(
+        "aot-one-" in " ".join(words(p)) for p in own()
+    ):
+        assert time.monotonic() < end, "the container, or what watches it, outlives the tool"
+        time.sleep(0.3)
