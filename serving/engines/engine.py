@@ -26,7 +26,7 @@ from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import held, plain, sources
 from aot.serving.engines.card.budget import Budget, Place
-from aot.serving.engines.card.pools import Held, Kept
+from aot.serving.engines.card.pools import Held, Kept, in_full
 from aot.serving.engines.flags import FileRules, meant, without
 from aot.serving.engines.launch_plan import LaunchPlan, Site
 from aot.serving.metrics.counters import CacheCounters, CacheFacts, Metrics
@@ -119,10 +119,12 @@ class MemoryRules:
     """What --kv-cache-dtype calls an FP8 cache."""
     smaller_batch: Sequence[str]
     """Arguments that leave more of a card for the cache; empty where none do."""
-    held: Callable[[ServerConfig, Place, int, Kept, int, int], Held]
+    held: Callable[[ServerConfig, Place, int, Kept, int, int], Held] = (
+        lambda _server, _place, cache, of, block, _context: in_full(cache, of, block)
+    )
     """What a cache of so many bytes holds, by what layers keep, tokens per block, and the longest
     request."""
-    at_once: Callable[[ServerConfig, Place], int | None]
+    at_once: Callable[[ServerConfig, Place], int | None] = lambda *_: None
     """Requests that it is started for: each needs its states; None where it makes do."""
 
 

@@ -75,5 +75,4 @@ RULES = MemoryRules(
     fp8_cache="fp8_e4m3",
     smaller_batch=(),
     held=held,
-    at_once=lambda *_: None,
 )

@@ -68,7 +68,7 @@ def test_replicas_get_its_router_its_image_and_its_metric(aot: Aot, third: Path)
     assert "--cache-off" in container["args"]
     scaler = next(d for d in documents if d["kind"] == "HorizontalPodAutoscaler")
     assert scaler["spec"]["metrics"][0]["pods"]["metric"]["name"] == "third_waiting"
-    assert "smg launch" in text
+    assert "/opt/routers/smg/bin/smg\n        - launch" in text
     third.write_text(third.read_text() + "router: {name: vllm-router, policy: cache_aware}\n")
     done = aot("render", third, "--target", "k8s")
     check(done, 2, "asks its workers to render prompts, which third does not")

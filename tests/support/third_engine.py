@@ -64,10 +64,10 @@ class Third(Engine):
         charts=frozenset({"llm-d"}),
     )
     watched = Watched(
-        hits="rate(third:hits[WINDOW])", lookups="rate(third:lookups[WINDOW])",
-        computed="rate(third:computed[WINDOW])", ttft="third:ttft_seconds",
-        ttft_bounds_s=(0.5, 1.0, 2.0), running="third:running", waiting="third:waiting",
-        kv_usage="third:kv", output="rate(third:output[WINDOW])", pressure="third:pressure > 0",
+        hits="third:hits", lookups="third:lookups", computed="third:computed",
+        ttft="third:ttft_seconds", ttft_bounds_s=(0.5, 1.0, 2.0), running="third:running",
+        waiting="third:waiting", kv_usage="third:kv", output="third:output",
+        preemptions="third:preemptions", kept_s="third:kept_seconds",
     )  # fmt: skip
     memory = MemoryRules(
         budget=lambda *_: Budget(70.0, "a rule of its own", 1.0, "a GiB"),

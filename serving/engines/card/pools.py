@@ -74,11 +74,16 @@ class Held:
     states: int | None = None
 
 
+def in_full(cache: int, of: Kept, block: int) -> Held:
+    """As if every layer kept every token: at least so many, whatever an engine makes of windows."""
+    return Held(max(0, cache // of.token_bytes) // block * block)
+
+
 def in_blocks(cache: int, of: Kept, block: int, context: int, in_flight: int) -> Held:
     """vLLM's way: layers of one kind are parted into groups of equally many, which draw blocks of
     one size from one pool. `in_flight`: tokens that are scheduled and not settled."""
     if of.is_plain:
-        return Held(max(0, cache // of.token_bytes) // block * block)
+        return in_full(cache, of, block)
     kinds = {
         "full": (of.full_layers, of.full * block),
         "sliding": (of.model.sliding_layers, of.sliding * block),
