@@ -52,17 +52,34 @@ class Control:
             tell("done", "")
 
 
+class Deaf(Control):
+    """Where nobody can ask."""
+
+    def __init__(self) -> None:
+        return
+
+    def look(self) -> None:
+        return
+
+
 @contextmanager
-def listening(port: int, roll: Callable[[Callable[[str], None]], None]) -> Iterator[Control]:
-    """While the block runs, others can ask for what `roll` does. UsageError where the folder is
-    somebody else's."""
+def listening(
+    port: int, roll: Callable[[Callable[[str], None]], None], report: Callable[[str], None]
+) -> Iterator[Control]:
+    """While the block runs, others can ask for what `roll` does. Where that cannot be offered it is
+    said, and served all the same."""
     path = socket_path(port)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if path.parent.stat().st_uid != os.getuid():
-        raise UsageError(f"{path.parent}: belongs to another user; set XDG_RUNTIME_DIR")
-    path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.parent.stat().st_uid != os.getuid():
+                raise PermissionError(f"{path.parent} belongs to another user")
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+        except OSError as error:
+            report(f"no rollout can be asked for ({error}); XDG_RUNTIME_DIR says where instead")
+            yield Deaf()
+            return
         listener.listen()
         listener.setblocking(False)
         try:

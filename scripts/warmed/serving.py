@@ -58,7 +58,7 @@ def serving(
             up = stack.enter_context(launcher.up(arm, log, ready))
             url, port = up.plan.base_url, up.plan.port
         again = _again(launcher, arm, up, prefixes, drain_s)
-        yield Serving(up, url, stack.enter_context(listening(port, again)))
+        yield Serving(up, url, stack.enter_context(listening(port, again, note)))
 
 
 def _ready(
