@@ -43,6 +43,15 @@ class Sizing:
     """Why it cannot be said whether it fits."""
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
+    dtype: str
+
+    def tokens_at(self, length: int) -> int:
+        """What the cache holds of prompts of this length: with windows or states it is not what it
+        holds of the longest."""
+        if not (self.model.sliding_layers or self.model.state_layers):
+            return self.memory.cache_tokens
+        shorter = self.server.model_copy(update={"context_tokens": max(1, length)})
+        return memory_of(shorter, self.model, self.memory.place, self.dtype).cache_tokens
 
 
 def size(path: Path, card_name: str | None) -> Sizing:
@@ -80,7 +89,8 @@ def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
     open_ = undecided(memory)
     mends = remedies(server, model, place, computed, cards) if problem or open_ else []
     notes = tuple(_notes(server, memory, model))
-    return Sizing(path, server, model, memory, problem, open_, tuple(mends), notes)
+    mended = tuple(mends)
+    return Sizing(path, server, model, memory, problem, open_, mended, notes, computed)
 
 
 def _check_plan(server: ServerConfig, place: Place) -> None:

@@ -106,8 +106,10 @@ def _resident(sizing: Sizing, traffic: Traffic) -> int:
     homes = replicas if front and front.keeps_owners else 1
     busy = traffic.busy_tokens(replicas)
     if traffic.prefixes is None:
-        return homes * resident(sizing.memory.cache_tokens, busy, traffic.prefix_tokens)
-    free, kept = homes * (sizing.memory.cache_tokens - busy), 0
+        held = sizing.tokens_at(traffic.prefix_tokens)
+        return homes * resident(held, busy, traffic.prefix_tokens)
+    held = sizing.tokens_at(min(traffic.prefixes.values(), default=1))
+    free, kept = homes * (held - busy), 0
     for tokens in sorted(traffic.prefixes.values()):
         free -= tokens
         kept += free >= 0
