@@ -112,5 +112,5 @@ def test_sglang_has_a_pool_for_each_kind() -> None:
                 "state_bytes": 10**6, "global_head_dim": None, "global_kv_heads": None}
     )  # fmt: skip
     held = in_pools(19 * 10**8, kept(hybrid, 1, 2, None), 1, 0.8, 0.9)
-    assert held.states == int(9 * 10**8 / (30 * 10**6))
+    assert held.states is None
     assert held.tokens == pytest.approx(10**9 / (10 * 16384), rel=0.001)

@@ -15,12 +15,13 @@ import pytest
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.card.budget import GIB, Place
-from aot.serving.engines.card.pools import kept
+from aot.serving.engines.card.pools import STATE_RATIO, SWA_RATIO, in_pools, kept
 from aot.serving.engines.vllm import VLLM
 from aot.serving.memory.architectures import described
 from aot.serving.memory.card_memory import Memory, _kv_dtype, _latent_bytes, memory_of
 
 LOGS = json.loads((Path(__file__).parent / "published.json").read_text())
+SGLANG = json.loads((Path(__file__).parent / "published_sglang.json").read_text())
 SIZES = [log for log in LOGS if log.get("cache_tokens")]
 CARDS = [log for log in LOGS if {"total_gib", "utilization", "weights_gib"} <= log.keys()]
 NEAR_GIB = 1.0
@@ -75,6 +76,28 @@ def test_the_cache_is_between_the_least_and_the_most(log: dict[str, Any]) -> Non
 @pytest.mark.parametrize("log", [log for log in CARDS if log["refused"]], ids=called)
 def test_what_was_refused_is_never_said_to_fit(log: dict[str, Any]) -> None:
     assert not memory(log).fits
+
+
+@pytest.mark.parametrize(
+    "log", SGLANG, ids=lambda log: f"{log['model']} {log['gpus']}x{log['card']}"
+)
+def test_sglangs_pools_hold_the_tokens_that_were_printed(log: dict[str, Any]) -> None:
+    """All of the project's own floors of memory and other logs: 0.99 of a mean in each of them."""
+    model = described(log["model"], log["config"], {"U8": 10**9}, log["source"])
+    of = kept(model, log["gpus"], 2, None)
+    pool = int(log["kv_gib"] * GIB)
+    assert pool / (of.full_layers * of.full) == pytest.approx(log["tokens"], rel=0.001)
+    if windows := log.get("window_tokens"):
+        assert windows == pytest.approx(SWA_RATIO * log["tokens"], rel=0.001)
+        whole = pool + windows * model.sliding_layers * of.sliding
+        assert in_pools(int(whole), of, 1, SWA_RATIO, STATE_RATIO).tokens == pytest.approx(
+            log["tokens"], rel=0.001
+        )
+    if states := log.get("state_gib"):
+        whole = (log["kv_gib"] + states) * GIB
+        assert in_pools(int(whole), of, 1, SWA_RATIO, STATE_RATIO).tokens == pytest.approx(
+            log["tokens"], rel=0.005
+        )
 
 
 def error(log: dict[str, Any]) -> str:

@@ -106,6 +106,7 @@ def rollout(
     Each is taken out of the router, answers what it has, is started with the server file as it is
     now, gets the prefixes of --warm as they are now, and goes back when all of them were found in
     its cache. One that does not come back stays out and ends the rollout; the others serve on.
+    Ctrl-C ends the watching, not the rollout: the one that serves goes on with it.
     """
     from urllib.parse import urlsplit
 

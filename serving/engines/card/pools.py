@@ -111,11 +111,9 @@ def in_blocks(cache: int, of: Kept, block: int, context: int, in_flight: int) ->
 
 
 def in_pools(cache: int, of: Kept, page: int, swa_ratio: float, state_ratio: float) -> Held:
-    """SGLang's way: a pool for each kind, of fixed shares."""
-    states = None
+    """SGLang's way: a pool for each kind, of fixed shares; how many states are in theirs follows
+    from a type of numbers of its own, and is not said."""
     if of.model.state_layers:
-        share = state_ratio / (1 + state_ratio)
-        states = int(cache * share / (of.model.state_layers * of.state))
-        cache = int(cache * (1 - share))
+        cache = int(cache / (1 + state_ratio))
     token = of.full_layers * of.full + swa_ratio * of.model.sliding_layers * of.sliding
-    return Held(max(0, int(cache / token)) // page * page, states)
+    return Held(max(0, int(cache / token)) // page * page)
