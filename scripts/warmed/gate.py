@@ -76,6 +76,7 @@ class Gate:
             self._look()
         except EndpointError as error:
             self._closed(f"the engine does not answer: {error}")
+            self._place = None
         except ToolkitError as error:
             self._not_warm(str(error))
 
@@ -124,8 +125,6 @@ class Gate:
         if self.state.ready or words != self.state.words:
             note(f"not ready: {words}")
         self.state.ready, self.state.words = False, words
-        if words.startswith("the engine"):
-            self._place = None
 
     def _not_warm(self, words: str) -> None:
         """Where it serves already, it goes on with what is there."""

@@ -61,7 +61,8 @@ def _renew(up: Deployment, number: int, workers: Workers, rollout: Rollout) -> N
         if words := _drained(old, rollout):
             rollout.report(f"{name}: {words}")
     old.end()
-    old.log.replace(old.log.with_suffix(f".before{old.log.suffix}"))
+    if old.log.exists():
+        old.log.replace(old.log.with_suffix(f".before{old.log.suffix}"))
     rollout.report(f"{name}: starting anew")
     launch = Launch(rollout.plan(number, old.plan.port), rollout.engine, old.log)
     new = started(launch, rollout.start_timeout_s, lambda _: None)
