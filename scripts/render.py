@@ -172,7 +172,7 @@ def _compose(asked: Asked) -> str:
         head += "\nBeside it: compiled.json (aot compile), which the gates compile in."
     watched = None
     if asked.options.monitoring:
-        watched = Monitoring(asked.name, asked.rules(), asked.dashboard())
+        watched = Monitoring(asked.name, asked.server.engine, asked.rules(), asked.dashboard())
     made = compose.render(asked.name, asked.server, contained, _texts(contained), warmed, watched)
     return _yaml(made, head)
 
@@ -193,8 +193,9 @@ def _k8s(asked: Asked) -> str:
     if asked.options.monitoring:
         kit, front = Kit(name, space), asked.server.front is not None
         documents += observed.manifests(
-            kit, asked.rules(), asked.dashboard(), router=front, warmed=warmed is not None
-        )
+            kit, asked.server.engine, asked.rules(), asked.dashboard(),
+            router=front, warmed=warmed is not None,
+        )  # fmt: skip
     return _yaml(documents, head)
 
 

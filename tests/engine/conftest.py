@@ -45,7 +45,9 @@ def files(installed: Path) -> Path:
               "replay_endpoint": f"ipc://{installed}/hooked.sock.replay"}  # fmt: skip
     servers = {
         "vllm": vllm,
-        "quick": vllm + f"kv_events: ipc://{installed}/quick.sock\nargs: [{QUICK}]\n",
+        # With what alerts on evictions look at.
+        "quick": vllm
+        + f"kv_events: ipc://{installed}/quick.sock\nargs: [{QUICK}, --kv-cache-metrics]\n",
         "dev": vllm + f"dev_mode: true\nargs: [{QUICK}]\n",
         "sglang": sglang,
         # Fast hits, and what a deployed server has: a key.

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from aot.serving.render.watching.monitoring import named
 from aot.serving.topology.container import PORT
 
 PROMETHEUS, GRAFANA = "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
@@ -20,6 +21,7 @@ class Monitoring:
     """What is evaluated and shown; the ports of this machine on which both answer (loopback)."""
 
     name: str
+    engine: str
     rules: dict[str, Any]
     dashboard: dict[str, Any]
     prometheus_port: int = 9090
@@ -32,7 +34,13 @@ def services(
     """Services, and the files in them. Engines are reached by the network of the Compose file, on
     which nobody else is."""
     targets = [{"targets": [f"{name}:{PORT}" for name in engines]}]
-    jobs = [{"job_name": f"{watched.name}-engine", "static_configs": targets}]
+    jobs: list[dict[str, Any]] = [
+        {
+            "job_name": f"{watched.name}-engine",
+            "static_configs": targets,
+            "metric_relabel_configs": [named(watched.engine)],
+        }
+    ]
     if router:
         there = [{"targets": [f"router:{ROUTER_METRICS}"]}]
         jobs.append({"job_name": f"{watched.name}-router", "static_configs": there})

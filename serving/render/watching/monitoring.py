@@ -12,11 +12,26 @@ def scrape(name: str, server: ServerConfig, *, in_cluster: bool) -> dict[str, An
     """prometheus.yml: the server where its file says it listens; or, in a cluster, the pods of
     `aot render --target k8s`, engines and router, by their labels."""
     target = f"{server.host}:{server.port or PORT}"
-    jobs = [{"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}]
+    jobs: list[dict[str, Any]] = [
+        {"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}
+    ]
     if in_cluster:
         parts = [("engine", "http"), *([("router", "metrics")] if server.front else [])]
         jobs = [_pods(name, server, component, port) for component, port in parts]
+    for job in jobs:
+        job["metric_relabel_configs"] = [named(server.engine)]
     return {"rule_files": ["aot-rules.yml"], "scrape_configs": jobs}
+
+
+def named(engine: str) -> dict[str, Any]:
+    """Gives metrics their own names again: asked for OpenMetrics, as Prometheus before 3 asks, new
+    clients write sglang_... for sglang:... (seen on SGLang 0.5.23 with Prometheus 2.42)."""
+    return {
+        "source_labels": ["__name__"],
+        "regex": f"{engine}_(.+)",
+        "target_label": "__name__",
+        "replacement": f"{engine}:$1",
+    }
 
 
 def _pods(name: str, server: ServerConfig, component: str, port: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from aot.serving.render.kit import Kit, labels
+from aot.serving.render.watching.monitoring import named
 
 SCRAPED_EVERY = "15s"
 DASHBOARD = {"grafana_dashboard": "1"}
@@ -14,12 +15,21 @@ DASHBOARD = {"grafana_dashboard": "1"}
 
 
 def manifests(
-    kit: Kit, rules: dict[str, Any], dashboard: dict[str, Any], *, router: bool, warmed: bool
+    kit: Kit,
+    engine: str,
+    rules: dict[str, Any],
+    dashboard: dict[str, Any],
+    *,
+    router: bool,
+    warmed: bool,
 ) -> list[dict[str, Any]]:
     """Engines and gates by one PodMonitor, a router by another; rules and dashboard of theirs."""
     monitor = "monitoring.coreos.com/v1"
     ports = ["http", *(["gate"] if warmed else [])]
-    made = [kit.manifest(monitor, "PodMonitor", _scraping(kit.labels, ports))]
+    relabeled = {_camel(key): value for key, value in named(engine).items()}
+    scraping = _scraping(kit.labels, ports)
+    scraping["podMetricsEndpoints"][0]["metricRelabelings"] = [relabeled]
+    made = [kit.manifest(monitor, "PodMonitor", scraping)]
     if router:
         spec = _scraping(labels(kit.name, "router"), ["metrics"])
         made.append(kit.manifest(monitor, "PodMonitor", spec, "-router"))
@@ -28,6 +38,12 @@ def manifests(
     board["metadata"]["labels"] = {**board["metadata"]["labels"], **DASHBOARD}
     text = json.dumps(dashboard, indent=1, ensure_ascii=False)
     return [*made, {**board, "data": {f"{kit.name}.json": text}}]
+
+
+def _camel(key: str) -> str:
+    """The operator's spelling of Prometheus' own keys."""
+    first, *others = key.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def _scraping(selected: dict[str, str], ports: list[str]) -> dict[str, Any]:
