@@ -19,6 +19,7 @@ PROMPT_TOKENS = 200
 """Of an audit's prompts, at least."""
 LATER = {
     "sglang:evicted_tokens_total",  # appears with the first eviction
+    "sglang:num_retracted_requests_total",  # and this with the first retraction
 }
 
 
