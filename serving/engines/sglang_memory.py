@@ -17,11 +17,11 @@ def budget(server: ServerConfig, _model: Architecture, place: Place, cards: int)
     share = share_of(server.args, "--mem-fraction-static")
     if not place.cuda:
         share = share or 0.9
-        return Budget(share * total, f"{share:g} of the memory", 0.5, "estimate")
+        return Budget(share * total, f"{share:g} of the memory", 0.5, "estimate", 0.5)
     if share is None:
         share = round((total - _reserve_mib(server, total, cards) / 1024) / total, 3)
     why = f"{share:g} of the memory (--mem-fraction-static, for weights and cache)"
-    return Budget(share * total, why, 0.5, "estimate: CUDA context; activations are outside")
+    return Budget(share * total, why, 0.5, "estimate: CUDA context; activations are outside", 0.5)
 
 
 def _reserve_mib(server: ServerConfig, total_gib: float, cards: int) -> float:

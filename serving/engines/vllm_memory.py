@@ -41,7 +41,7 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
     if server.cache_gib:  # then vLLM does not ask for a share
         usable, why = place.memory_gib, "all of the memory: cache_gib sets the cache"
     if not place.cuda:
-        return Budget(usable, why, 0.5, "estimate: the program itself, and activations")
+        return Budget(usable, why, 0.5, "estimate: the program itself, and activations", 0.5)
     batch, requests = _planned(server, place)
     graphs = (0.0, 0.0) if has(server.args, "--enforce-eager") else GRAPHS_GIB
     context = CONTEXT_GIB.get(cards, CONTEXT_OF_MORE_GIB)

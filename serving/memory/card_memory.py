@@ -51,6 +51,7 @@ class Memory:
     context_tokens: int
     states: int | None = None
     """Requests whose states fit; None for models without."""
+    most_states: int | None = None
     states_needed: int | None = None
 
     @property
@@ -63,8 +64,9 @@ class Memory:
     def may_fit(self) -> bool:
         """Whether it does with the least that was logged of a reserve."""
         wanted = self.cache_gib if self.cache_gib != self.left_gib else 0.0
-        return max(wanted, 0.0) < self.most_left_gib and (
-            self.most_cache_tokens >= self.context_tokens
+        paid = max(wanted, 0.0) < self.most_left_gib
+        return (
+            paid and self.most_cache_tokens >= self.context_tokens and self._have(self.most_states)
         )
 
     @property
@@ -75,7 +77,10 @@ class Memory:
     @property
     def states_fit(self) -> bool:
         """Whether each request that it is started for has its state."""
-        return self.states is None or self.states >= (self.states_needed or 0)
+        return self._have(self.states)
+
+    def _have(self, states: int | None) -> bool:
+        return states is None or states >= (self.states_needed or 0)
 
 
 def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: str) -> Memory:
@@ -107,14 +112,13 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     if rules.takes_what_there_is:
         cache_gib = min(cache_gib, left_gib)
     context = server.context_tokens or model.context_tokens
-    least_gib = room.reserve_gib if room.least_gib is None else room.least_gib
-    most_left_gib = room.usable_gib - weights_gib - least_gib
+    most_left_gib = room.usable_gib - weights_gib - room.least_gib
     most_gib = most_left_gib if asked_gib is None else cache_gib
 
     def held_by(gib: float) -> Held:
         return rules.held(server, place, max(0, int(gib * GIB)), of, block, context)
 
-    held, most = held_by(cache_gib), held_by(most_gib).tokens
+    held, most = held_by(cache_gib), held_by(most_gib)
     return Memory(
         place=place,
         cards=cards,
@@ -126,9 +130,10 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         most_left_gib=most_left_gib,
         cache_gib=cache_gib,
         cache_tokens=min(held.tokens, server.cache_tokens or held.tokens),
-        most_cache_tokens=min(most, server.cache_tokens or most),
+        most_cache_tokens=min(most.tokens, server.cache_tokens or most.tokens),
         context_tokens=context,
         states=held.states,
+        most_states=most.states,
         states_needed=rules.at_once(server, place) if held.states is not None else None,
     )
 

@@ -23,9 +23,9 @@ def undecided(memory: Memory) -> str | None:
     settle it."""
     if memory.fits or not memory.may_fit:
         return None
-    least = memory.budget.least_gib or memory.budget.reserve_gib
+    budget = memory.budget
     return (
-        f"cannot say: the engine reserves {least:.1f} to {memory.budget.reserve_gib:.1f} GiB, "
+        f"cannot say: the engine reserves {budget.least_gib:.1f} to {budget.reserve_gib:.1f} GiB, "
         f"which leaves {memory.left_gib:.1f} to {memory.most_left_gib:.1f} GiB, and with the least "
         "of it this fits; start it, and read 'Available KV cache memory' in its log"
     )
@@ -51,7 +51,7 @@ def shortfall(memory: Memory) -> str | None:
     if not memory.states_fit:
         return (
             f"{memory.states_needed:,} requests at once do not fit: the cache has room for the "
-            f"states of {memory.states:,} (--max-num-seqs)"
+            f"states of {memory.states:,} to {memory.most_states:,} (--max-num-seqs)"
         )
     return (
         f"the longest prompt does not fit: the cache holds {memory.cache_tokens:,} tokens, and "

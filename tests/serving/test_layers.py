@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.server import ServerConfig
+from aot.serving.engines.card.budget import Place
 from aot.serving.engines.card.pools import in_blocks, in_pools, kept
 from aot.serving.memory.architectures import described
+from aot.serving.memory.card_memory import memory_of
+from aot.serving.memory.fitting import shortfall, undecided
 from aot.serving.memory.layers import Layers, layers_of, text_of
 
 PLAIN = {"num_hidden_layers": 32, "num_attention_heads": 32}
@@ -100,6 +104,31 @@ def test_heads_and_states_are_divided_and_latents_are_not() -> None:
     )
     assert kept(latent, 8, 2, None).full == 1152 + 132
     assert kept(latent, 8, 1, 656).full == 656 + 132
+
+
+@pytest.mark.parametrize(
+    ("requests", "verdict"),
+    [(8, "fits"), (80, "cannot say"), (256, "does not"), (1024, "does not")],
+)
+def test_states_count_in_what_can_be_said(requests: int, verdict: str) -> None:
+    """A card on which the least of a reserve leaves room for more states than the most does, and
+    for 256 with neither."""
+    hybrid = described(
+        "m",
+        {"num_hidden_layers": 64, "hidden_size": 5120, "intermediate_size": 17408,
+         "num_attention_heads": 24, "num_key_value_heads": 4, "head_dim": 256,
+         "vocab_size": 248320, "max_position_embeddings": 262144, "mamba_ssm_dtype": "float32",
+         "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+         "linear_num_value_heads": 48},
+        {"U8": (36 * 2**30)}, "x",
+    )  # fmt: skip
+    args = ["--max-num-seqs", str(requests)]
+    server = ServerConfig.model_validate({"model": "m", "context_tokens": 4096, "args": args})
+    memory = memory_of(server, hybrid, Place("a card", 44.4, cuda=True, fp8=True), "bfloat16")
+    assert memory.states is not None
+    assert memory.fits == (verdict == "fits"), memory
+    assert (undecided(memory) is not None) == (verdict == "cannot say"), memory
+    assert (shortfall(memory) is not None) == (verdict == "does not"), memory
 
 
 def test_sglang_has_a_pool_for_each_kind() -> None:

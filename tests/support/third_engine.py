@@ -70,7 +70,7 @@ class Third(Engine):
         preemptions="third:preemptions", kept_s="third:kept_seconds",
     )  # fmt: skip
     memory = MemoryRules(
-        budget=lambda *_: Budget(70.0, "a rule of its own", 1.0, "a GiB"),
+        budget=lambda *_: Budget(70.0, "a rule of its own", 1.0, "a GiB", 1.0),
         asked_gib=lambda *_: None,
         takes_what_there_is=True,
         fp8_cache="fp8",

@@ -28,8 +28,8 @@ class Budget:
     reserve_gib: float
     """The most that was logged of such a server."""
     reserve_why: str
-    least_gib: float | None = None
-    """The least; None where it is the same."""
+    least_gib: float
+    """The least."""
 
 
 def card_as_place(name: str, card: Card) -> Place:
