@@ -27,6 +27,14 @@ def free_port(host: str) -> int:
     raise LaunchError(f"no port of {PORTS.start} to {PORTS.stop - 1} is free on {host}")
 
 
+def address(text: str, option: str) -> tuple[str, int]:
+    """HOST:PORT, as given with `option`; UsageError where it is none."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{option} {text}: expected HOST:PORT")
+    return host, int(port)
+
+
 def check_port(host: str, port: int) -> None:
     """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
     _bindable(host, port)

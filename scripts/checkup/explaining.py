@@ -19,7 +19,6 @@ from aot.scripts.doctor.cache_blocks import own_blocks
 from aot.scripts.prompts.compiling import tokenizer_of
 from aot.scripts.traffic import plan, served
 from aot.serving.client.detect import detect, folder_of_model
-from aot.serving.client.endpoint import Endpoint
 from aot.workloads.requests.body import chat
 
 Tokens = Callable[..., list[int] | None]
@@ -62,7 +61,7 @@ def _server(where: Where, model: str | None) -> tuple[Tokens | None, Knowledge, 
         local = plan.local_tokenizer(str(folder)) if folder else None
         return (
             encode or (local.encode if local else endpoint.tokenize),
-            Knowledge(facts.capacity_tokens, facts.rule, adapters=_adapters(endpoint)),
+            Knowledge(facts.capacity_tokens, facts.rule, adapters=endpoint.adapters()),
             facts.block_tokens,
         )
     if where.file:
@@ -74,11 +73,6 @@ def _server(where: Where, model: str | None) -> tuple[Tokens | None, Knowledge, 
             encode = local.encode if local else None
         return encode, Knowledge(blocks * block if blocks else None, rule), block
     return encode, Knowledge(), None
-
-
-def _adapters(endpoint: Endpoint) -> frozenset[str]:
-    """Those that vLLM lists with the model that they are of."""
-    return frozenset(str(row.get("id")) for row in endpoint.rows() if row.get("parent"))
 
 
 def _encoder(encode: Tokens) -> Callable[[Sent], list[int] | None]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.ports import address
 from aot.scripts.live.facts import Events, Parting, Seen
 from aot.scripts.terminal import out, say
 
@@ -99,9 +100,7 @@ def on_terminal() -> Iterator[Show]:
 
 def exported(listen: str) -> Show:
     """Metrics on HOST:PORT, as of the last look. UsageError where nothing can listen there."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--listen {listen}: expected HOST:PORT")
+    host, port = address(listen, "--listen")
     registry = CollectorRegistry()
     gauges = {
         name: Gauge(f"aot_watch_{name}", words, registry=registry) for name, words in GAUGES.items()
@@ -113,7 +112,7 @@ def exported(listen: str) -> Show:
         "aot_watch_resident_blocks", "Leading blocks there", ["prompt"], registry=registry
     )
     try:
-        start_http_server(int(port), addr=host, registry=registry)
+        start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise UsageError(f"--listen {listen}: {error.strerror or error}") from None
 

@@ -130,6 +130,16 @@ def warm_all(
     return warm.verify(where.endpoint, prefixes, where.facts, seconds, report)
 
 
+def warmed(prompts: Sequence[Compiled], where: Place) -> str:
+    """All of them checked, filled and verified; what is there, in words. CacheStateError with the
+    first that is not found."""
+    check(prompts, where)
+    filled = warm_all(prompts, where, lambda _: None)
+    warm.insist(filled)
+    tokens = sum(w.cached_tokens or 0 for w in filled)
+    return f"{len(filled)} prefixes, {tokens:,} tokens, each verified"
+
+
 def fill(compiled: Compiled, where: Place) -> float:
     """Prefill one prefix; seconds."""
     started = time.monotonic()

@@ -23,12 +23,17 @@ def socket_path(port: int) -> Path:
 
 
 class Control:
-    """The side of the one that serves: `look` handles what was asked for meanwhile."""
+    """The side of the one that serves: `look` handles what was asked for meanwhile. Without a
+    listener nobody can ask."""
 
-    def __init__(self, listener: socket.socket, roll: Callable[[Callable[[str], None]], None]):
+    def __init__(
+        self, listener: socket.socket | None, roll: Callable[[Callable[[str], None]], None]
+    ) -> None:
         self._listener, self._roll = listener, roll
 
     def look(self) -> None:
+        if self._listener is None:
+            return
         try:
             asked, _ = self._listener.accept()
         except (BlockingIOError, TimeoutError):
@@ -52,16 +57,6 @@ class Control:
             tell("done", "")
 
 
-class Deaf(Control):
-    """Where nobody can ask."""
-
-    def __init__(self) -> None:
-        return
-
-    def look(self) -> None:
-        return
-
-
 @contextmanager
 def listening(
     port: int, roll: Callable[[Callable[[str], None]], None], report: Callable[[str], None]
@@ -78,7 +73,7 @@ def listening(
             listener.bind(str(path))
         except OSError as error:
             report(f"no rollout can be asked for ({error}); XDG_RUNTIME_DIR says where instead")
-            yield Deaf()
+            yield Control(None, roll)
             return
         listener.listen()
         listener.setblocking(False)

@@ -18,10 +18,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from aot.configs.kernel.errors import EndpointError, ToolkitError, UsageError
+from aot.configs.kernel.ports import address
 from aot.scripts.prompts import warming
 from aot.scripts.prompts.warming import Place
 from aot.scripts.terminal import note, say
-from aot.serving.cache import warm
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.metrics.counters import Metrics
 from aot.serving.metrics.resets import reset
@@ -98,12 +98,8 @@ class Gate:
 
     def _warm(self, place: Place) -> None:
         prompts = [compiled.read(path) for path in self.files]
-        warming.check(prompts, place)
-        warmed = warming.warm_all(prompts, place, lambda _: None)
-        warm.insist(warmed)
+        words = warming.warmed(prompts, place)
         self._prompts = prompts
-        tokens = sum(w.cached_tokens or 0 for w in warmed)
-        words = f"{len(prompts)} prefixes, {tokens:,} tokens, each verified"
         self.state.ready, self.state.words, self.state.failed = True, words, None
         self.state.prefixes, self.state.warmings = len(prompts), self.state.warmings + 1
         say(f"ready: {words}")
@@ -138,11 +134,8 @@ class Gate:
 
 def keep(gate: Gate, listen: str) -> None:
     """Answer on HOST:PORT and look, for ever. UsageError where nothing can listen there."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--gate {listen}: expected HOST:PORT")
     try:
-        server = ThreadingHTTPServer((host, int(port)), _handler(gate.state))
+        server = ThreadingHTTPServer(address(listen, "--gate"), _handler(gate.state))
     except OSError as error:
         raise UsageError(f"--gate {listen}: {error.strerror or error}") from None
     server.daemon_threads = True

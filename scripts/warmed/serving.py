@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aot.configs.kernel.ports import free_port
@@ -15,7 +15,6 @@ from aot.scripts.run import launch
 from aot.scripts.run.launch import LOOPBACK, Launcher
 from aot.scripts.terminal import note
 from aot.scripts.warmed.control import Control, listening
-from aot.serving.cache import warm
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines.launch_plan import LaunchPlan
 from aot.serving.local.admission.relay import relaying
@@ -53,7 +52,7 @@ def serving(
             relay = stack.enter_context(relaying(config.host, port, hidden))
             up = stack.enter_context(launcher.at(*hidden).up(arm, log, ready))
             relay.open()
-            url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{port}"
+            url = replace(up.plan, host=config.host, port=port).base_url
         else:
             up = stack.enter_context(launcher.up(arm, log, ready))
             url, port = up.plan.base_url, up.plan.port
@@ -72,12 +71,7 @@ def _ready(
         config = launcher.config
         endpoint = Endpoint(url, config.name_in_api, config.api_key_env)
         prompts = [compiled.read(path) for path in prefixes]
-        where = warming.place(endpoint)
-        warming.check(prompts, where)
-        warmed = warming.warm_all(prompts, where, lambda _: None)
-        warm.insist(warmed)
-        tokens = sum(w.cached_tokens or 0 for w in warmed)
-        report(f"{url}: {len(warmed)} prefixes in its cache, {tokens:,} tokens, each verified")
+        report(f"{url}: in its cache: {warming.warmed(prompts, warming.place(endpoint))}")
 
     return ready
 

@@ -116,6 +116,11 @@ class Endpoint:
         rows = self.info("/v1/models").get("data")
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
+    def adapters(self) -> frozenset[str]:
+        """Names that are adapters of another model: vLLM lists them with the one that they are
+        of."""
+        return frozenset(str(row.get("id")) for row in self.rows() if row.get("parent"))
+
     def context_tokens(self) -> int | None:
         """The longest prompt plus output that the model takes; None where that is not said."""
         lengths = [r.get("max_model_len") for r in self.rows() if r.get("id") == self.model]
@@ -277,7 +282,7 @@ def connect(
             raise
         return asked
     if model is None:
-        adapters = {str(row.get("id")) for row in asked.rows() if row.get("parent")}
+        adapters = asked.adapters()
         served = [name for name in served if name not in adapters] or served
         if len(served) != 1:
             raise UsageError(f"--model: {base_url} serves {', '.join(served)}; name one of them")

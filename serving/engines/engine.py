@@ -84,8 +84,8 @@ class Packaging:
     command: Callable[[Sequence[str], bool], tuple[tuple[str, ...], dict[PurePosixPath, Path]]]
     """From the command of a local start, and whether there is a key: the same by the names that
     the image has for it, and the files of the toolkit that it needs there."""
-    autoscaling_metric: str
-    """Requests that wait, as a metrics adapter of Kubernetes names it."""
+    waiting_metric: str
+    """Requests that wait, by which an autoscaler starts replicas."""
     key_variable: str
     """The variable of the engine that holds the API key."""
     charts: frozenset[str]

@@ -73,7 +73,7 @@ def _host_tier_gib(server: ServerConfig) -> float:
 PACKAGING = Packaging(
     images={"cuda": "lmsysorg/sglang:v{version}"},  # docker/ of SGLang; none for a CPU
     command=_in_container,
-    autoscaling_metric="sglang_num_queue_reqs",
+    waiting_metric="sglang:num_queue_reqs",
     key_variable=KEY_VARIABLE,
     charts=frozenset({"llm-d"}),
     # Its image has no user without rights; when it is told to end it finishes what runs

@@ -53,7 +53,7 @@ PACKAGING = Packaging(
         "cpu": "vllm/vllm-openai-cpu:v{version}-x86_64",
     },
     command=lambda argv, _: (("vllm", *argv[1:]), {}),
-    autoscaling_metric="vllm_num_requests_waiting",
+    waiting_metric="vllm:num_requests_waiting",
     key_variable="VLLM_API_KEY",
     charts=frozenset({"production-stack", "llm-d"}),
     user=2000,  # "vllm" (vllm-project/vllm#40275)

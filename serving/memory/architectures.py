@@ -128,7 +128,7 @@ def _described(
 
 def _intermediate(text: Mapping[str, Any]) -> int:
     """The width of a token's MLP: of the experts that it goes to, where there are any."""
-    experts = text.get("num_experts_per_tok") or text.get("experts_per_token")
+    experts = text.get("num_experts_per_tok")
     width = text.get("moe_intermediate_size") or text["intermediate_size"]
     return int(width * experts if experts else text["intermediate_size"])
 

@@ -16,11 +16,10 @@ from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate
 from aot.serving.render.watching.in_compose import Monitoring
 from aot.serving.render.watching.in_compose import services as watching
-from aot.serving.topology.container import CACHE, EVERYWHERE, PORT, Contained, toolkit_image
-from aot.serving.topology.routers import ROUTERS, Place, by_urls, in_container
+from aot.serving.topology.container import CACHE, PORT, Contained, toolkit_image
+from aot.serving.topology.routers import ROUTERS, by_urls, in_container
 
 TIMES = {"interval": "15s", "retries": 5}
-METRICS_PORT = 29000
 
 
 class Reference(str):
@@ -161,10 +160,7 @@ def _router(
     front = server.front
     assert front is not None
     finding = by_urls([f"http://{name}:{PORT}" for name in names])
-    place = Place(
-        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
-    )
-    program, *arguments = in_container(ROUTERS[front.name], front, finding, place)
+    program, *arguments = in_container(ROUTERS[front.name], front, finding, contained.router_place)
     return {
         "image": toolkit_image(server),
         "entrypoint": [program],

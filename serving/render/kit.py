@@ -51,12 +51,8 @@ class Kit:
         made = {"apiVersion": version, "kind": kind, "metadata": self.meta(suffix), "spec": spec}
         return {key: value for key, value in made.items() if value is not None}
 
-    def meta(self, suffix: str = "", **more: str) -> dict[str, Any]:
-        return {
-            "name": self.name + suffix,
-            "namespace": self.namespace,
-            "labels": {**self.labels, **more},
-        }
+    def meta(self, suffix: str = "") -> dict[str, Any]:
+        return {"name": self.name + suffix, "namespace": self.namespace, "labels": self.labels}
 
 
 def labels(name: str, component: str) -> dict[str, str]:

@@ -7,10 +7,9 @@ from typing import Any
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render.gate import LOCKED
 from aot.serving.render.kit import Kit, clients, labels, reviewed
-from aot.serving.topology.container import EVERYWHERE, PORT, Contained, toolkit_image
-from aot.serving.topology.routers import ROUTERS, Place, in_container
+from aot.serving.topology.container import PORT, ROUTER_METRICS_PORT, Contained, toolkit_image
+from aot.serving.topology.routers import ROUTERS, in_container
 
-METRICS_PORT = 29000
 PROBE_EVERY_S = 5
 CHECKS = ("CKV_K8S_11", "CKV_K8S_15", "CKV_K8S_38", "CKV_K8S_43")
 
@@ -74,9 +73,6 @@ def _policy(server: ServerConfig, own: dict[str, str]) -> dict[str, Any]:
 def _pod(kit: Kit, server: ServerConfig, contained: Contained, account: str) -> dict[str, Any]:
     front, container = server.front, server.container
     assert front is not None
-    place = Place(
-        EVERYWHERE, PORT, METRICS_PORT, contained.served_name, contained.alive_path, EVERYWHERE
-    )
     selector = [f"{key}={value}" for key, value in kit.labels.items()]
     flags = ["--service-discovery", "--selector", *selector, "--service-discovery-port", str(PORT)]
     flags += ["--service-discovery-namespace", kit.namespace]
@@ -91,10 +87,10 @@ def _pod(kit: Kit, server: ServerConfig, contained: Contained, account: str) -> 
                 "name": "router",
                 "image": toolkit_image(server),
                 "imagePullPolicy": "IfNotPresent",
-                "command": in_container(chosen, front, flags, place),
+                "command": in_container(chosen, front, flags, contained.router_place),
                 "ports": [
                     {"name": "http", "containerPort": PORT},
-                    {"name": "metrics", "containerPort": METRICS_PORT},
+                    {"name": "metrics", "containerPort": ROUTER_METRICS_PORT},
                 ],
                 **_probes(chosen.health_path, chosen.live_path),
                 "resources": {

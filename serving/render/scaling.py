@@ -28,7 +28,8 @@ def autoscaler(kit: Kit, server: ServerConfig, contained: Contained) -> dict[str
             {
                 "type": "Pods",
                 "pods": {
-                    "metric": {"name": contained.packaging.autoscaling_metric},
+                    # As metrics adapters spell it.
+                    "metric": {"name": contained.packaging.waiting_metric.replace(":", "_")},
                     "target": {"type": "AverageValue", "averageValue": WAITING_PER_REPLICA},
                 },
             }
@@ -39,7 +40,7 @@ def autoscaler(kit: Kit, server: ServerConfig, contained: Contained) -> dict[str
 
 
 def _by_keda(kit: Kit, server: ServerConfig, contained: Contained, most: int) -> dict[str, Any]:
-    metric = contained.packaging.autoscaling_metric.replace("_", ":", 1)
+    metric = contained.packaging.waiting_metric
     query = f'sum({metric}{{namespace="{kit.namespace}",pod=~"{kit.name}-.*"}})'
     trigger = {
         "type": "prometheus",

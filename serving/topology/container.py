@@ -22,9 +22,10 @@ from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Engine, Packaging
 from aot.serving.engines.flags import has, value_of
 from aot.serving.engines.launch_plan import Site
-from aot.serving.topology.routers import worker_args
+from aot.serving.topology.routers import Place, worker_args
 
 PORT = 8000
+ROUTER_METRICS_PORT = 29000
 EVERYWHERE = "0.0.0.0"
 CACHE = PurePosixPath("/root/.cache/huggingface")
 
@@ -51,6 +52,12 @@ class Contained:
     """Values of secrets that the server file itself holds, by the container's variable."""
     files: Mapping[PurePosixPath, Path] = field(default_factory=dict)
     """Files of the toolkit that must be in the container, by their paths there."""
+
+    @property
+    def router_place(self) -> Place:
+        """Where a router in a container of its own listens."""
+        ports = (PORT, ROUTER_METRICS_PORT)
+        return Place(EVERYWHERE, *ports, self.served_name, self.alive_path, EVERYWHERE)
 
 
 def contain(

@@ -105,7 +105,7 @@ def test_a_warmed_rollout_is_seen_by_nobody(shop: Path) -> None:
             assert done.returncode == 0, done.stderr + done.stdout
             time.sleep(2.0)
         assert done.stdout.count("back in the router") == 2
-        assert done.stdout.count("2 prefixes in its cache") == 2
+        assert done.stdout.count("in its cache: 2 prefixes") == 2
         assert load.failures == []
         assert load.cold == []
         assert len(load.found) > 20

@@ -59,7 +59,7 @@ class Third(Engine):
     packaging = Packaging(
         images={"cuda": "third/third:{version}"},
         command=lambda argv, _: (("third-serve", *argv[1:]), {}),
-        autoscaling_metric="third_waiting",
+        waiting_metric="third:waiting",
         key_variable="THIRD_KEY",
         charts=frozenset({"llm-d"}),
     )

@@ -10,10 +10,9 @@ from typing import Any
 import yaml
 
 from aot.serving.render.watching.monitoring import named
-from aot.serving.topology.container import PORT
+from aot.serving.topology.container import PORT, ROUTER_METRICS_PORT
 
 PROMETHEUS, GRAFANA = "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"
-ROUTER_METRICS = 29000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def services(
         }
     ]
     if router:
-        there = [{"targets": [f"router:{ROUTER_METRICS}"]}]
+        there = [{"targets": [f"router:{ROUTER_METRICS_PORT}"]}]
         jobs.append({"job_name": f"{watched.name}-router", "static_configs": there})
     scraping = {
         "global": {"scrape_interval": "5s", "evaluation_interval": "15s"},
