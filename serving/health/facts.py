@@ -68,8 +68,10 @@ class ServerFacts:
     """None, too, where it was started anew meanwhile."""
     gauges: dict[str, float]
     """The highest that was seen of each; counters of them as they are at the end."""
-    always_waiting: bool
-    """Whether requests waited at every look."""
+    looks: int
+    """Times that the page was read in the window."""
+    looks_waiting: int
+    """Of these, with requests that waited."""
     engines: int
     """Engines with caches of their own that the page has counts of."""
     repeats: Repeats | None
@@ -146,7 +148,8 @@ def look(
         window_s=round(watched_s, 1),
         window=_between(engine, before, after),
         gauges={name: max(s[name] for s in seen if name in s) for s in seen for name in s},
-        always_waiting=bool(seen) and all(s.get("waiting", 0) > 0 for s in seen),
+        looks=len(seen),
+        looks_waiting=sum(s.get("waiting", 0) > 0 for s in seen),
         engines=_engines(engine, page),
         repeats=_repeated(endpoint, facts) if send else None,
         dated=_dated(endpoint) if send else None,

@@ -17,6 +17,9 @@ SHORT_LIFE_S = 60.0
 MOST_PREEMPTED = 0.001
 """Of the requests."""
 BLOCKS_OF_A_PROMPT = 2
+MOSTLY_WAITING = 0.75
+"""Of the looks. Not all of them: one look may fall between two steps of the engine."""
+FEWEST_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +201,13 @@ def _dated(f: ServerFacts) -> Iterator[Fault]:
 
 
 def _queue(f: ServerFacts) -> Iterator[Fault]:
-    if f.always_waiting:
+    if f.looks >= FEWEST_LOOKS and f.looks_waiting >= MOSTLY_WAITING * f.looks:
         most = f.gauges.get("waiting", 0)
         yield _fault(
             f,
             "queue",
-            f"requests waited at every look (up to {most:.0f}): time to first token is the queue's",
+            f"requests waited at {f.looks_waiting} of {f.looks} looks (up to {most:.0f}): time to "
+            "first token is the queue's",
             "more replicas, or a lower rate",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.adapter import adapter
-from support.engine_answers import MODEL, ask, rules
+from support.engine_answers import MODEL, ask, rules, until
 from support.live import QUICK, aot, engine_processes, served
 from support.salting import salting
 
@@ -57,6 +58,11 @@ def test_a_vllm_that_says_nothing_and_runs_one_at_a_time(files: Path) -> None:
         for user in users:
             user.start()
         try:
+            until(
+                lambda: bool(
+                    re.search(r"requests_waiting\{[^}]*\} [1-9]", page(f"{url}/metrics") or "")
+                )
+            )
             assert "queue" in named(files, url, "--no-requests")
         finally:
             ended.set()

@@ -26,7 +26,7 @@ def facts(**changes: Any) -> ServerFacts:
         url="http://gpu:8000", model="m", engine="vLLM", version="0.32.0", has_metrics=True,
         cache=ON, context_tokens=8192, since=COUNTED, requests=100.0, window_s=10.0,
         window=CacheCounters(None, 800.0, 1_000.0, 50.0, 0.0), gauges={"waiting": 0.0},
-        always_waiting=False, engines=1, repeats=Repeats(181, WORKS), dated=None,
+        looks=11, looks_waiting=7, engines=1, repeats=Repeats(181, WORKS), dated=None,
         settings=ENGINES["vllm"].remedies,
     )  # fmt: skip
     return replace(healthy, **changes)
@@ -68,13 +68,21 @@ def test_a_healthy_server_has_none() -> None:
         ("unreported", {"repeats": Repeats(181, (None,) * 6)}),
         ("no-metrics", {"has_metrics": False}),
         ("template-date", {"dated": "2026-11-27"}),
-        ("queue", {"always_waiting": True, "gauges": {"waiting": 9.0}}),
+        ("queue", {"looks_waiting": 9, "gauges": {"waiting": 9.0}}),
     ],
 )
 def test_each_is_named_first(name: str, changes: dict[str, Any]) -> None:
     found = faults(facts(**changes))
     assert found[0].name == name
     assert len(found[0].words) > 20 < len(found[0].words + found[0].remedy)
+
+
+def test_a_burst_is_no_queue() -> None:
+    waiting = {"gauges": {"waiting": 9.0}}
+    assert faults(facts(looks=1, looks_waiting=1, **waiting)) == []
+    assert faults(facts(looks=11, looks_waiting=8, **waiting)) == []
+    (fault,) = faults(facts(looks=4, looks_waiting=3, **waiting))
+    assert fault.words.startswith("requests waited at 3 of 4 looks (up to 9)")
 
 
 def test_what_is_not_known_is_not_named() -> None:
