@@ -23,6 +23,9 @@ class ContainerConfig(StrictModel):
         description="folder of the host with downloaded weights; Kubernetes: a volume instead",
     )
     model_cache_gib: int = Field(200, ge=1, description="Kubernetes: size of that volume")
+    store_disk_gib: int = Field(
+        200, ge=1, description="Kubernetes: size of the volume of a store that has a disk"
+    )
     restart: Literal["no", "on-failure", "unless-stopped", "always"] = Field(
         "unless-stopped", description="compose: what happens when it ends; docker runs end with aot"
     )

@@ -13,6 +13,8 @@ ServedArm = Literal["jit", "auto", "aot", "store", "restarted"]
 """Of a server that is started: mended is of the traffic."""
 LoadedArm = Literal["jit", "auto", "aot"]
 """Those of a server that was started by others."""
+RenderedArm = Literal["jit", "auto", "aot", "store"]
+"""Of a server that is started elsewhere."""
 TargetName = Literal[
     "compose", "k8s", "helm-values", "prometheus", "prometheus-rules", "grafana"
 ]  # what a server file can be rendered as

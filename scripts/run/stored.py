@@ -40,7 +40,7 @@ def store_of(
         stores.check_reachable(store.address)
         return Stored(store.address, needed)
     disk = (path.parent / store.disk).resolve() if store.disk else None
-    place = stores.Place(*(free_port(stores.LOOPBACK) for _ in range(2)))
+    place = stores.Place(free_port(stores.LOOPBACK), free_port(stores.LOOPBACK))
     program = stores.STORES[store.kind]
     plan = program.plan(store, environment.bin_dir / "python", packages, place, disk)
     return Stored(place.address, needed, (program, plan), disk)

@@ -57,7 +57,8 @@ class State:
 
 @dataclass(slots=True)
 class Gate:
-    """`find` connects to the engine, and raises EndpointError while it does not answer."""
+    """`find` connects to the engine, and raises EndpointError while it does not answer. `files`:
+    compiled prompts, or folders of them."""
 
     find: Callable[[], Endpoint]
     files: Sequence[Path]
@@ -66,7 +67,7 @@ class Gate:
     _place: Place | None = None
     _page: Metrics = field(default_factory=dict)
     _prompts: list[Compiled] = field(default_factory=list)
-    _stamps: list[float] = field(default_factory=list)
+    _stamps: dict[Path, float] = field(default_factory=dict)
     _due_s: float = 0.0
     _computed: tuple[float, float | None] = (0.0, None)
 
@@ -85,7 +86,9 @@ class Gate:
         place.endpoint.models()  # it answers
         page = place.endpoint.metrics()
         anew = self._place is None or bool(reset(self._page, page))
-        stamps = [path.stat().st_mtime for path in self.files if path.exists()]
+        stamps = {
+            path: path.stat().st_mtime for path in compiled.listed(self.files) if path.exists()
+        }
         if anew:
             self._closed("its prefixes are being compiled into the cache")
         self._place, self._page = place, page
@@ -97,7 +100,7 @@ class Gate:
             self._touch(place)
 
     def _warm(self, place: Place) -> None:
-        prompts = [compiled.read(path) for path in self.files]
+        prompts = compiled.read_all(self.files)
         words = warming.warmed(prompts, place)
         self._prompts = prompts
         self.state.ready, self.state.words, self.state.failed = True, words, None

@@ -36,14 +36,13 @@ class Serving:
 def serving(
     launcher: Launcher, arm: Arm, log: Path, prefixes: Sequence[Path], drain_s: float
 ) -> Iterator[Serving]:
-    """The server for as long as the block runs. With `prefixes` (compiled.json files) nobody gets
-    an answer before all of them were found in the cache of every engine.
+    """The server for as long as the block runs. With `prefixes` (compiled.json files, or folders
+    of them) nobody gets an answer before all of them were found in the cache of every engine.
 
     Raises LaunchError, and CacheStateError for a prefix that is not found.
     """
     ready = _ready(launcher, prefixes)
-    for path in prefixes:
-        compiled.read(path)  # before an engine is started for nothing
+    compiled.read_all(prefixes)  # before an engine is started for nothing
     with ExitStack() as stack:
         config = launcher.config
         if prefixes and config.front is None:
@@ -70,7 +69,7 @@ def _ready(
             return
         config = launcher.config
         endpoint = Endpoint(url, config.name_in_api, config.api_key_env)
-        prompts = [compiled.read(path) for path in prefixes]
+        prompts = compiled.read_all(prefixes)
         report(f"{url}: in its cache: {warming.warmed(prompts, warming.place(endpoint))}")
 
     return ready
@@ -87,8 +86,7 @@ def _again(
             report(words)
 
         latest = launch.prepare(launcher.path)
-        for path in prefixes:
-            compiled.read(path)  # before a replica is taken out for nothing
+        compiled.read_all(prefixes)  # before a replica is taken out for nothing
 
         def plan(number: int, port: int) -> LaunchPlan:
             return latest.replica(arm, number, port, up.plans.store)

@@ -14,12 +14,16 @@ from typing import Any
 
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate
+from aot.serving.render.stored import DISK, Store
 from aot.serving.render.watching.in_compose import Monitoring
 from aot.serving.render.watching.in_compose import services as watching
+from aot.serving.topology import stores
 from aot.serving.topology.container import CACHE, PORT, Contained, toolkit_image
 from aot.serving.topology.routers import ROUTERS, by_urls, in_container
 
 TIMES = {"interval": "15s", "retries": 5}
+STORE = "store"
+"""The service, and so the host, of the KV store."""
 
 
 class Reference(str):
@@ -35,15 +39,21 @@ def render(
     texts: Mapping[PurePosixPath, str],
     warmed: gate.Warmed | None = None,
     monitoring: Monitoring | None = None,
+    store: Store | None = None,
 ) -> dict[str, Any]:
     """The whole file, as data. `texts`: what is in the files that the container needs. `warmed`:
-    what is compiled into each engine's cache."""
+    what is compiled into each engine's cache. `store`: the one that all engines share."""
     front = server.front
     names = [f"engine-{n}" for n in range(server.replicas)] if front else ["engine"]
     services = {
         service: _engine(server, contained, number, public=not front)
         for number, service in enumerate(names)
     }
+    volumes: dict[str, Any] = {"volumes": {"kv": {}}} if store and store.config.disk else {}
+    if store:
+        for engine in names:
+            services[engine]["depends_on"] = {STORE: {"condition": "service_healthy"}}
+        services[STORE] = _store(server, store)
     configs = {_config(path): {"content": text} for path, text in texts.items()}
     gates = {f"{engine}-gate": engine for engine in names} if warmed else {}
     if warmed:
@@ -56,7 +66,8 @@ def render(
     if monitoring:
         more, files = watching(monitoring, names, bool(front))
         services, configs = {**services, **more}, {**configs, **files}
-    made = {"name": name, "services": services, **({"configs": configs} if configs else {})}
+    made = {"name": name, "services": services, **volumes}
+    made |= {"configs": configs} if configs else {}
     escaped: dict[str, Any] = _escaped(made)
     return escaped
 
@@ -136,7 +147,7 @@ def _gate(contained: Contained, warmed: gate.Warmed, engine: str) -> dict[str, A
     ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{gate.PORT}/ready', timeout=3)"
     service: dict[str, Any] = {
         "image": warmed.image,
-        "command": gate.arguments(warmed, f"http://{engine}:{PORT}", source is not None),
+        "command": gate.arguments(f"http://{engine}:{PORT}", source is not None),
         "restart": "unless-stopped",
         "healthcheck": {"test": ["CMD", "python", "-c", ask], **TIMES, "start_period": "600s"},
         "depends_on": {engine: {"condition": "service_started"}},
@@ -151,6 +162,20 @@ def _gate(contained: Contained, warmed: gate.Warmed, engine: str) -> dict[str, A
     else:
         service["volumes"] = [f"./compiled.json:{warmed.files[0]}:ro"]
     return service
+
+
+def _store(server: ServerConfig, store: Store) -> dict[str, Any]:
+    program, *arguments = store.command
+    ask = f"import socket; socket.create_connection(('127.0.0.1', {stores.PORT}), 3)"
+    service: dict[str, Any] = {
+        "image": store.image,
+        "entrypoint": [program],
+        "command": arguments,
+        "environment": {"LMCACHE_TRACK_USAGE": "false"},
+        "restart": server.container.restart,
+        "healthcheck": {"test": ["CMD", "python3", "-c", ask], **TIMES, "start_period": "300s"},
+    }
+    return {**service, "volumes": [f"kv:{DISK}"]} if store.config.disk else service
 
 
 def _router(

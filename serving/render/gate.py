@@ -41,11 +41,11 @@ class Warmed:
         return [f"{FOLDER}/{name}" for name in self.texts or ("compiled.json",)]
 
 
-def arguments(warmed: Warmed, engine_url: str, has_key: bool) -> list[str]:
+def arguments(engine_url: str, has_key: bool) -> list[str]:
     """Of `aot`, as an entrypoint."""
     key = ["--api-key-env", KEY] if has_key else []
     listen = ["--gate", f"0.0.0.0:{PORT}"]
-    return ["warm", *warmed.files, "--url", engine_url, *listen, *key]
+    return ["warm", FOLDER, "--url", engine_url, *listen, *key]
 
 
 def container(kit: Kit, contained: Contained, warmed: Warmed) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def container(kit: Kit, contained: Contained, warmed: Warmed) -> dict[str, Any]:
         "name": "gate",
         "image": warmed.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": arguments(warmed, f"http://127.0.0.1:{ENGINE_PORT}", source is not None),
+        "args": arguments(f"http://127.0.0.1:{ENGINE_PORT}", source is not None),
         "env": [secret(kit.name, KEY, source)] if source else [],
         "ports": [{"name": "gate", "containerPort": PORT}],
         "resources": {

@@ -8,7 +8,7 @@ from typing import Any
 from aot.serving.engines.table import ENGINES
 
 LONGEST = 52
-"""Of a name: with the longest of our endings it must be one of a Service."""
+"""Of a name: with the longest of our endings (-kv-012345) it must be one of a Service."""
 
 
 CLIENT = {"aot.client": "true"}

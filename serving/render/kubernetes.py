@@ -12,10 +12,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aot.configs.schema.server import ServerConfig
-from aot.serving.render import gate, scaling
+from aot.serving.render import gate, scaling, stored
 from aot.serving.render.kit import Kit, clients
 from aot.serving.render.kubernetes_router import router
-from aot.serving.render.pod import deployment
+from aot.serving.render.pod import RESTRICTED, deployment, rights
+from aot.serving.render.stored import Store
 from aot.serving.topology.container import PORT, Contained
 
 PICKERS = ("llm-d-router-standalone", "llm-d-router-gateway")
@@ -28,16 +29,22 @@ def render(
     contained: Contained,
     texts: Mapping[PurePosixPath, str],
     warmed: gate.Warmed | None = None,
+    store: Store | None = None,
 ) -> list[dict[str, Any]]:
     """All manifests, in an order in which they can be applied. `texts`: what is in the files that
-    the container needs. `warmed`: what its pods compile in before they are ready."""
+    the container needs. `warmed`: what its pods compile in before they are ready. `store`: the one
+    that its engines share."""
     kit = Kit(name, server.container.namespace)
     front = server.front
     beside = gate.container(kit, contained, warmed) if warmed else None
     manifests = [_volume(kit, server), *_files(kit, texts)]
     if warmed and warmed.texts:
         manifests.append(gate.config_map(kit, warmed))
-    manifests += [deployment(kit, server, contained, beside), _service(kit)]
+    first = None
+    if store:
+        manifests += stored.manifests(kit, server, store, rights(server, contained), RESTRICTED)
+        first = stored.waiting(store, kit, RESTRICTED)
+    manifests += [deployment(kit, server, contained, beside, first), _service(kit)]
     manifests.append(_budget(kit))
     manifests.append(_policy(kit, server, behind_router=front is not None))
     if server.container.max_replicas:

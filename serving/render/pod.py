@@ -25,9 +25,14 @@ RESTRICTED: dict[str, Any] = {
 
 
 def deployment(
-    kit: Kit, server: ServerConfig, contained: Contained, gate: dict[str, Any] | None
+    kit: Kit,
+    server: ServerConfig,
+    contained: Contained,
+    gate: dict[str, Any] | None,
+    first: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`gate`: the container that says whether the engine beside it is warm."""
+    """`gate`: the container that says whether the engine beside it is warm. `first`: one that ends
+    before the engine starts."""
     container = server.container
     spec: dict[str, Any] = {
         "selector": {"matchLabels": kit.labels},
@@ -38,11 +43,13 @@ def deployment(
             "spec": _pod(kit, server, contained, gate),
         },
     }
+    if first:
+        spec["template"]["spec"]["initContainers"] = [first]
     if not container.max_replicas:  # else the autoscaler's number would be undone by each apply
         spec = {"replicas": server.replicas, **spec}
     made = kit.manifest("apps/v1", "Deployment", spec)
     checks = ["CKV_K8S_11", "CKV_K8S_15", "CKV_K8S_22", "CKV_K8S_35", "CKV_K8S_40", "CKV_K8S_43"]
-    if "runAsNonRoot" not in _rights(server, contained):
+    if "runAsNonRoot" not in rights(server, contained):
         checks.append("CKV_K8S_23")
     made["metadata"]["annotations"] = reviewed(*checks)
     return made
@@ -68,7 +75,7 @@ def _pod(
         "terminationGracePeriodSeconds": LEAVING_S + container.drain_s + 30,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # a Service called vllm would set VLLM_PORT
-        "securityContext": _rights(server, contained),
+        "securityContext": rights(server, contained),
     }
     if container.node_selector:
         pod["nodeSelector"] = container.node_selector
@@ -90,15 +97,16 @@ def _tolerations(server: ServerConfig, contained: Contained) -> list[dict[str, A
     return server.container.tolerations or (of_cards if contained.cards else [])
 
 
-def _rights(server: ServerConfig, contained: Contained) -> dict[str, Any]:
+def rights(server: ServerConfig, contained: Contained) -> dict[str, Any]:
+    """The pod's securityContext."""
     user = server.container.run_as_user
     if user is None and server.container.image is None and contained.cards:
         user = contained.packaging.user
-    rights: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    made: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
     if user:
-        rights |= {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
-        rights["fsGroupChangePolicy"] = "OnRootMismatch"
-    return rights
+        made |= {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
+        made["fsGroupChangePolicy"] = "OnRootMismatch"
+    return made
 
 
 def _volumes(

@@ -23,6 +23,7 @@ from aot.serving.engines.engine import Engine, Packaging
 from aot.serving.engines.flags import has, value_of
 from aot.serving.engines.launch_plan import Site
 from aot.serving.topology.routers import Place, worker_args
+from aot.serving.topology.stores import APART
 
 PORT = 8000
 ROUTER_METRICS_PORT = 29000
@@ -61,10 +62,16 @@ class Contained:
 
 
 def contain(
-    server: ServerConfig, arm: Arm, engine: Engine, model: str, drain_s: int | None = None
+    server: ServerConfig,
+    arm: Arm,
+    engine: Engine,
+    model: str,
+    drain_s: int | None = None,
+    store: str | None = None,
 ) -> Contained:
     """The container of one replica. `model`: a folder of this machine, or a hub id. `drain_s`: of a
     service that others run: it finishes what runs for so long, and shows what alerts look at.
+    `store`: HOST:PORT of its KV store.
 
     Raises UsageError where no official image is for that, and for what the engine cannot serve.
     """
@@ -78,7 +85,8 @@ def contain(
         port=PORT,
         device=device,
         serve_args=worker_args(server.front, engine),
-        env={},
+        env=APART if store else {},
+        store=store,
     )
     # Inside a container all interfaces are its own; who reaches them is decided outside.
     plan = engine.plan(server.model_copy(update={"host": EVERYWHERE}), arm, site)

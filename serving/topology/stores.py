@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from blake3 import blake3
 
@@ -23,15 +23,24 @@ from aot.configs.schema.beside import StoreConfig
 from aot.serving.engines.launch_plan import LaunchPlan
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+PORT, HTTP_PORT = 5555, 8081
+"""Of a store in a container of its own."""
 REACHED_S = 3.0
+APART = {"LMCACHE_MP_TRANSFER_MODE": "engine_driven", "LMCACHE_TRACK_USAGE": "false"}
+"""Variables of an engine whose store is in another container: it sends its blocks there itself. By
+default the store would open the engine's GPU memory, for which it needs the card and the host's
+IPC (lmcache/v1/multiprocess/transfer_context)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The ports of a store on this machine: for engines, and for questions and its counters."""
+    """The ports of a store: for engines, on `host`, and for questions and its counters, which are
+    answered on loopback only."""
 
     port: int
     http_port: int
+    host: str = LOOPBACK
 
     @property
     def address(self) -> str:
@@ -51,16 +60,8 @@ class LMCache:
         self, config: StoreConfig, python: Path, packages: Path, place: Place, disk: Path | None
     ) -> LaunchPlan:
         """The command: by the engine's Python, with what it lacks from `packages`."""
-        argv = [str(python), "-m", "lmcache.cli.main", "server"]
-        argv += ["--host", LOOPBACK, "--port", str(place.port)]
-        argv += ["--http-host", LOOPBACK, "--http-port", str(place.http_port)]
-        argv += ["--supported-transfer-mode", "auto", "--chunk-size", str(config.chunk_tokens)]
-        argv += ["--l1-size-gb", f"{config.memory_gib:g}", "--eviction-policy", "LRU"]
-        if disk:
-            kept = {"type": "fs", "base_path": str(disk)}
-            argv += ["--l2-adapter", json.dumps(kept)]
         return LaunchPlan(
-            argv=tuple(argv),
+            argv=(str(python), *self.arguments(config, place, disk)),
             env=environment(packages),
             secrets={},
             not_inherited=(),
@@ -69,6 +70,18 @@ class LMCache:
             health_path="/healthcheck",
             served_name=self.name,
         )
+
+    def arguments(self, config: StoreConfig, place: Place, disk: PurePath | None) -> list[str]:
+        """Of a Python that has it."""
+        argv = ["-m", "lmcache.cli.main", "server"]
+        argv += ["--host", place.host, "--port", str(place.port)]
+        argv += ["--http-host", LOOPBACK, "--http-port", str(place.http_port)]
+        argv += ["--supported-transfer-mode", "auto", "--chunk-size", str(config.chunk_tokens)]
+        argv += ["--l1-size-gb", f"{config.memory_gib:g}", "--eviction-policy", "LRU"]
+        if disk:
+            kept = {"type": "fs", "base_path": str(disk)}
+            argv += ["--l2-adapter", json.dumps(kept)]
+        return argv
 
     def lost_writes(self, log: Path, start: int = 0) -> tuple[int, int]:
         """Chunks that its disk did not take, by its log from byte `start` on; and where the last

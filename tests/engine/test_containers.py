@@ -58,7 +58,10 @@ def shop(files: Path) -> Path:
     (folder / "one.yaml").write_text(f"{text}runtime: docker\n")
     router = "router: {name: vllm-router, policy: cache_aware}\n"
     port = free_port("127.0.0.1")
-    (folder / "pair.yaml").write_text(f"{text}replicas: 2\n{router}port: {port}\n")
+    pair = f"{text}replicas: 2\n{router}port: {port}\n"
+    (folder / "pair.yaml").write_text(pair)
+    store = "store: {disk: kv, chunk_tokens: 64, memory_gib: 0.5}\n"
+    (folder / "stored.yaml").write_text(pair + store)
     return folder
 
 
@@ -76,9 +79,10 @@ def docker(*arguments: str) -> str:
 
 
 @contextmanager
-def composed(folder: Path) -> Iterator[None]:
-    """pair.yaml as Compose has it, up; and nothing of it afterwards."""
-    done = aot("render", "pair.yaml", "--target", "compose", "--warm", "compiled.json",
+def composed(folder: Path, server: str = "pair", gone: tuple[str, ...] = ("-v",)) -> Iterator[None]:
+    """A server as Compose has it, up; and nothing of it afterwards, but for its volumes where
+    `gone` has no -v."""
+    done = aot("render", f"{server}.yaml", "--target", "compose", "--warm", "compiled.json",
                "-o", "compose.yaml", cwd=folder)  # fmt: skip
     assert done.returncode == 0, done.stderr
     made: dict[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())
@@ -95,7 +99,7 @@ def composed(folder: Path) -> Iterator[None]:
         subprocess.run([*command, "up", "-d"], cwd=folder, check=True, capture_output=True)
         yield
     finally:
-        subprocess.run([*command, "down"], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*command, "down", *gone], cwd=folder, check=True, capture_output=True)
     assert "aot-boxed" not in docker("ps", "-a", "--format", "{{.Names}}")
 
 
@@ -124,6 +128,28 @@ def test_a_composed_service_has_traffic_when_it_is_warm(shop: Path) -> None:
         until(False, "engine-0")
         until(True, "engine-0")  # it was started again, and warmed again
         assert [found(url, shop, 10 + n) for n in range(4)] == [736] * 4
+
+
+def from_store(service: str) -> float:
+    """Prompt tokens that an engine took from the store since it started."""
+    name = "vllm:external_prefix_cache_hits_total"
+    text = docker("exec", f"aot-boxed_{service}_1", "curl", "-s", "localhost:8000/metrics")
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_a_store_is_filled_once_and_read_by_all(shop: Path) -> None:
+    has_it = ["run", "--rm", "--entrypoint", "python3", str(IMAGE), "-c", "import lmcache"]
+    if subprocess.run(["docker", *has_it], capture_output=True, check=False).returncode:
+        pytest.skip("the image has no LMCache")
+    url = f"http://127.0.0.1:{yaml.safe_load((shop / 'stored.yaml').read_text())['port']}"
+    with composed(shop, "stored", gone=()):
+        time.sleep(5.0)
+        assert [found(url, shop, n) for n in range(4)] == [736] * 4
+        first = sorted(from_store(f"engine-{n}") for n in range(2))
+    with composed(shop, "stored"):  # both of them new, and the store, too
+        time.sleep(5.0)
+        assert [found(url, shop, n) for n in range(4)] == [736] * 4
+        assert all(from_store(f"engine-{n}") >= 704 for n in range(2)), first
 
 
 def test_an_engine_in_docker_is_warm_and_ends_with_the_tool(shop: Path) -> None:

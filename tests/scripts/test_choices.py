@@ -10,8 +10,8 @@ import pytest
 from aot.analysis.cache.policies import IN_FLIGHT, POLICIES
 from aot.configs.loading.presets import SHIPPED, recipe_names
 from aot.configs.schema.experiment import ARMS, MENDED
-from aot.scripts import render
 from aot.scripts.cli import choices
+from aot.scripts.render import asked, targets
 from aot.serving.hosted.api import APIS, TTLS
 from aot.workloads.traces.formats import FORMATS
 
@@ -21,8 +21,8 @@ from aot.workloads.traces.formats import FORMATS
     [
         (choices.ArmName, ARMS),
         (choices.ServedArm, {*ARMS} - {MENDED}),
-        (choices.TargetName, render.TARGETS),
-        (choices.Chart, render.CHARTS),
+        (choices.TargetName, targets.TARGETS),
+        (choices.Chart, asked.CHARTS),
         (choices.TraceFormat, FORMATS),
         (choices.PolicyName, {*POLICIES, IN_FLIGHT}),
         (choices.ApiName, APIS),

@@ -60,9 +60,12 @@ def test_a_pod_is_ready_when_what_is_compiled_is_in_its_cache(render: Any, tmp_p
     path = compiled_file(tmp_path / "rules.json")
     warm = render(GPU, "k8s", "--arm", "aot", "--warm", path)
     engine, gate = pods(warm)[0]["containers"]
-    assert gate["args"][:4] == ["warm", "/compiled/rules.json", "--url", "http://127.0.0.1:8000"]
+    assert gate["args"][:4] == ["warm", "/compiled", "--url", "http://127.0.0.1:8000"]
     assert gate["readinessProbe"]["httpGet"] == {"path": "/ready", "port": 8100}
     assert one(warm, "ConfigMap")["data"] == {"rules.json": path.read_text()}
+    compiled_file(tmp_path / "menu.json")
+    both = render(GPU, "k8s", "--warm", tmp_path)  # a folder, as one made of a log
+    assert one(both, "ConfigMap")["data"].keys() == {"menu.json", "rules.json"}
     apart = render(GPU, "k8s", "--arm", "aot")
     assert [d["kind"] for d in apart].count("ConfigMap") == 0
     assert {"name": "compiled", "configMap": {"name": "shop-compiled"}} in pods(apart)[0]["volumes"]
@@ -83,6 +86,13 @@ def test_what_is_none_cannot_be_compiled_in(tmp_path: Path, aot: Aot) -> None:
     check(aot(*options, "--warm", tmp_path / "none.json"), 2, "none.json")
     right = compiled_file(tmp_path / "right.json")
     check(aot(*options, "--warm", right, "--arm", "auto"), 2, "--warm goes with --arm aot")
+    (tmp_path / "found").mkdir()
+    check(
+        aot(*options, "--warm", tmp_path / "found"), 2, "found: a folder without compiled prompts"
+    )
+    log = tmp_path / "log.jsonl"
+    log.write_text("{}\n{}\n")
+    check(aot(*options, "--warm", log), 2, "what is static in a log is found by: aot compile LOG")
     large = compiled_file(tmp_path / "large.json", words=400_000)
     check(aot(*options, "--warm", large), 2, "do not fit into a ConfigMap")
     assert not out.exists()

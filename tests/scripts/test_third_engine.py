@@ -15,7 +15,7 @@ from support.command import CHECKOUT, Aot, check
 from support.stub import MODEL, serving
 
 from aot.configs.kernel.places import engines_dir
-from aot.scripts import render
+from aot.scripts.render import targets
 from aot.scripts.study import tune
 from aot.serving.client.detect import detect
 from aot.serving.client.endpoint import connect
@@ -41,7 +41,7 @@ def pretend_installed() -> None:
     (folder / environments.MARKER).write_text(json.dumps(marker))
 
 
-@pytest.mark.parametrize("target", [t for t in render.TARGETS if t != "helm-values"])
+@pytest.mark.parametrize("target", [t for t in targets.TARGETS if t != "helm-values"])
 def test_it_is_rendered_for_every_target(aot: Aot, third: Path, target: str) -> None:
     done = aot("render", third, "--target", target)
     check(done, 0)

@@ -74,5 +74,8 @@ def test_a_server_is_not_started_for_what_cannot_be_warmed(aot: Aot, fake_engine
     wrong = fake_engine.with_name("wrong.json")
     wrong.write_text("{}")
     check(aot("serve", fake_engine, "--warm", wrong), 2, "wrong.json: format is None")
+    empty = fake_engine.with_name("found")
+    empty.mkdir()
+    check(aot("serve", fake_engine, "--warm", empty), 2, "found: a folder without compiled prompts")
     right = compiled_file(fake_engine.with_name("right.json"))
     check(aot("serve", fake_engine, "--arm", "jit", "--warm", right), 2, "under jit nothing stays")

@@ -14,7 +14,8 @@ from aot.configs.loading.load import load
 from aot.configs.loading.settings import changed
 from aot.configs.schema import variables
 from aot.configs.schema.server import ServerConfig
-from aot.scripts import render
+from aot.scripts.render import targets
+from aot.scripts.render.asked import Options
 from aot.scripts.run import launch
 from aot.serving.engines.launch_plan import Site
 from aot.serving.engines.table import engine
@@ -89,7 +90,7 @@ def server(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["compose", "k8s", "helm-values"])
 def test_rendered_files_have_references_only(server: Path, target: str) -> None:
-    text = render.render(server, target, "aot")
+    text = targets.render(server, target, "aot", Options())
     assert [v for v in SECRETS.values() if v in text] == []
     assert "nothing-special" not in text
     assert "MY_ALIAS" in text or "my-alias" in text

@@ -132,7 +132,10 @@ def read(path: Path) -> Compiled:
             f"{path}: no such file; make it with: aot compile PROMPT_DIR -o {path}"
         ) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a compiled prompt: {error}") from None
+        raise UsageError(
+            f"{path}: not a compiled prompt: {error}; what is static in a log is found by: "
+            "aot compile LOG -o FOLDER"
+        ) from None
     format_ = data.get("format") if isinstance(data, dict) else None
     if format_ != FORMAT:
         raise UsageError(
@@ -144,6 +147,26 @@ def read(path: Path) -> Compiled:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"{path}: {where}: {first['msg']}; compile anew") from None
+
+
+def read_all(what: Sequence[Path]) -> list[Compiled]:
+    """Those of all files and folders; UsageError with the first that is none."""
+    return [read(path) for path in listed(what)]
+
+
+def listed(what: Sequence[Path]) -> list[Path]:
+    """Files as they are; of a folder, as `aot compile LOG` writes one, all of its *.json by name.
+    UsageError for a folder without any."""
+    found: list[Path] = []
+    for path in what:
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(
+                f"{path}: a folder without compiled prompts; make one of a log with: "
+                f"aot compile LOG -o {path}"
+            )
+        found += files
+    return found
 
 
 def is_compiled(path: Path) -> bool:

@@ -200,7 +200,7 @@ def _compile_log(log: Path, target: _For, output: Path | None) -> None:
     ]
     headers = ("compiled", "static tokens", "requests", "spared tokens")
     table(headers, rows, right=headers[1:])
-    note(f"warm them: aot warm {output}/*.json --url URL")
+    note(f"warm them: aot warm {output} --url URL, or aot serve SERVER --warm {output}")
 
 
 def _output(given: Path | None, prompt_dir: Path) -> Path:

@@ -15,7 +15,7 @@ import typer
 from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
-from aot.scripts.cli.choices import Chart, LoadedArm, ServedArm, TargetName
+from aot.scripts.cli.choices import Chart, RenderedArm, ServedArm, TargetName
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, out, say, status
 
@@ -50,8 +50,8 @@ def serve(
     warm: Annotated[
         list[Path] | None,
         typer.Option(
-            help="compiled.json; once for each: nobody is answered before it is in the cache of "
-            "every engine, after a rollout too"
+            help="compiled.json, or a folder of them; repeatable: nobody is answered before it is "
+            "in the cache of every engine, after a rollout too"
         ),
     ] = None,
     drain: Annotated[
@@ -125,17 +125,19 @@ def render(
     server: ServerArgument,
     target: Annotated[TargetName, typer.Option(help="for what")],
     arm: Annotated[
-        LoadedArm,
+        RenderedArm | None,
         typer.Option(
             help="jit turns the prefix cache off; aot: pods are ready when all that is compiled is "
-            "in their caches"
+            "in their caches; store: the same, with the file's store beside them, which is filled "
+            "once. Default: store where the file has one, else aot",
+            show_default=False,
         ),
-    ] = "aot",
+    ] = None,
     warm: Annotated[
         list[Path] | None,
         typer.Option(
-            help="k8s, compose: compiled.json that goes with it, once for each; without, the one "
-            "that is given to the deployment apart"
+            help="k8s, compose: compiled.json, or a folder of them, that goes with it; repeatable; "
+            "without, what is given to the deployment apart"
         ),
     ] = None,
     monitoring: Annotated[
@@ -169,12 +171,12 @@ def render(
     Keys are references to secrets, never values. What is rendered has the flags that a local start
     has: aot serve SERVER --dry-run.
     """
-    from aot.scripts import render as rendering
+    from aot.scripts.render import asked, targets
 
-    options = rendering.Options(
+    options = asked.Options(
         chart, ttft_slo, in_cluster, runbooks, tuple(warm or ()), monitoring, name, namespace
     )
-    text = rendering.render(server, target, arm, options)
+    text = targets.render(server, target, arm, options)
     if output is None:
         out().file.write(text)
         return

@@ -32,7 +32,10 @@ EventsOption = Annotated[
 def warm(
     what: Annotated[
         list[Path],
-        typer.Argument(metavar="COMPILED...|WORKLOAD|SCHEDULE", help="what to compile in"),
+        typer.Argument(
+            metavar="COMPILED...|WORKLOAD|SCHEDULE",
+            help="what to compile in; of a folder all in it",
+        ),
     ],
     url: Annotated[
         list[str] | None, typer.Option("--url", help="base URL; once for each replica")
@@ -185,10 +188,18 @@ def _compiled(paths: list[Path]) -> list[Compiled]:
     """The compiled prompts among `paths`: all of them, or none."""
     from aot.workloads.prompts import compiled
 
-    prompts = [compiled.read(p) for p in paths if p.suffix == ".json" or compiled.is_compiled(p)]
-    if prompts and len(prompts) < len(paths):
+    files = [f for p in paths for f in _of_folder(p) or [p]]
+    prompts = [compiled.read(p) for p in files if p.suffix == ".json" or compiled.is_compiled(p)]
+    if prompts and len(prompts) < len(files):
         raise UsageError("compiled prompts and other files cannot be warmed in one go")
     return prompts
+
+
+def _of_folder(path: Path) -> list[Path]:
+    """The compiled prompts in it; a folder without any may be a log."""
+    from aot.workloads.prompts import compiled
+
+    return [p for p in sorted(path.glob("*.json")) if compiled.is_compiled(p)]
 
 
 def _show(warmed: list[Warmed]) -> None:

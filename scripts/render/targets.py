@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,146 +11,32 @@ import yaml
 
 from aot.configs.kernel.errors import ConfigError, UsageError
 from aot.configs.schema.experiment import Arm
-from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
+from aot.scripts.render.asked import COMPILED, Asked, Options
 from aot.scripts.server_files import launched
-from aot.serving.engines import table
-from aot.serving.engines.engine import Watched
-from aot.serving.local import models
 from aot.serving.render import compose, helm, kubernetes, llm_d
 from aot.serving.render.gate import Warmed
-from aot.serving.render.kit import Kit, cluster_name, secret_key
-from aot.serving.render.watching import grafana, monitoring, observed, rules
+from aot.serving.render.kit import Kit, secret_key
+from aot.serving.render.stored import Store
+from aot.serving.render.watching import monitoring, observed
 from aot.serving.render.watching.in_compose import Monitoring
-from aot.serving.topology import container
 from aot.serving.topology.container import Contained, toolkit_image
-from aot.serving.topology.routers import ROUTERS
-from aot.workloads.prompts import compiled
-
-CHARTS = ("production-stack", "llm-d")
-EVERYBODY = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What only some targets look at. `warm`: compiled.json files; `name` and `namespace` over what
-    the server file says."""
+def render(path: Path, target: str, arm: Arm | None, options: Options) -> str:
+    """The text of the file. `arm` None: store where the file has one, else aot.
 
-    chart: str = CHARTS[0]
-    ttft_slo_s: float = 1.0
-    in_cluster: bool = False
-    runbooks: str = rules.RUNBOOKS
-    warm: tuple[Path, ...] = ()
-    monitoring: bool = False
-    name: str | None = None
-    namespace: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One server to be rendered, and how."""
-
-    path: Path
-    server: ServerConfig
-    arm: Arm
-    options: Options
-
-    @property
-    def name(self) -> str:
-        """A name that Compose takes."""
-        stem = self.options.name or self.path.stem
-        return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "aot"
-
-    @property
-    def name_in_cluster(self) -> str:
-        return cluster_name(self.options.name or self.path.stem)
-
-    def contained(self, *, in_cluster: bool, drain_s: int | None = None) -> Contained:
-        """The container of one engine. UsageError where a cluster could not have its model."""
-        model = models.resolve(self.server.model, self.path)
-        if in_cluster and Path(model).is_absolute():
-            raise UsageError(
-                f"model: {self.server.model} is a folder of this machine, which a cluster does "
-                "not have; name a hub id"
-            )
-        server, engine = self.server, table.engine(self.server.engine)
-        if in_cluster and server.kv_events and server.kv_events.startswith("tcp://"):
-            # A pod is an address of its own: who may reach it says the NetworkPolicy.
-            port = server.kv_events.rpartition(":")[2]
-            server = server.model_copy(update={"kv_events": f"tcp://{EVERYBODY}:{port}"})
-        drain_s = server.container.drain_s if drain_s is None else drain_s
-        return container.contain(server, self.arm, engine, model, drain_s)
-
-    @property
-    def watched(self) -> Watched:
-        """What its metrics are called."""
-        names = table.engine(self.server.engine).watched
-        if names is None:
-            raise UsageError(f"engine: the metrics of {self.server.engine} are not known here")
-        return names
-
-    @property
-    def warmed(self) -> Warmed | None:
-        """What is compiled into its caches; None under another arm than aot."""
-        if self.arm != "aot":
-            return None
-        names = Counter(path.name for path in self.options.warm)
-        texts = {}
-        for number, path in enumerate(self.options.warm):
-            compiled.read(path)  # what is not one is named here, not in a pod
-            name = path.name if names[path.name] == 1 else f"{number}-{path.name}"
-            texts[name] = path.read_text(encoding="utf-8")
-        return Warmed(toolkit_image(self.server), texts)
-
-    def rules(self) -> dict[str, Any]:
-        """Prometheus' rules for it."""
-        front = self.server.front
-        router = ROUTERS[front.name] if front else None
-        if front and router and not router.asks_to_render(front.policy):
-            router = None
-        slo_s, runbooks = self.options.ttft_slo_s, self.options.runbooks
-        return rules.rules(self.server.engine, self.watched, slo_s, router, runbooks)
-
-    def dashboard(self) -> dict[str, Any]:
-        return grafana.dashboard(self.server.engine, self.watched)
-
-    def closed(self) -> Asked:
-        """Itself, in its namespace; UsageError for what would be open to a whole cluster."""
-        if self.server.dev_mode:
-            raise UsageError(
-                "dev_mode: a Service would let everybody in the cluster empty the cache and more, "
-                "without a key; remove the key from this file"
-            )
-        box = self.server.container
-        if (
-            box.volume_access == "ReadWriteOnce"
-            and max(self.server.replicas, box.max_replicas or 1) > 1
-        ):
-            raise UsageError(
-                "container.volume_access: ReadWriteOnce is for one node, and replicas may be on "
-                "several; take ReadWriteMany"
-            )
-        if self.options.namespace:
-            box = box.model_copy(update={"namespace": self.options.namespace})
-        named = self.server.model_copy(update={"container": box})
-        return replace(self, server=named).keyed()
-
-    def keyed(self) -> Asked:
-        """In a cluster others can reach it: a key is on by default, as on any such host."""
-        key = self.server.api_key_env or PUBLIC_KEY
-        return replace(self, server=self.server.model_copy(update={"api_key_env": key}))
-
-
-def render(path: Path, target: str, arm: Arm, options: Options = Options()) -> str:
-    """The text of the file. Raises ConfigError and UsageError for what cannot be rendered."""
+    Raises ConfigError and UsageError for what cannot be rendered.
+    """
     server = launched(path, "render")
+    arm = arm or ("store" if server.store else "aot")
     if options.in_cluster and target != "prometheus":
         raise UsageError(f"--in-cluster goes with --target prometheus, not {target}")
     if options.monitoring and target not in ("compose", "k8s"):
         raise UsageError(f"--monitoring goes with --target compose or k8s, not {target}")
-    if options.warm and (arm != "aot" or target not in ("compose", "k8s")):
+    if options.warm and (arm not in COMPILED or target not in ("compose", "k8s")):
         raise UsageError(
-            "--warm goes with --arm aot, and with --target compose or k8s: a chart has no place "
-            "for what warms its pods"
+            "--warm goes with --arm aot or store, and with --target compose or k8s: a chart has no "
+            "place for what warms its pods"
         )
     try:
         return TARGETS[target](Asked(path, server, arm, options))
@@ -173,7 +56,9 @@ def _compose(asked: Asked) -> str:
     watched = None
     if asked.options.monitoring:
         watched = Monitoring(asked.name, asked.server.engine, asked.rules(), asked.dashboard())
-    made = compose.render(asked.name, asked.server, contained, _texts(contained), warmed, watched)
+    made = compose.render(
+        asked.name, asked.server, contained, _texts(contained), warmed, watched, asked.store
+    )
     return _yaml(made, head)
 
 
@@ -185,11 +70,14 @@ def _k8s(asked: Asked) -> str:
     if warmed and not warmed.texts:
         head += (
             f"And: kubectl -n {space} create configmap {name}-compiled "
-            "--from-file=compiled.json, which aot compile makes (or render it in: --warm)\n"
+            "--from-file=compiled.json, which aot compile makes; a folder that it made of a log "
+            "goes as --from-file=FOLDER (or render it in: --warm)\n"
         )
     head += "Apply: kubectl apply -f this-file.yaml" + _image_words(asked, warmed)
     head += f'\nWho may ask it: pods of {space}, and namespaces, with the label aot.client: "true"'
-    documents = kubernetes.render(name, asked.server, contained, _texts(contained), warmed)
+    if store := asked.store:
+        head += f"\n{_other_stores(space, name, store)}"
+    documents = kubernetes.render(name, asked.server, contained, _texts(contained), warmed, store)
     if asked.options.monitoring:
         kit, front = Kit(name, space), asked.server.front is not None
         documents += observed.manifests(
@@ -197,6 +85,14 @@ def _k8s(asked: Asked) -> str:
             router=front, warmed=warmed is not None,
         )  # fmt: skip
     return _yaml(documents, head)
+
+
+def _other_stores(space: str, name: str, store: Store) -> str:
+    mine = f"app.kubernetes.io/name={name},app.kubernetes.io/component=store"
+    return (
+        "What was stored for other weights or settings stays until it is removed: kubectl -n "
+        f"{space} delete deployment,service,networkpolicy,pvc -l {mine},aot.store!={store.values}"
+    )
 
 
 def _image_words(asked: Asked, warmed: Warmed | None) -> str:
@@ -212,6 +108,11 @@ def _helm(asked: Asked) -> str:
     if asked.options.chart == "llm-d":
         head = "For charts llm-d-router-standalone and llm-d-router-gateway; the engines are those "
         return _yaml(llm_d.values(name, asked.server), head + "of: aot render --target k8s")
+    if asked.store:
+        raise UsageError(
+            "store: the chart has no place for one; take --target k8s, or name one that runs "
+            "(store.address)"
+        )
     contained = asked.contained(in_cluster=True, drain_s=helm.GRACE_S)
     head = _secret_command(asked, contained)
     head += "helm repo add vllm https://vllm-project.github.io/production-stack\n"
@@ -221,7 +122,7 @@ def _helm(asked: Asked) -> str:
             "\nIt scales by KEDA, which asks http://prometheus-operated.monitoring.svc:9090: the "
             "chart takes no other"
         )
-    if asked.arm == "aot":
+    if asked.arm in COMPILED:
         head += (
             "\nIts pods come up cold, because the chart has no place for what warms them: aot warm "
             "each, or take --target k8s"

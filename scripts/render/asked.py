@@ -1,0 +1,171 @@
+"""A server file that is to be rendered: what of it every target needs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.experiment import STORED, Arm
+from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
+from aot.serving.engines import flags, table
+from aot.serving.engines.engine import Watched
+from aot.serving.local import models
+from aot.serving.render import compose, stored
+from aot.serving.render.gate import Warmed
+from aot.serving.render.kit import cluster_name
+from aot.serving.render.stored import Store
+from aot.serving.render.watching import grafana, rules
+from aot.serving.topology import container, stores
+from aot.serving.topology.container import Contained, toolkit_image
+from aot.serving.topology.routers import ROUTERS
+from aot.workloads.prompts import compiled
+
+CHARTS = ("production-stack", "llm-d")
+EVERYBODY = "*"
+COMPILED: frozenset[Arm] = frozenset({"aot", "store"})
+"""Arms under which pods are ready when what is compiled is in their caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What only some targets look at. `warm`: compiled.json files, or folders of them; `name` and
+    `namespace` over what the server file says."""
+
+    chart: str = CHARTS[0]
+    ttft_slo_s: float = 1.0
+    in_cluster: bool = False
+    runbooks: str = rules.RUNBOOKS
+    warm: tuple[Path, ...] = ()
+    monitoring: bool = False
+    name: str | None = None
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One server to be rendered, and how."""
+
+    path: Path
+    server: ServerConfig
+    arm: Arm
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """A name that Compose takes."""
+        stem = self.options.name or self.path.stem
+        return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "aot"
+
+    @property
+    def name_in_cluster(self) -> str:
+        return cluster_name(self.options.name or self.path.stem)
+
+    def contained(self, *, in_cluster: bool, drain_s: int | None = None) -> Contained:
+        """The container of one engine. UsageError where a cluster could not have its model."""
+        model = models.resolve(self.server.model, self.path)
+        if in_cluster and Path(model).is_absolute():
+            raise UsageError(
+                f"model: {self.server.model} is a folder of this machine, which a cluster does "
+                "not have; name a hub id"
+            )
+        server = self.server
+        if in_cluster and server.kv_events and server.kv_events.startswith("tcp://"):
+            # A pod is an address of its own: who may reach it says the NetworkPolicy.
+            port = server.kv_events.rpartition(":")[2]
+            server = server.model_copy(update={"kv_events": f"tcp://{EVERYBODY}:{port}"})
+        drain_s = server.container.drain_s if drain_s is None else drain_s
+        engine, store = table.engine(server.engine), self._store_address(in_cluster=in_cluster)
+        return container.contain(server, self.arm, engine, model, drain_s, store)
+
+    @property
+    def store(self) -> Store | None:
+        """The KV store that is rendered with it; None where there is none, or it runs already.
+        UsageError where the arm needs one."""
+        config, engine = self.server.store, table.engine(self.server.engine)
+        if self.arm not in STORED:
+            return None
+        if config is None:
+            raise UsageError(
+                f"the arm {self.arm} goes through a KV store, and the file has no 'store', e.g. "
+                "store: {kind: lmcache, disk: kv-store}"
+            )
+        block = self.server.block_tokens or engine.default_blocks[container.device_of(self.server)]
+        stores.check_chunk(config, block)
+        if config.address:
+            return None
+        model = models.resolve(self.server.model, self.path)
+        plain = container.contain(self.server, "auto", engine, model)
+        settings = flags.chosen(plain.command, engine.name, engine.file_rules.value_flags)
+        values = stored.fingerprint(plain.image, model, settings, config.chunk_tokens)
+        return Store(config, plain.image, values)
+
+    def _store_address(self, *, in_cluster: bool) -> str | None:
+        store, config = self.store, self.server.store
+        if store is None:
+            return config.address if config and self.arm in STORED else None
+        host = store.called(self.name_in_cluster) if in_cluster else compose.STORE
+        return f"{host}:{stores.PORT}"
+
+    @property
+    def watched(self) -> Watched:
+        """What its metrics are called."""
+        names = table.engine(self.server.engine).watched
+        if names is None:
+            raise UsageError(f"engine: the metrics of {self.server.engine} are not known here")
+        return names
+
+    @property
+    def warmed(self) -> Warmed | None:
+        """What is compiled into its caches; None under an arm that compiles nothing."""
+        if self.arm not in COMPILED:
+            return None
+        files = compiled.listed(self.options.warm)
+        names = Counter(path.name for path in files)
+        texts = {}
+        for number, path in enumerate(files):
+            compiled.read(path)  # what is not one is named here, not in a pod
+            name = path.name if names[path.name] == 1 else f"{number}-{path.name}"
+            texts[name] = path.read_text(encoding="utf-8")
+        return Warmed(toolkit_image(self.server), texts)
+
+    def rules(self) -> dict[str, Any]:
+        """Prometheus' rules for it."""
+        front = self.server.front
+        router = ROUTERS[front.name] if front else None
+        if front and router and not router.asks_to_render(front.policy):
+            router = None
+        slo_s, runbooks = self.options.ttft_slo_s, self.options.runbooks
+        return rules.rules(self.server.engine, self.watched, slo_s, router, runbooks)
+
+    def dashboard(self) -> dict[str, Any]:
+        return grafana.dashboard(self.server.engine, self.watched)
+
+    def closed(self) -> Asked:
+        """Itself, in its namespace; UsageError for what would be open to a whole cluster."""
+        if self.server.dev_mode:
+            raise UsageError(
+                "dev_mode: a Service would let everybody in the cluster empty the cache and more, "
+                "without a key; remove the key from this file"
+            )
+        box = self.server.container
+        if (
+            box.volume_access == "ReadWriteOnce"
+            and max(self.server.replicas, box.max_replicas or 1) > 1
+        ):
+            raise UsageError(
+                "container.volume_access: ReadWriteOnce is for one node, and replicas may be on "
+                "several; take ReadWriteMany"
+            )
+        if self.options.namespace:
+            box = box.model_copy(update={"namespace": self.options.namespace})
+        named = self.server.model_copy(update={"container": box})
+        return replace(self, server=named).keyed()
+
+    def keyed(self) -> Asked:
+        """In a cluster others can reach it: a key is on by default, as on any such host."""
+        key = self.server.api_key_env or PUBLIC_KEY
+        return replace(self, server=self.server.model_copy(update={"api_key_env": key}))
