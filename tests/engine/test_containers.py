@@ -1,7 +1,8 @@
 """The rendered Compose file and `runtime: docker` with a real engine, where an image of it is.
 
-AOT_TEST_IMAGE names one that has `vllm` for a CPU, `aot`, `python`, `curl` and the folder
-/opt/routers/vllm-router (docs/fleet.md). Compose of 1.29 takes no configs: they are mounted.
+AOT_TEST_IMAGE names one that has `vllm` for a CPU and `curl`, and for the store LMCache;
+AOT_TEST_TOOLKIT what is made from the Dockerfile. Compose of 1.29 takes no configs, which are
+mounted.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from support.processes import own, words
 from aot.configs.kernel.ports import free_port
 from aot.serving.local import models
 
-IMAGE = os.environ.get("AOT_TEST_IMAGE")
+IMAGE, TOOLKIT = os.environ.get("AOT_TEST_IMAGE"), os.environ.get("AOT_TEST_TOOLKIT")
 COMPOSE = shutil.which("docker-compose")
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(not (IMAGE and COMPOSE), reason="needs AOT_TEST_IMAGE and docker-compose"),
+    pytest.mark.skipif(
+        not (IMAGE and TOOLKIT and COMPOSE),
+        reason="needs AOT_TEST_IMAGE, AOT_TEST_TOOLKIT and docker-compose",
+    ),
 ]
 SERVER = """engine: vllm
 environment: vllm-cpu
@@ -40,7 +44,7 @@ served_name: {name}
 context_tokens: 2048
 block_tokens: 32
 cache_gib: 0.4
-container: {{image: "{image}", shm_gib: 1, toolkit_image: "{image}"}}
+container: {{image: "{image}", shm_gib: 1, toolkit_image: "{toolkit}"}}
 args: [{quick}, --enforce-eager]
 """
 
@@ -54,7 +58,7 @@ def shop(files: Path) -> Path:
     options = ("--model", MODEL, "--block-tokens", 32, "-o", "compiled.json")
     done = aot("compile", "rules.md", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
-    text = SERVER.format(model=model, name=MODEL, image=IMAGE, quick=QUICK)
+    text = SERVER.format(model=model, name=MODEL, image=IMAGE, toolkit=TOOLKIT, quick=QUICK)
     (folder / "one.yaml").write_text(f"{text}runtime: docker\n")
     router = "router: {name: vllm-router, policy: cache_aware}\n"
     port = free_port("127.0.0.1")
