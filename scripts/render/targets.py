@@ -16,7 +16,7 @@ from aot.scripts.server_files import launched
 from aot.serving.render import compose, helm, kubernetes, llm_d
 from aot.serving.render.gate import Warmed
 from aot.serving.render.kit import Kit, secret_key
-from aot.serving.render.stored import Store
+from aot.serving.render.stored import VALUES, Store
 from aot.serving.render.watching import monitoring, observed
 from aot.serving.render.watching.in_compose import Monitoring
 from aot.serving.topology.container import Contained, toolkit_image
@@ -91,7 +91,7 @@ def _other_stores(space: str, name: str, store: Store) -> str:
     mine = f"app.kubernetes.io/name={name},app.kubernetes.io/component=store"
     return (
         "What was stored for other weights or settings stays until it is removed: kubectl -n "
-        f"{space} delete deployment,service,networkpolicy,pvc -l {mine},aot.store!={store.values}"
+        f"{space} delete deployment,service,networkpolicy,pvc -l {mine},{VALUES}!={store.values}"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate
-from aot.serving.render.stored import DISK, Store
+from aot.serving.render.stored import DISK, VALUES, Store
 from aot.serving.render.watching.in_compose import Monitoring
 from aot.serving.render.watching.in_compose import services as watching
 from aot.serving.topology import stores
@@ -172,6 +172,7 @@ def _store(server: ServerConfig, store: Store) -> dict[str, Any]:
         "entrypoint": [program],
         "command": arguments,
         "environment": {"LMCACHE_TRACK_USAGE": "false"},
+        "labels": {VALUES: store.values},  # what is in memory goes where the values change
         "restart": server.container.restart,
         "healthcheck": {"test": ["CMD", "python3", "-c", ask], **TIMES, "start_period": "300s"},
     }

@@ -23,6 +23,8 @@ from aot.serving.topology import stores
 from aot.serving.topology.stores import PORT
 
 DISK = PurePosixPath("/kv")
+VALUES = "aot.store"
+"""The label with the fingerprint."""
 PROGRAM_GIB = 4
 """Memory of the store's own process, beyond the chunks that it keeps."""
 STARTS_S = 300
@@ -80,7 +82,7 @@ def manifests(
 ) -> list[dict[str, Any]]:
     """Volume, Deployment, Service, and who may reach it: the engines. `user` and `rights`: of the
     pod, and of its container, as the engine's."""
-    own = {**labels(kit.name, "store"), "aot.store": store.values}
+    own = {**labels(kit.name, "store"), VALUES: store.values}
     name = store.called(kit.name)
     meta = {"name": name, "namespace": kit.namespace, "labels": own}
     made: list[dict[str, Any]] = []

@@ -123,6 +123,8 @@ def test_services_of_compose_share_a_store(render: Any) -> None:
         assert connected(services[name]["command"])["lmcache.mp.host"] == "tcp://store"
         assert services[name]["depends_on"] == {"store": {"condition": "service_healthy"}}
     assert "ports" not in services["store"]
+    other, _ = render(GPU + STORE + "dtype: float16\n", "compose")
+    assert other["services"]["store"]["labels"] != services["store"]["labels"]
 
 
 def test_what_cannot_be_is_named(tmp_path: Path, aot: Aot) -> None:
