@@ -127,17 +127,15 @@ def render(
     arm: Annotated[
         RenderedArm | None,
         typer.Option(
-            help="jit turns the prefix cache off; aot: pods are ready when all that is compiled is "
-            "in their caches; store: the same, with the file's store beside them, which is filled "
-            "once. Default: store where the file has one, else aot",
+            help="jit: no prefix cache; aot: pods are ready when what is compiled is in their "
+            "caches; store: the same, and the file's store beside them. Default: as of aot serve",
             show_default=False,
         ),
     ] = None,
     warm: Annotated[
         list[Path] | None,
         typer.Option(
-            help="k8s, compose: compiled.json, or a folder of them, that goes with it; repeatable; "
-            "without, what is given to the deployment apart"
+            help="k8s, compose: compiled.json, or a folder of them, to go with it; repeatable"
         ),
     ] = None,
     monitoring: Annotated[
