@@ -128,15 +128,14 @@ def render(
         RenderedArm | None,
         typer.Option(
             help="jit: no prefix cache; aot: pods are ready when what is compiled is in their "
-            "caches; store: the same, and the file's store beside them. Default: as of aot serve",
+            "caches; store: the same, and the file's store beside them. Default: store where the "
+            "file has one, else aot",
             show_default=False,
         ),
     ] = None,
     warm: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="k8s, compose: compiled.json, or a folder of them, to go with it; repeatable"
-        ),
+        typer.Option(help="k8s, compose: compiled.json, or a folder of them, to go with it"),
     ] = None,
     monitoring: Annotated[
         bool,
