@@ -1,8 +1,8 @@
 """The rendered Compose file and `runtime: docker` with a real engine, where an image of it is.
 
 AOT_TEST_IMAGE names one that has `vllm` for a CPU and `curl`, and for the store LMCache;
-AOT_TEST_TOOLKIT what is made from the Dockerfile. Compose of 1.29 takes no configs, which are
-mounted.
+AOT_TEST_TOOLKIT what is made from the Dockerfile: scripts/test_images makes both. Compose of 1.29
+takes no configs, which are mounted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(
         not (IMAGE and TOOLKIT and COMPOSE),
-        reason="needs AOT_TEST_IMAGE, AOT_TEST_TOOLKIT and docker-compose",
+        reason="needs docker-compose and what scripts/test_images makes",
     ),
 ]
 SERVER = """engine: vllm
