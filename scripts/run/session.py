@@ -105,7 +105,10 @@ class Session:
             path = traffic.run_folder / tokens_file(target.name)
             plan.write_tokens(traffic.tokens[target.name], path)
         apart = keeps_apart(traffic.schedule, endpoint)
-        wanted = proof.Wanted(phase.arm, target.block_tokens, reset, target.remote, salts, apart)
+        wanted = proof.Wanted(
+            phase.arm, target.block_tokens, reset, target.remote, salts, apart,
+            beyond=target.outlives(phase.arm),
+        )  # fmt: skip
         phase.prove(endpoint, target.engine, wanted, encode)
 
     def _compile(self, target: Target, endpoint: Endpoint, traffic: Traffic) -> dict[str, Compiled]:
