@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.experiment import STORED, Arm
 from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
 from aot.serving.engines import flags, table
 from aot.serving.engines.engine import Watched
-from aot.serving.local import models
+from aot.serving.local import models, store_contents
 from aot.serving.render import compose, stored
 from aot.serving.render.gate import Warmed
 from aot.serving.render.kit import cluster_name
@@ -96,11 +96,17 @@ class Asked:
         block = self.server.block_tokens or engine.default_blocks[container.device_of(self.server)]
         stores.check_chunk(config, block)
         if config.address:
+            if network.is_loopback(f"http://{config.address}"):
+                raise UsageError(
+                    f"store.address: {config.address} would be the container itself; name the "
+                    "store as containers reach it"
+                )
             return None
         model = models.resolve(self.server.model, self.path)
         plain = container.contain(self.server, "auto", engine, model)
         settings = flags.chosen(plain.command, engine.name, engine.file_rules.value_flags)
-        values = stored.fingerprint(plain.image, model, settings, config.chunk_tokens)
+        weights = store_contents.weights_of(model) or model
+        values = stored.fingerprint(plain.image, weights, settings, config.chunk_tokens)
         return Store(config, plain.image, values)
 
     def _store_address(self, *, in_cluster: bool) -> str | None:
@@ -124,12 +130,15 @@ class Asked:
         if self.arm not in COMPILED:
             return None
         files = compiled.listed(self.options.warm)
-        names = Counter(path.name for path in files)
-        texts = {}
+        texts: dict[str, str] = {}
         for number, path in enumerate(files):
             compiled.read(path)  # what is not one is named here, not in a pod
-            name = path.name if names[path.name] == 1 else f"{number}-{path.name}"
-            texts[name] = path.read_text(encoding="utf-8")
+            # A key that a ConfigMap takes, and that the gate looks for.
+            stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)
+            taken = f"{stem}.json" in texts or not stem.strip("-")
+            texts[f"{number}-{stem}.json" if taken else f"{stem}.json"] = path.read_text(
+                encoding="utf-8"
+            )
         return Warmed(toolkit_image(self.server), texts)
 
     def rules(self) -> dict[str, Any]:

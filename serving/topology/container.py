@@ -85,7 +85,7 @@ def contain(
         port=PORT,
         device=device,
         serve_args=worker_args(server.front, engine),
-        env=APART if store else {},
+        env=APART if store and not (server.store and server.store.address) else {},
         store=store,
     )
     # Inside a container all interfaces are its own; who reaches them is decided outside.
