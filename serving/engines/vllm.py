@@ -57,7 +57,7 @@ INSTEAD_OF = {
 VALUE_FLAGS = frozenset({
     "--dtype", "--kv-cache-dtype", "--calculate-kv-scales", "--quantization", "--revision",
     "--hf-overrides", "--hf-config-path", "--tensor-parallel-size", "--pipeline-parallel-size",
-    "--enable-lora", "--lora-modules", "--load-format",
+    "--enable-lora", "--lora-modules", "--load-format", "-q", "-tp", "-pp",
 })  # fmt: skip
 """Arguments that decide which values stand in a block."""
 STORE_LIMITS = {"lmcache.mp.mq_timeout": 30.0, "lmcache.mp.heartbeat_interval": 3.0}

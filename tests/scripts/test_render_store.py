@@ -77,7 +77,9 @@ def test_engines_of_a_cluster_share_a_store(render: Any) -> None:
     assert f"aot.store!={found['Service']['metadata']['labels']['aot.store']}" in text
 
 
-@pytest.mark.parametrize("other", ["dtype: float16\n", "args: [--kv-cache-dtype, fp8]\n"])
+@pytest.mark.parametrize(
+    "other", ["dtype: float16\n", "args: [--kv-cache-dtype, fp8]\n", "args: [-q, fp8]\n"]
+)
 def test_other_values_are_in_another_store(render: Any, other: str) -> None:
     """Its keys have the model's name and tokens: it would hand out the values of before."""
 
