@@ -110,8 +110,8 @@ def _helm(asked: Asked) -> str:
         return _yaml(llm_d.values(name, asked.server), head + "of: aot render --target k8s")
     if asked.store:
         raise UsageError(
-            "store: the chart has no place for one; take --target k8s, or name one that runs "
-            "(store.address)"
+            "store: the chart has no place for one; take --target k8s, name one that runs "
+            "(store.address), or go without: --arm aot"
         )
     contained = asked.contained(in_cluster=True, drain_s=helm.GRACE_S)
     head = _secret_command(asked, contained)

@@ -155,18 +155,23 @@ def read_all(what: Sequence[Path]) -> list[Compiled]:
 
 
 def listed(what: Sequence[Path]) -> list[Path]:
-    """Files as they are; of a folder, as `aot compile LOG` writes one, all of its *.json by name.
-    UsageError for a folder without any."""
+    """Files as they are; of a folder, as `aot compile LOG` writes one, the compiled prompts in it
+    by name. UsageError for a folder without any."""
     found: list[Path] = []
     for path in what:
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files = within(path) if path.is_dir() else [path]
         if not files:
             raise UsageError(
                 f"{path}: a folder without compiled prompts; make one of a log with: "
-                f"aot compile LOG -o {path}"
+                "aot compile LOG -o NEW_FOLDER"
             )
         found += files
     return found
+
+
+def within(folder: Path) -> list[Path]:
+    """The compiled prompts in a folder, by name."""
+    return [path for path in sorted(folder.glob("*.json")) if is_compiled(path)]
 
 
 def is_compiled(path: Path) -> bool:

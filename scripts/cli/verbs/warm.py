@@ -34,7 +34,7 @@ def warm(
         list[Path],
         typer.Argument(
             metavar="COMPILED...|WORKLOAD|SCHEDULE",
-            help="what to compile in; of a folder all in it",
+            help="what to compile in; of a folder all compiled prompts",
         ),
     ],
     url: Annotated[
@@ -188,18 +188,12 @@ def _compiled(paths: list[Path]) -> list[Compiled]:
     """The compiled prompts among `paths`: all of them, or none."""
     from aot.workloads.prompts import compiled
 
-    files = [f for p in paths for f in _of_folder(p) or [p]]
+    # A folder without any may be a log.
+    files = [f for p in paths for f in compiled.within(p) or [p]]
     prompts = [compiled.read(p) for p in files if p.suffix == ".json" or compiled.is_compiled(p)]
     if prompts and len(prompts) < len(files):
         raise UsageError("compiled prompts and other files cannot be warmed in one go")
     return prompts
-
-
-def _of_folder(path: Path) -> list[Path]:
-    """The compiled prompts in it; a folder without any may be a log."""
-    from aot.workloads.prompts import compiled
-
-    return [p for p in sorted(path.glob("*.json")) if compiled.is_compiled(p)]
 
 
 def _show(warmed: list[Warmed]) -> None:
