@@ -171,7 +171,7 @@ def _store(server: ServerConfig, store: Store) -> dict[str, Any]:
         "image": store.image,
         "entrypoint": [program],
         "command": arguments,
-        "environment": {"LMCACHE_TRACK_USAGE": "false"},
+        "environment": dict(stores.QUIET),
         "labels": {VALUES: store.values},  # what is in memory goes where the values change
         "restart": server.container.restart,
         "healthcheck": {"test": ["CMD", "python3", "-c", ask], **TIMES, "start_period": "300s"},

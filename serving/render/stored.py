@@ -20,6 +20,7 @@ from aot.configs.schema.beside import StoreConfig
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render.kit import Kit, labels, reviewed
 from aot.serving.topology import stores
+from aot.serving.topology.container import EVERYWHERE
 from aot.serving.topology.stores import PORT
 
 DISK = PurePosixPath("/kv")
@@ -49,7 +50,7 @@ class Store:
     @property
     def command(self) -> list[str]:
         program = stores.STORES[self.config.kind]
-        place = stores.Place(PORT, stores.HTTP_PORT, stores.EVERYWHERE)
+        place = stores.Place(PORT, stores.HTTP_PORT, EVERYWHERE)
         disk = DISK / self.values if self.config.disk else None
         return ["python3", *program.arguments(self.config, place, disk)]
 
@@ -144,8 +145,7 @@ def _pod(
         "image": store.image,
         "imagePullPolicy": "IfNotPresent",
         "command": store.command,
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "LMCACHE_TRACK_USAGE",
-                                                    "value": "false"}],
+        "env": [{"name": n, "value": v} for n, v in {"HOME": "/tmp", **stores.QUIET}.items()],
         "ports": [{"name": "kv", "containerPort": PORT}],
         "resources": {"requests": {"cpu": "1", "memory": memory}, "limits": {"memory": memory}},
         "volumeMounts": mounts,

@@ -23,11 +23,11 @@ from aot.configs.schema.beside import StoreConfig
 from aot.serving.engines.launch_plan import LaunchPlan
 
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"
 PORT, HTTP_PORT = 5555, 8081
 """Of a store in a container of its own."""
 REACHED_S = 3.0
-APART = {"LMCACHE_MP_TRANSFER_MODE": "engine_driven", "LMCACHE_TRACK_USAGE": "false"}
+QUIET = {"LMCACHE_TRACK_USAGE": "false"}
+APART = {"LMCACHE_MP_TRANSFER_MODE": "engine_driven", **QUIET}
 """Variables of an engine whose store is in another container: it sends its blocks there itself. By
 default the store would open the engine's GPU memory, for which it needs the card and the host's
 IPC (lmcache/v1/multiprocess/transfer_context)."""
@@ -105,7 +105,7 @@ class LMCache:
 
 def environment(packages: Path) -> dict[str, str]:
     """Variables of a process, store or engine, that uses LMCache."""
-    return {"PYTHONPATH": str(packages), "LMCACHE_TRACK_USAGE": "false"}
+    return {"PYTHONPATH": str(packages), **QUIET}
 
 
 def packages_of(folder: Path) -> Path:
