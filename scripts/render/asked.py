@@ -134,11 +134,10 @@ class Asked:
         for number, path in enumerate(files):
             compiled.read(path)  # what is not one is named here, not in a pod
             # A key that a ConfigMap takes, and that the gate looks for.
-            stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)
-            taken = f"{stem}.json" in texts or not stem.strip("-")
-            texts[f"{number}-{stem}.json" if taken else f"{stem}.json"] = path.read_text(
-                encoding="utf-8"
-            )
+            key = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem) + ".json"
+            while key in texts:
+                key = f"{number}-{key}"
+            texts[key] = path.read_text(encoding="utf-8")
         return Warmed(toolkit_image(self.server), texts)
 
     def rules(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ def test_a_pod_is_ready_when_what_is_compiled_is_in_its_cache(render: Any, tmp_p
     for documents in (warm, apart, cold):
         for document in documents:
             kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_files_get_keys_that_a_config_map_takes(render: Any, tmp_path: Path) -> None:
+    """And that the gate finds: it looks for *.json in its folder."""
+    names = ("my rules.json", "menu.compiled", "x/a.json", "z/3-a.json", "y/a.json", "UP.JSON")
+    options: list[object] = []
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        options += ["--warm", compiled_file(path)]
+    keys = one(render(GPU, "k8s", *options), "ConfigMap")["data"].keys()
+    assert len(keys) == len(names)
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]+\.json", key) for key in keys)
 
 
 def test_what_is_none_cannot_be_compiled_in(tmp_path: Path, aot: Aot) -> None:

@@ -91,6 +91,21 @@ def test_other_values_are_in_another_store(render: Any, other: str) -> None:
     assert name(GPU.replace("8192", "4096") + STORE + "replicas: 2\n" + PAIR[12:]) == plain
 
 
+def test_other_weights_in_a_folder_are_in_another_store(render: Any, tmp_path: Path) -> None:
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    (weights.parent / "config.json").write_text("{}")
+    text = GPU.replace("Qwen/Qwen3-8B", "./model") + STORE
+
+    def values(content: bytes) -> str:
+        weights.write_bytes(content)
+        made, _ = render(text, "compose")
+        return str(made["services"]["store"]["labels"]["aot.store"])
+
+    assert values(b"one") != values(b"two")
+    assert values(b"one") == values(b"one")
+
+
 def test_a_store_without_a_disk_has_no_volume(render: Any) -> None:
     found = of_store(render(GPU + "store: {chunk_tokens: 64}\n", "k8s")[:-1])
     assert "PersistentVolumeClaim" not in found
@@ -105,6 +120,7 @@ def test_a_store_that_runs_already_is_used(render: Any) -> None:
     (engines,) = (d for d in documents if d["kind"] == "Deployment")
     address = connected(engines["spec"]["template"]["spec"]["containers"][0]["args"])
     assert (address["lmcache.mp.host"], address["lmcache.mp.port"]) == ("tcp://kv.shared", 6555)
+    assert "LMCACHE_MP_TRANSFER_MODE" not in render(text, "k8s")[-1]  # it is as somebody set it
     values = render(text, "helm-values")[0]["servingEngineSpec"]["modelSpec"][0]
     assert connected(values["vllmConfig"]["extraArgs"]) == address
 
@@ -138,4 +154,8 @@ def test_what_cannot_be_is_named(tmp_path: Path, aot: Aot) -> None:
     check(aot(*options, "helm-values"), 2, "store: the chart has no place for one")
     server.write_text(GPU + STORE.replace("64", "100"))
     check(aot(*options, "k8s"), 2, "store.chunk_tokens: 100 is no multiple of the engine's block")
+    for address in ("127.0.0.1:5555", "localhost:6555"):
+        server.write_text(GPU + f"store: {{address: '{address}', chunk_tokens: 64}}\n")
+        for target in ("k8s", "compose", "helm-values"):
+            check(aot(*options, target), 2, f"{address} would be the container itself")
     assert not out.exists()
