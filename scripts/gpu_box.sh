@@ -53,7 +53,14 @@ apt_install() {
 # The file named by a person, from where the person is.
 given() { case "$1" in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
 # A key of a YAML file, without quotes; the toolkit's own reader comes later.
-key() { sed -n "s/^$1: *[\"']\{0,1\}\([^ #\"']*\).*/\1/p" "$2" | head -1; }
+key() { sed -n "/^$1:/{s/^$1: *[\"']\{0,1\}\([^ #\"']*\).*/\1/p;q;}" "$2"; }
+# The first line that a program prints. It is read to its end: closed after a line (head -1), it would
+# die of the next one, and this script with it - where there are several cards, and not every time.
+first_line() {
+  local all
+  all=$("$@" 2>/dev/null) || return
+  printf '%s\n' "${all%%$'\n'*}"
+}
 
 if command -v flock >/dev/null && [ -z "${AOT_BOX_DRY_RUN:-}" ]; then
   exec 9>.gpu_box.lock
@@ -152,15 +159,16 @@ first; then see dmesg and 'dkms status' (kernel headers missing after an update?
 # The driver is new enough; where cards talk through NVSwitch, its fabric manager runs.
 check_driver() {
   local driver cards fabric
-  driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+  driver=$(first_line nvidia-smi --query-gpu=driver_version --format=csv,noheader)
   if [[ "${driver%%.*}" =~ ^[0-9]+$ ]] && [ "${driver%%.*}" -lt "$min_driver" ]; then
     fail "driver $driver is older than $min_driver, for which the engines' wheels are made; update \
 it (ubuntu-drivers install, reboot), or try all the same: AOT_BOX_MIN_DRIVER=${driver%%.*}"
   fi
   cards=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) || cards=
-  fabric=$(nvidia-smi -q 2>/dev/null | sed -n '/Fabric/,/Status/s/.*State *: *//p' | head -1)
-  if [ "$(wc -l <<<"$cards")" -gt 1 ] && [[ "$fabric" == "In Progress"* || "$fabric" == "Not Started"* ]]; then
-    fail "the cards are joined by NVSwitch and its fabric manager is not ready (state: $fabric): \
+  fabric=$(nvidia-smi -q 2>/dev/null |
+    sed -n '/Fabric/,/Status/s/.*State *: *\(In Progress\|Not Started\).*/\1/p') || fabric=
+  if [ "$(wc -l <<<"$cards")" -gt 1 ] && [ -n "$fabric" ]; then
+    fail "the cards are joined by NVSwitch and its fabric manager is not ready (state: ${fabric%%$'\n'*}): \
 sudo systemctl enable --now nvidia-fabricmanager (of the driver's own version), and start again"
   fi
 }
@@ -172,7 +180,7 @@ if [ -n "$server" ] && [[ "$(key environment "$server")" == *-cpu ]]; then
 elif ! command -v nvidia-smi >/dev/null || ! nvidia-smi >/dev/null 2>&1; then
   without_an_answer
 else
-  gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)
+  gpu=$(first_line nvidia-smi --query-gpu=name --format=csv,noheader)
   say "$gpu"
   check_driver
   if [ -z "$server" ]; then

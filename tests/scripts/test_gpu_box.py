@@ -128,10 +128,28 @@ IN_THE_WAY: dict[str, tuple[dict[str, object], int, str]] = {
                 "\\n Status : N/A\\n' ;; *) printf 'NVIDIA H100\\nNVIDIA H100\\n' ;; esac"},
         1, "its fabric manager is not ready (state: In Progress)",
     ),
+    "no fabric manager for one of two": (
+        {"smi": "case \"$*\" in *driver*) echo 580.1 ;; -q) printf 'Fabric\\n State : Completed\\n"
+                " Status : Success\\nFabric\\n State : Not Started\\n Status : N/A\\n' ;; "
+                "*) printf 'NVIDIA H100\\nNVIDIA H100\\n' ;; esac"},
+        1, "its fabric manager is not ready (state: Not Started)",
+    ),
     "a small disk": (
         {"gpu": "NVIDIA L4", "AOT_BOX_MIN_GIB": "999999"}, 1, "engine and weights want 999999",
     ),
 }  # fmt: skip
+
+
+def test_the_lines_of_several_cards_may_come_one_by_one(tmp_path: Path) -> None:
+    one_by_one = "sleep 0.2; echo"
+    smi = (
+        f"case \"$*\" in *driver*) echo 580.1; {one_by_one} 580.1 ;; -q) echo Fabric; "
+        f"{one_by_one} ' State : Completed'; {one_by_one} Status; {one_by_one} Fabric; "
+        f"{one_by_one} ' State : Completed' ;; *) echo NVIDIA L4; {one_by_one} NVIDIA L4 ;; esac"
+    )
+    done = box(tmp_path, smi=smi)
+    assert done.returncode == 0, done.stderr
+    assert "qwen3-8b-l4.yaml" in done.stderr
 
 
 @pytest.mark.parametrize("name", IN_THE_WAY)
