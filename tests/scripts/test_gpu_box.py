@@ -143,7 +143,7 @@ IN_THE_WAY: dict[str, tuple[dict[str, object], int, str]] = {
 def test_the_lines_of_several_cards_may_come_one_by_one(tmp_path: Path) -> None:
     one_by_one = "sleep 0.2; echo"
     smi = (
-        f"case \"$*\" in *driver*) echo 580.1; {one_by_one} 580.1 ;; -q) echo Fabric; "
+        f'case "$*" in *driver*) echo 580.1; {one_by_one} 580.1 ;; -q) echo Fabric; '
         f"{one_by_one} ' State : Completed'; {one_by_one} Status; {one_by_one} Fabric; "
         f"{one_by_one} ' State : Completed' ;; *) echo NVIDIA L4; {one_by_one} NVIDIA L4 ;; esac"
     )
