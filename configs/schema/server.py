@@ -183,15 +183,6 @@ class ServerConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _stores_are_beside_engines_of_this_machine(self) -> Self:
-        if self.store and self.runtime == "docker":
-            raise ValueError(
-                "store: it runs beside an engine of this machine, not in its container; take "
-                "runtime: local"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _replicas_have_no_common_events(self) -> Self:
         if self.kv_events and self.replicas > 1:
             raise ValueError("kv_events is one endpoint, and every replica would need its own")

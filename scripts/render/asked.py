@@ -107,7 +107,8 @@ class Asked:
         settings = flags.chosen(plain.command, engine.name, engine.file_rules.value_flags)
         weights = store_contents.weights_of(model) or model
         values = stored.fingerprint(plain.image, weights, settings, config.chunk_tokens)
-        return Store(config, plain.image, values)
+        folder = (self.path.parent / config.disk).resolve() if config.disk else None
+        return Store(config, plain.image, values, folder)
 
     def _store_address(self, *, in_cluster: bool) -> str | None:
         store, config = self.store, self.server.store

@@ -53,11 +53,13 @@ def _compose(asked: Asked) -> str:
     head += _image_words(asked, warmed)
     if warmed and not warmed.texts:
         head += "\nBeside it: compiled.json (aot compile), which the gates compile in."
+    if store := asked.store:
+        head += f"\n{_chunks(store)}"
     watched = None
     if asked.options.monitoring:
         watched = Monitoring(asked.name, asked.server.engine, asked.rules(), asked.dashboard())
     made = compose.render(
-        asked.name, asked.server, contained, _texts(contained), warmed, watched, asked.store
+        asked.name, asked.server, contained, _texts(contained), warmed, watched, store
     )
     return _yaml(made, head)
 
@@ -85,6 +87,15 @@ def _k8s(asked: Asked) -> str:
             router=front, warmed=warmed is not None,
         )  # fmt: skip
     return _yaml(documents, head)
+
+
+def _chunks(store: Store) -> str:
+    if store.folder is None:
+        return "What is in the store ends with it: the file has no store.disk"
+    return (
+        f"What is stored: aot store list {store.folder / store.values}; it grows until chunks are "
+        f"removed. Other folders in {store.folder} are of other weights or settings"
+    )
 
 
 def _other_stores(space: str, name: str, store: Store) -> str:

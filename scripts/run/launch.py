@@ -280,6 +280,11 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
 
 def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
     """A container's image in the place of an environment."""
+    if config.store:
+        raise UsageError(
+            "store: it is started beside an engine of this machine, not beside its container; take "
+            "runtime: local, or have both in containers: aot render FILE --target compose"
+        )
     docker.check()
     image = container.contain(config, "auto", engine, models.resolve(config.model, path)).image
     return Environment("docker", "installed", Path(), {config.engine: image, "image": image})

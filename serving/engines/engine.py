@@ -73,6 +73,8 @@ class Watched:
     kept_s: str
     """An expression by instance: for how long what nobody uses stays, while something is evicted;
     no value where nothing is."""
+    hits_beyond: str | None = None
+    """Found in host memory, on a disk or in a store, where `hits` counts the device's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Packaging:
     """The variable of the engine that holds the API key."""
     charts: frozenset[str]
     """The Helm charts that serve it."""
+    with_stores: frozenset[Device] = frozenset()
+    """Devices whose official image has the programs of KV stores in it."""
     user: int | None = None
     """The user without rights that its official image for a GPU has; None: it runs as root."""
     drain: Callable[[int], tuple[str, ...]] = lambda _: ()

@@ -10,6 +10,7 @@ from aot.serving.engines.flags import number_of
 
 WATCHED = Watched(
     hits="vllm:prefix_cache_hits_total",
+    hits_beyond="vllm:external_prefix_cache_hits_total",
     lookups="vllm:prefix_cache_queries_total",
     computed='vllm:prompt_tokens_by_source_total{source="local_compute"}',
     ttft="vllm:time_to_first_token_seconds",
@@ -56,6 +57,7 @@ PACKAGING = Packaging(
     waiting_metric="vllm:num_requests_waiting",
     key_variable="VLLM_API_KEY",
     charts=frozenset({"production-stack", "llm-d"}),
+    with_stores=frozenset({"cuda"}),  # LMCache: requirements/kv_connectors.txt of vLLM
     user=2000,  # "vllm" (vllm-project/vllm#40275)
     drain=lambda seconds: ("--shutdown-timeout", str(seconds)),  # its default aborts what runs
     watched_with=("--kv-cache-metrics",),

@@ -49,10 +49,10 @@ def render(
         service: _engine(server, contained, number, public=not front)
         for number, service in enumerate(names)
     }
-    volumes: dict[str, Any] = {"volumes": {"kv": {}}} if store and store.config.disk else {}
     if store:
         for engine in names:
             services[engine]["depends_on"] = {STORE: {"condition": "service_healthy"}}
+            services[engine]["labels"] = _made_for(store)
         services[STORE] = _store(server, store)
     configs = {_config(path): {"content": text} for path, text in texts.items()}
     gates = {f"{engine}-gate": engine for engine in names} if warmed else {}
@@ -66,8 +66,7 @@ def render(
     if monitoring:
         more, files = watching(monitoring, names, bool(front))
         services, configs = {**services, **more}, {**configs, **files}
-    made = {"name": name, "services": services, **volumes}
-    made |= {"configs": configs} if configs else {}
+    made = {"name": name, "services": services, **({"configs": configs} if configs else {})}
     escaped: dict[str, Any] = _escaped(made)
     return escaped
 
@@ -172,11 +171,17 @@ def _store(server: ServerConfig, store: Store) -> dict[str, Any]:
         "entrypoint": [program],
         "command": arguments,
         "environment": dict(stores.QUIET),
-        "labels": {VALUES: store.values},  # what is in memory goes where the values change
+        "labels": _made_for(store),
         "restart": server.container.restart,
         "healthcheck": {"test": ["CMD", "python3", "-c", ask], **TIMES, "start_period": "300s"},
     }
-    return {**service, "volumes": [f"kv:{DISK}"]} if store.config.disk else service
+    return {**service, "volumes": [f"{store.folder}:{DISK}"]} if store.folder else service
+
+
+def _made_for(store: Store) -> dict[str, str]:
+    """Compose makes anew what has another label: a store with other values in its memory, and
+    engines with it, which have asked it for the size of its chunks."""
+    return {VALUES: store.values}
 
 
 def _router(

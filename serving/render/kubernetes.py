@@ -40,10 +40,10 @@ def render(
     manifests = [_volume(kit, server), *_files(kit, texts)]
     if warmed and warmed.texts:
         manifests.append(gate.config_map(kit, warmed))
-    first = None
     if store:
         manifests += stored.manifests(kit, server, store, rights(server, contained), RESTRICTED)
-        first = stored.waiting(store, kit, RESTRICTED)
+    there = contained.store
+    first = stored.waiting(contained.image, there, RESTRICTED) if there else None
     manifests += [deployment(kit, server, contained, beside, first), _service(kit)]
     manifests.append(_budget(kit))
     manifests.append(_policy(kit, server, behind_router=front is not None))

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aot.configs.schema.beside import StoreConfig
@@ -41,11 +41,13 @@ WAIT = (
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`values`: the fingerprint of what is computed into it."""
+    """`values`: the fingerprint of what is computed into it. `folder`: its disk on this machine;
+    in a cluster a volume takes its place."""
 
     config: StoreConfig
     image: str
     values: str
+    folder: Path | None = None
 
     @property
     def command(self) -> list[str]:
@@ -65,14 +67,14 @@ def fingerprint(image: str, model: str, settings: Mapping[str, str], chunk_token
     return hashlib.sha256(facts.encode()).hexdigest()[:6]
 
 
-def waiting(store: Store, kit: Kit, rights: dict[str, Any]) -> dict[str, Any]:
-    """The container that lets an engine start when its store answers."""
-    code = WAIT.format(host=store.called(kit.name), port=PORT)
+def waiting(image: str, address: str, rights: dict[str, Any]) -> dict[str, Any]:
+    """The container that lets an engine start when its store answers at `address`."""
+    host, _, port = address.rpartition(":")
     return {
         "name": "store-answers",
-        "image": store.image,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", code],
+        "command": ["python3", "-c", WAIT.format(host=host, port=port)],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": rights,
     }

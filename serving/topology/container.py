@@ -53,6 +53,8 @@ class Contained:
     """Values of secrets that the server file itself holds, by the container's variable."""
     files: Mapping[PurePosixPath, Path] = field(default_factory=dict)
     """Files of the toolkit that must be in the container, by their paths there."""
+    store: str | None = None
+    """HOST:PORT of its KV store."""
 
     @property
     def router_place(self) -> Place:
@@ -73,7 +75,8 @@ def contain(
     service that others run: it finishes what runs for so long, and shows what alerts look at.
     `store`: HOST:PORT of its KV store.
 
-    Raises UsageError where no official image is for that, and for what the engine cannot serve.
+    Raises UsageError where no official image is for that, or has what a store needs, and for what
+    the engine cannot serve.
     """
     device, packaging = device_of(server), engine.packaging
     if packaging is None:
@@ -96,7 +99,7 @@ def contain(
         secrets["HF_TOKEN"] = server.container.hub_token_env
     return Contained(
         engine=server.engine,
-        image=server.container.image or _image(server, packaging, device),
+        image=server.container.image or _image(server, packaging, device, stored=store is not None),
         command=(*command, *_of_a_service(packaging, arm, plan.argv, drain_s)),
         env=plan.env,
         secrets=secrets,
@@ -109,6 +112,7 @@ def contain(
         model_folder=folder,
         held={k: v for k, v in plan.held.items() if secrets[k] == k},
         files=files,
+        store=store,
     )
 
 
@@ -149,10 +153,16 @@ def version_of(server: ServerConfig) -> str:
     raise UsageError(f"container.image: the recipe '{name}' pins no version; name an image")
 
 
-def _image(server: ServerConfig, packaging: Packaging, device: Device) -> str:
+def _image(server: ServerConfig, packaging: Packaging, device: Device, *, stored: bool) -> str:
     if device not in packaging.images:
         raise UsageError(
             f"container.image: {server.engine} has no official image for a {device.upper()}; name "
             "one, or use 'runtime: local'"
         )
-    return packaging.images[device].format(version=version_of(server))
+    image = packaging.images[device].format(version=version_of(server))
+    if stored and device not in packaging.with_stores:
+        raise UsageError(
+            f"container.image: {image} has no program of a KV store in it; name an image that has, "
+            "or go without the store: --arm aot"
+        )
+    return image

@@ -83,9 +83,8 @@ def docker(*arguments: str) -> str:
 
 
 @contextmanager
-def composed(folder: Path, server: str = "pair", gone: tuple[str, ...] = ("-v",)) -> Iterator[None]:
-    """A server as Compose has it, up; and nothing of it afterwards, but for its volumes where
-    `gone` has no -v."""
+def composed(folder: Path, server: str = "pair") -> Iterator[None]:
+    """A server as Compose has it, up; and nothing of it afterwards."""
     done = aot("render", f"{server}.yaml", "--target", "compose", "--warm", "compiled.json",
                "-o", "compose.yaml", cwd=folder)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -103,7 +102,7 @@ def composed(folder: Path, server: str = "pair", gone: tuple[str, ...] = ("-v",)
         subprocess.run([*command, "up", "-d"], cwd=folder, check=True, capture_output=True)
         yield
     finally:
-        subprocess.run([*command, "down", *gone], cwd=folder, check=True, capture_output=True)
+        subprocess.run([*command, "down", "-v"], cwd=folder, check=True, capture_output=True)
     assert "aot-boxed" not in docker("ps", "-a", "--format", "{{.Names}}")
 
 
@@ -146,13 +145,17 @@ def test_a_store_is_filled_once_and_read_by_all(shop: Path) -> None:
     if subprocess.run(["docker", *has_it], capture_output=True, check=False).returncode:
         pytest.skip("the image has no LMCache")
     url = f"http://127.0.0.1:{yaml.safe_load((shop / 'stored.yaml').read_text())['port']}"
-    with composed(shop, "stored", gone=()):
+    with composed(shop, "stored"):
         time.sleep(5.0)
         assert [found(url, shop, n) for n in range(4)] == [736] * 4
     with composed(shop, "stored"):  # both of them new, and the store, too
         time.sleep(5.0)
         assert [found(url, shop, 10 + n) for n in range(4)] == [736] * 4
         assert all(from_store(f"engine-{n}") >= 704 for n in range(2))
+    (disk,) = (shop / "kv").iterdir()  # where the file says
+    listed = aot("store", "list", disk, cwd=shop)
+    assert listed.returncode == 0, listed.stderr
+    assert MODEL in listed.stdout
 
 
 def test_an_engine_in_docker_is_warm_and_ends_with_the_tool(shop: Path) -> None:

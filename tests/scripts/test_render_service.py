@@ -104,6 +104,13 @@ def test_what_is_none_cannot_be_compiled_in(tmp_path: Path, aot: Aot) -> None:
     check(
         aot(*options, "--warm", tmp_path / "found"), 2, "found: a folder without compiled prompts"
     )
+    old = tmp_path / "found" / "old.json"
+    old.write_text(right.read_text().replace("aot-compiled/1", "aot-compiled/0"))
+    check(aot(*options, "--warm", old.parent), 2, "old.json: format is 'aot-compiled/0'")
+    old.write_text("{}")
+    compiled_file(old.with_name("right.json"))
+    check(aot(*options, "--warm", old.parent), 0, f"left out: {old} is no compiled prompt")
+    out.unlink()
     log = tmp_path / "log.jsonl"
     log.write_text("{}\n{}\n")
     check(aot(*options, "--warm", log), 2, "what is static in a log is found by: aot compile LOG")

@@ -121,6 +121,8 @@ def test_a_store_that_runs_already_is_used(render: Any) -> None:
     address = connected(engines["spec"]["template"]["spec"]["containers"][0]["args"])
     assert (address["lmcache.mp.host"], address["lmcache.mp.port"]) == ("tcp://kv.shared", 6555)
     assert "LMCACHE_MP_TRANSFER_MODE" not in render(text, "k8s")[-1]  # it is as somebody set it
+    (first,) = engines["spec"]["template"]["spec"]["initContainers"]
+    assert "'kv.shared', 6555" in first["command"][-1]  # and is waited for
     values = render(text, "helm-values")[0]["servingEngineSpec"]["modelSpec"][0]
     assert connected(values["vllmConfig"]["extraArgs"]) == address
 
@@ -132,17 +134,35 @@ def test_other_arms_go_without(render: Any, arm: str) -> None:
     assert "kv-transfer" not in text
 
 
-def test_services_of_compose_share_a_store(render: Any) -> None:
-    made, _ = render(GPU + STORE + PAIR, "compose")
+def test_services_of_compose_share_a_store(render: Any, tmp_path: Path) -> None:
+    made, text = render(GPU + STORE + PAIR, "compose")
     services = made["services"]
-    assert made["volumes"] == {"kv": {}}
-    assert services["store"]["volumes"] == ["kv:/kv"]
+    (mounted,) = services["store"]["volumes"]
+    assert mounted == f"{tmp_path}/kv:/kv"  # where the file says, as on a start of one's own
+    values = services["store"]["labels"]["aot.store"]
+    assert f"aot store list {tmp_path}/kv/{values}" in text
     for name in ("engine-0", "engine-1"):
         assert connected(services[name]["command"])["lmcache.mp.host"] == "tcp://store"
         assert services[name]["depends_on"] == {"store": {"condition": "service_healthy"}}
     assert "ports" not in services["store"]
     other, _ = render(GPU + STORE + "dtype: float16\n", "compose")
     assert other["services"]["store"]["labels"] != services["store"]["labels"]
+
+
+def test_other_chunks_make_engines_of_compose_anew(render: Any) -> None:
+    """An engine asks its store for their size when it starts, and its own command has none."""
+    one, _ = render(GPU + STORE, "compose")
+    other, _ = render(GPU + STORE.replace("64", "128"), "compose")
+    engines = [made["services"]["engine"] for made in (one, other)]
+    assert engines[0]["labels"] != engines[1]["labels"]
+    assert engines[0]["labels"] == one["services"]["store"]["labels"]
+    again, _ = render(GPU + STORE.replace("20.5", "30"), "compose")
+    assert again["services"]["engine"] == engines[0]  # its memory is the store's own business
+
+
+@pytest.mark.parametrize("target", ["k8s", "compose"])
+def test_a_file_for_docker_is_rendered_with_its_store(render: Any, target: str) -> None:
+    assert "kv_connector" in render(GPU + STORE + "runtime: docker\n", target)[-1]
 
 
 def test_what_cannot_be_is_named(tmp_path: Path, aot: Aot) -> None:
@@ -154,6 +174,13 @@ def test_what_cannot_be_is_named(tmp_path: Path, aot: Aot) -> None:
     check(aot(*options, "helm-values"), 2, "store: the chart has no place for one")
     server.write_text(GPU + STORE.replace("64", "100"))
     check(aot(*options, "k8s"), 2, "store.chunk_tokens: 100 is no multiple of the engine's block")
+    cpu = "environment: vllm-cpu\n"
+    for store in (
+        STORE.replace("64", "128"),
+        "store: {address: 'kv.shared:6555', chunk_tokens: 128}\n",
+    ):
+        server.write_text(GPU + cpu + store)
+        check(aot(*options, "k8s"), 2, "vllm/vllm-openai-cpu", "no program of a KV store in it")
     for address in ("127.0.0.1:5555", "localhost:6555"):
         server.write_text(GPU + f"store: {{address: '{address}', chunk_tokens: 64}}\n")
         for target in ("k8s", "compose", "helm-values"):

@@ -191,6 +191,21 @@ def test_alerts_fire_when_they_should(name: str, engine: str, tmp_path: Path) ->
     assert fired(engine, series(engine, trial), trial.minute, tmp_path) == trial.firing
 
 
+@pytest.mark.parametrize(
+    ("from_store", "firing"),
+    [("0x1500 0+800x300", set()), ("0+100x1500 150000x300", {(DROPPED, "prod")})],
+    ids=["it gives what the device had", "it gives nothing, either"],
+)
+def test_what_a_store_gives_is_found(
+    from_store: str, firing: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    """An engine that was started anew beside a store has all of it from there."""
+    device = Trial(0, set(), {PROD: "0+1000x1800"}, {PROD: "0+800x1500 1200000x300"})
+    made = series("vllm", device)
+    made[f"vllm:external_prefix_cache_hits_total{{{PROD}}}"] = from_store
+    assert fired("vllm", made, 1580, tmp_path) == firing
+
+
 IDLE = "vllm:kv_block_idle_before_evict_seconds_bucket"
 TEN_S, TEN_MIN, ALL = (f'{IDLE}{{{PROD},le="{le}"}}' for le in ("10.0", "600.0", "+Inf"))
 HERE = f"vllm:prefix_cache_queries_total{{{PROD}}}"

@@ -18,6 +18,8 @@ from aot.configs.kernel.errors import UsageError
 from aot.configs.kernel.files import replacing
 from aot.workloads.requests.request import Message, Which, probes
 
+FAMILY = "aot-compiled/"
+"""With a version behind it."""
 FORMAT: Literal["aot-compiled/1"] = "aot-compiled/1"
 
 
@@ -174,10 +176,19 @@ def within(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.json")) if is_compiled(path)]
 
 
+def left_out(what: Sequence[Path]) -> list[Path]:
+    """Other JSON files beside the compiled prompts of folders."""
+    kept = {path: within(path) for path in what if path.is_dir()}
+    return [
+        p for d, files in kept.items() if files for p in sorted(d.glob("*.json")) if p not in files
+    ]
+
+
 def is_compiled(path: Path) -> bool:
-    """Whether a file looks like one (and not like a workload or a schedule)."""
+    """Whether a file looks like one, of this version or another (and not like a workload or a
+    schedule)."""
     try:
         with path.open(encoding="utf-8") as handle:
-            return FORMAT in handle.read(200)
+            return FAMILY in handle.read(200)
     except (OSError, UnicodeDecodeError):
         return False

@@ -16,6 +16,7 @@ from aot.configs.kernel.errors import ToolkitError, UsageError
 from aot.configs.kernel.files import replacing
 from aot.scripts.cli.arguments import ServerArgument, verbs
 from aot.scripts.cli.choices import Chart, RenderedArm, ServedArm, TargetName
+from aot.scripts.cli.warm_options import RenderWarm, ServeWarm
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, out, say, status
 
@@ -47,13 +48,7 @@ def serve(
         bool, typer.Option("--dry-run", help="print the command and environment, start nothing")
     ] = False,
     log: Annotated[Path | None, typer.Option(help="engine log; default: a temporary file")] = None,
-    warm: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="compiled.json, or a folder of them; repeatable: nobody is answered before it is "
-            "in the cache of every engine, after a rollout too"
-        ),
-    ] = None,
+    warm: ServeWarm = None,
     drain: Annotated[
         float, typer.Option(min=0, help="seconds that a rollout waits for requests under way")
     ] = 120.0,
@@ -133,10 +128,7 @@ def render(
             show_default=False,
         ),
     ] = None,
-    warm: Annotated[
-        list[Path] | None,
-        typer.Option(help="k8s, compose: compiled.json, or a folder of them, to go with it"),
-    ] = None,
+    warm: RenderWarm = None,
     monitoring: Annotated[
         bool,
         typer.Option(

@@ -10,6 +10,7 @@ import typer
 from aot.configs.kernel.errors import UsageError
 from aot.scripts.cli.arguments import KeyOption, ServedModelOption, TokenizerOption, verbs
 from aot.scripts.cli.choices import ApiName, TtlName
+from aot.scripts.cli.warm_options import tell_left_out
 from aot.scripts.cli.wording_options import takes_wording
 from aot.scripts.terminal import note, say, table
 
@@ -188,6 +189,7 @@ def _compiled(paths: list[Path]) -> list[Compiled]:
     """The compiled prompts among `paths`: all of them, or none."""
     from aot.workloads.prompts import compiled
 
+    tell_left_out(paths)
     # A folder without any may be a log.
     files = [f for p in paths for f in compiled.within(p) or [p]]
     prompts = [compiled.read(p) for p in files if p.suffix == ".json" or compiled.is_compiled(p)]

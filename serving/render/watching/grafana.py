@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aot.serving.engines.engine import Watched
-from aot.serving.render.watching.promql import matching, per_s, quantile
+from aot.serving.render.watching.promql import found_per_s, matching, per_s, quantile
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WINDOW = "$__rate_interval"
@@ -57,7 +57,8 @@ def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
         return per_s(matching(counter, MATCHERS), WINDOW, by)
 
     def ratio(by: str) -> str:
-        return f"{rate(names.hits, by)} / ({rate(names.lookups, by)} > 0)"
+        found = found_per_s(names.hits, names.hits_beyond, WINDOW, by, MATCHERS)
+        return f"{found} / ({rate(names.lookups, by)} > 0)"
 
     def ttft(q: float) -> str:
         return quantile(names.ttft, q, WINDOW, BY, MATCHERS)
@@ -66,10 +67,12 @@ def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
         matching(gauge, MATCHERS) for gauge in (names.running, names.waiting, names.kv_usage)
     )
     whole, each = "{{namespace}} {{job}} {{model_name}}", "{{namespace}} {{instance}}"
+    other = names.hits_beyond
+    beyond = {f"had from a host tier or a store {whole}": rate(other)} if other else {}
     return [
         (
             "Prefix cache hit ratio", "percentunit", {whole: ratio(BY)},
-            "Found over looked-up prompt tokens. A drop without a deployment is a finding.",
+            "Found over looked-up prompt tokens, in all tiers. A drop by itself is a finding.",
         ),
         (
             "Hit ratio by replica", "percentunit", {each: ratio("namespace, instance")},
@@ -83,6 +86,7 @@ def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
             "Tokens per second", "short",
             {
                 f"found in the cache {whole}": rate(names.hits),
+                **beyond,
                 f"computed {whole}": rate(names.computed),
                 f"output {whole}": rate(names.output),
             },

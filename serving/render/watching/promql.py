@@ -17,6 +17,18 @@ def per_s(selector: str, window: str, by: str) -> str:
     return f"sum by ({by}) (rate({selector}[{window}]))"
 
 
+def found_per_s(
+    hits: str, hits_beyond: str | None, window: str, by: str, matchers: str = ""
+) -> str:
+    """Tokens found a second, in all tiers. A server that does not count those beyond its device (an
+    older one) has none there."""
+    device = per_s(matching(hits, matchers), window, by)
+    if hits_beyond is None:
+        return device
+    beyond = per_s(matching(hits_beyond, matchers), window, by)
+    return f"({device} + ({beyond} or 0 * {device}))"
+
+
 def total(selector: str, window: str, by: str) -> str:
     """What a counter grew by in the window."""
     return f"sum by ({by}) (increase({selector}[{window}]))"

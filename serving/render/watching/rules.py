@@ -12,7 +12,7 @@ from typing import Any
 
 from aot.configs.kernel.errors import UsageError
 from aot.serving.engines.engine import Watched
-from aot.serving.render.watching.promql import per_s, quantile, total
+from aot.serving.render.watching.promql import found_per_s, per_s, quantile, total
 from aot.serving.topology.routers import Router
 
 OBJECTIVE = 0.99
@@ -61,7 +61,8 @@ def rules(
 
 
 def _recorded(engine: str, names: Watched, slo_s: float) -> list[dict[str, Any]]:
-    hits, lookups = per_s(names.hits, "5m", BY), per_s(names.lookups, "5m", BY)
+    hits = found_per_s(names.hits, names.hits_beyond, "5m", BY)
+    lookups = per_s(names.lookups, "5m", BY)
     records = {
         HITS: hits,
         LOOKUPS: lookups,
