@@ -19,7 +19,11 @@ def free_port(host: str) -> int:
     and the moment when its server listens nobody else is given it. UsageError when `host` is not
     ours; LaunchError when none is left."""
     _bindable(host, 0)
-    for port in sorted(set(PORTS) - _given, key=lambda _: secrets.randbits(32)):
+    start = secrets.randbelow(len(PORTS))  # other processes look at the same time
+    for step in range(len(PORTS)):
+        port = PORTS[(start + step) % len(PORTS)]
+        if port in _given:
+            continue
         with suppress(LaunchError):
             _bindable(host, port)
             _given.add(port)
