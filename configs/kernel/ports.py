@@ -39,6 +39,11 @@ def address(text: str, option: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def joined(host: str, port: int) -> str:
+    """HOST:PORT; an address with colons of its own stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def check_port(host: str, port: int) -> None:
     """LaunchError when another process holds `port`; UsageError when `host` is not ours."""
     _bindable(host, port)

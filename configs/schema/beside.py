@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from aot.configs.schema.recipe import EnvironmentRecipe
-from aot.configs.schema.strict import Arguments, PathText, StrictModel
+from aot.configs.schema.strict import Arguments, MountedText, StrictModel
 
 RouterName = Literal["vllm-router", "sglang-router", "smg"]
 Policy = Literal[
@@ -52,7 +52,7 @@ class StoreConfig(StrictModel):
 
     kind: Literal["lmcache"] = "lmcache"
     memory_gib: float = Field(1.0, gt=0, description="host memory that it keeps chunks in")
-    disk: PathText | None = Field(
+    disk: MountedText | None = Field(
         None,
         description="folder that keeps them when the store ends, relative to this file; made when "
         "it is not there. Default: none, so that they end with the store",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from aot.configs.schema.strict import PathText, StrictModel
+from aot.configs.schema.strict import ClusterName, HostText, StrictModel
+
+Namespace = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
 
 
 class ContainerConfig(StrictModel):
@@ -18,7 +22,7 @@ class ContainerConfig(StrictModel):
     )
     shm_gib: int = Field(16, ge=1, description="shared memory, which tensor parallelism needs")
     ipc_host: bool = Field(False, description="docker: share the host's IPC instead of shm_gib")
-    model_cache: PathText = Field(
+    model_cache: HostText = Field(
         Path("~/.cache/huggingface"),
         description="folder of the host with downloaded weights; Kubernetes: a volume instead",
     )
@@ -47,8 +51,8 @@ class ContainerConfig(StrictModel):
         description="Kubernetes: Prometheus as KEDA reaches it, which then scales; without it a "
         "HorizontalPodAutoscaler does, and a metrics adapter must bring its metric",
     )
-    namespace: str = Field("default", description="Kubernetes")
-    monitoring_namespace: str = Field(
+    namespace: Namespace = Field("default", description="Kubernetes")
+    monitoring_namespace: Namespace = Field(
         "monitoring", description="Kubernetes: the one that may read /metrics"
     )
     node_selector: dict[str, str] = Field(
@@ -58,7 +62,7 @@ class ContainerConfig(StrictModel):
         default_factory=list,
         description="Kubernetes: of the engines; default with GPUs: nvidia.com/gpu",
     )
-    storage_class: str | None = Field(
+    storage_class: ClusterName | None = Field(
         None, description="Kubernetes: of the volume; default: the cluster's"
     )
     volume_access: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
@@ -66,7 +70,7 @@ class ContainerConfig(StrictModel):
         description="Kubernetes: ReadWriteOnce is for one replica, which is then ended before its "
         "successor starts",
     )
-    pull_secrets: list[str] = Field(
+    pull_secrets: list[ClusterName] = Field(
         default_factory=list, description="Kubernetes: names of secrets of registries"
     )
     run_as_user: int | None = Field(

@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Strict,
+    StringConstraints,
+)
 
 
 class StrictModel(BaseModel):
@@ -21,6 +28,28 @@ class StrictModel(BaseModel):
 
 PathText = Annotated[Path, Strict(False)]
 """A path, written as text."""
+
+
+def _mountable(path: Path) -> Path:
+    if ":" in str(path):
+        raise ValueError("containers cannot be given a folder with a colon in its name")
+    return path
+
+
+def _of_the_host(path: Path) -> Path:
+    if not path.is_absolute() and not str(path).startswith("~"):
+        raise ValueError("an absolute path, or one from ~: a relative one would name a volume")
+    return path
+
+
+MountedText = Annotated[PathText, AfterValidator(_mountable)]
+"""A path that a container may be given."""
+HostText = Annotated[MountedText, AfterValidator(_of_the_host)]
+"""The same, wherever it is read from."""
+ClusterName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)
+]
+"""Of a thing of Kubernetes (RFC 1123)."""
 
 
 def _as_text(value: object) -> object:

@@ -23,7 +23,7 @@ class Told(StrictModel):
 class FromEnv(StrictModel):
     """A variable whose value stands in one of the environment that aot is started in."""
 
-    from_env: str = Field(min_length=1, description="name of that variable")
+    from_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="name of that variable")
 
 
 def _as_text(value: object) -> object:

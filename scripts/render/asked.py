@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from aot.configs.kernel import network
 from aot.configs.kernel.errors import UsageError
+from aot.configs.schema.container import ContainerConfig
 from aot.configs.schema.experiment import STORED, Arm
 from aot.configs.schema.server import PUBLIC_KEY, ServerConfig
 from aot.serving.engines import flags, table
@@ -141,17 +144,25 @@ class Asked:
             texts[key] = path.read_text(encoding="utf-8")
         return Warmed(toolkit_image(self.server), texts)
 
-    def rules(self) -> dict[str, Any]:
-        """Prometheus' rules for it."""
+    @property
+    def monitored_as(self) -> tuple[str, str]:
+        """Namespace and job of its series, by the PodMonitor that is rendered with it."""
+        space = self.server.container.namespace
+        return space, f"{space}/{self.name_in_cluster}"
+
+    def rules(self, *, alone: bool = False) -> dict[str, Any]:
+        """Prometheus' rules for it; `alone`: for no other deployment of its engine."""
         front = self.server.front
         router = ROUTERS[front.name] if front else None
         if front and router and not router.asks_to_render(front.policy):
             router = None
         slo_s, runbooks = self.options.ttft_slo_s, self.options.runbooks
-        return rules.rules(self.server.engine, self.watched, slo_s, router, runbooks)
+        of = 'namespace="{}",job="{}"'.format(*self.monitored_as) if alone else None
+        return rules.rules(self.server.engine, self.watched, slo_s, router, runbooks, of)
 
-    def dashboard(self) -> dict[str, Any]:
-        return grafana.dashboard(self.server.engine, self.watched)
+    def dashboard(self, *, alone: bool = False) -> dict[str, Any]:
+        of = (self.name_in_cluster, *self.monitored_as) if alone else None
+        return grafana.dashboard(self.server.engine, self.watched, of)
 
     def closed(self) -> Asked:
         """Itself, in its namespace; UsageError for what would be open to a whole cluster."""
@@ -170,7 +181,7 @@ class Asked:
                 "several; take ReadWriteMany"
             )
         if self.options.namespace:
-            box = box.model_copy(update={"namespace": self.options.namespace})
+            box = _in_namespace(box, self.options.namespace)
         named = self.server.model_copy(update={"container": box})
         return replace(self, server=named).keyed()
 
@@ -178,3 +189,14 @@ class Asked:
         """In a cluster others can reach it: a key is on by default, as on any such host."""
         key = self.server.api_key_env or PUBLIC_KEY
         return replace(self, server=self.server.model_copy(update={"api_key_env": key}))
+
+
+def _in_namespace(box: ContainerConfig, namespace: str) -> ContainerConfig:
+    try:
+        ContainerConfig(namespace=namespace)
+    except ValidationError:
+        raise UsageError(
+            f"--namespace: {namespace!r} is no name of a namespace: small letters, digits and -, "
+            "at most 63"
+        ) from None
+    return box.model_copy(update={"namespace": namespace})

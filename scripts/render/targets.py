@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +17,7 @@ from aot.scripts.render.asked import COMPILED, Asked, Options
 from aot.scripts.server_files import launched
 from aot.serving.render import compose, helm, kubernetes, llm_d
 from aot.serving.render.gate import Warmed
-from aot.serving.render.kit import Kit, secret_key
+from aot.serving.render.kit import Kit, cluster_name, secret_key
 from aot.serving.render.stored import VALUES, Store
 from aot.serving.render.watching import monitoring, observed
 from aot.serving.render.watching.in_compose import Monitoring
@@ -75,7 +77,7 @@ def _k8s(asked: Asked) -> str:
             "--from-file=compiled.json, which aot compile makes; a folder that it made of a log "
             "goes as --from-file=FOLDER (or render it in: --warm)\n"
         )
-    head += "Apply: kubectl apply -f this-file.yaml" + _image_words(asked, warmed)
+    head += "Apply: kubectl apply --server-side -f this-file.yaml" + _image_words(asked, warmed)
     head += f'\nWho may ask it: pods of {space}, and namespaces, with the label aot.client: "true"'
     if store := asked.store:
         head += f"\n{_other_stores(space, name, store)}"
@@ -83,7 +85,7 @@ def _k8s(asked: Asked) -> str:
     if asked.options.monitoring:
         kit, front = Kit(name, space), asked.server.front is not None
         documents += observed.manifests(
-            kit, asked.server.engine, asked.rules(), asked.dashboard(),
+            kit, asked.server.engine, asked.rules(alone=True), asked.dashboard(alone=True),
             router=front, warmed=warmed is not None,
         )  # fmt: skip
     return _yaml(documents, head)
@@ -124,6 +126,8 @@ def _helm(asked: Asked) -> str:
             "store: the chart has no place for one; take --target k8s, name one that runs "
             "(store.address), or go without: --arm aot"
         )
+    name = cluster_name(name, helm.LONGEST)
+    asked = replace(asked, options=replace(asked.options, name=name))
     contained = asked.contained(in_cluster=True, drain_s=helm.GRACE_S)
     head = _secret_command(asked, contained)
     head += "helm repo add vllm https://vllm-project.github.io/production-stack\n"
@@ -181,6 +185,19 @@ class _Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True
+
+
+NUMERIC = re.compile(r"[-+.]?\d[\w.+:-]*|[yn]", re.IGNORECASE)
+"""What other readers of YAML take as a number or as true: 1e5, 0o17 and y are text to PyYAML, and
+kubectl would refuse them where text is wanted."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if NUMERIC.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Plain.add_representer(str, _text)
 
 
 def _yaml(value: Any, head: str) -> str:

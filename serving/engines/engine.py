@@ -92,6 +92,8 @@ class Packaging:
     """The variable of the engine that holds the API key."""
     charts: frozenset[str]
     """The Helm charts that serve it."""
+    more_cards: Callable[[Sequence[str]], int] = lambda _: 1
+    """By how many arguments (of `canonical`) multiply the cards of tensor parallelism."""
     with_stores: frozenset[Device] = frozenset()
     """Devices whose official image has the programs of KV stores in it."""
     user: int | None = None

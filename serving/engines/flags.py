@@ -110,6 +110,22 @@ def meant(word: str, engine: str, flags: Iterable[str]) -> str | None:
     return next((f for f in flags if f.startswith(flag)), None)
 
 
+def canonical(args: Sequence[str], engine: str) -> list[str]:
+    """`args` with each flag by its whole name, as the engine's parser understands it: any clear
+    beginning, and _ for -. A part of a flag (vLLM: --a.b) stays a part."""
+    return [_whole(word, engine) if word.startswith("--") else word for word in args]
+
+
+def _whole(word: str, engine: str) -> str:
+    flag, equals, value = word.partition("=")
+    head, dot, part = flag.partition(".")
+    head = head.replace("_", "-")
+    if head not in known(engine):
+        meant_by = [f for f in known(engine) if f.startswith(head)]
+        head = meant_by[0] if len(meant_by) == 1 else head
+    return f"{head}{dot}{part}{equals}{value}"
+
+
 def _accepts(engine: str, flag: str) -> bool:
     return any(f.startswith(flag) for f in known(engine))
 

@@ -10,6 +10,7 @@ from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Packaging, Tuning, Watched
+from aot.serving.engines.flags import count_of, has
 
 KEY_VARIABLE = "AOT_SGLANG_API_KEY"
 LAUNCHER_INSIDE = PurePosixPath("/aot/sglang_server.py")
@@ -70,12 +71,20 @@ def _host_tier_gib(server: ServerConfig) -> float:
     return tiers.size_gb * server.cards * 1e9 / 2**30
 
 
+def _more_cards(args: Sequence[str]) -> int:
+    """Pipelines and copies have cards of their own; copies of attention alone have not."""
+    copies = count_of(args, "--data-parallel-size", "--dp-size") or 1
+    copies = 1 if has(args, "--enable-dp-attention") else copies
+    return copies * (count_of(args, "--pipeline-parallel-size", "--pp-size") or 1)
+
+
 PACKAGING = Packaging(
     images={"cuda": "lmsysorg/sglang:v{version}"},  # docker/ of SGLang; none for a CPU
     command=_in_container,
     waiting_metric="sglang:num_queue_reqs",
     key_variable=KEY_VARIABLE,
     charts=frozenset({"llm-d"}),
+    more_cards=_more_cards,
     # Its image has no user without rights; when it is told to end it finishes what runs
     # (managers/tokenizer_manager.py, sigterm_watchdog).
     host_tier_gib=_host_tier_gib,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Packaging, Tuning, Watched
-from aot.serving.engines.flags import number_of
+from aot.serving.engines.flags import canonical, count_of, number_of, value_of
 
 WATCHED = Watched(
     hits="vllm:prefix_cache_hits_total",
@@ -42,9 +45,27 @@ def _usual_settings(server: ServerConfig, device: Device) -> list[tuple[str, lis
 
 
 def _host_tier_gib(server: ServerConfig) -> float:
-    """Of all cards together."""
-    given = number_of(server.args, "--kv-offloading-size")
-    return server.host_cache_gib or given or 0.0
+    """Of all cards together: a tier of the cache, and weights that stay on the host."""
+    args = canonical(server.args, "vllm")
+    tier = server.host_cache_gib or number_of(args, "--kv-offloading-size") or _connected_gib(args)
+    return tier + server.cards * (number_of(args, "--cpu-offload-gb") or 0.0)
+
+
+def _connected_gib(args: Sequence[str]) -> float:
+    """Of vLLM's own OffloadingConnector, where the file names one."""
+    try:
+        config = json.loads(value_of(args, "--kv-transfer-config") or "{}")
+        return float(config["kv_connector_extra_config"]["cpu_bytes_to_use"]) / 2**30
+    except (ValueError, KeyError, TypeError):
+        return 0.0
+
+
+def _more_cards(args: Sequence[str]) -> int:
+    """Pipelines, copies, and parts of a prompt have cards of their own."""
+    copies = count_of(args, "--data-parallel-size-local", "-dpl")
+    copies = copies or count_of(args, "--data-parallel-size", "-dp") or 1
+    pipeline = count_of(args, "--pipeline-parallel-size", "-pp") or 1
+    return pipeline * copies * (count_of(args, "--prefill-context-parallel-size", "-pcp") or 1)
 
 
 PACKAGING = Packaging(
@@ -57,6 +78,7 @@ PACKAGING = Packaging(
     waiting_metric="vllm:num_requests_waiting",
     key_variable="VLLM_API_KEY",
     charts=frozenset({"production-stack", "llm-d"}),
+    more_cards=_more_cards,
     with_stores=frozenset({"cuda"}),  # LMCache: requirements/kv_connectors.txt of vLLM
     user=2000,  # "vllm" (vllm-project/vllm#40275)
     drain=lambda seconds: ("--shutdown-timeout", str(seconds)),  # its default aborts what runs

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from aot.configs.kernel.ports import joined
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate
+from aot.serving.render.pod import WARM_S
 from aot.serving.render.stored import DISK, VALUES, Store
 from aot.serving.render.watching.in_compose import Monitoring
 from aot.serving.render.watching.in_compose import services as watching
@@ -57,7 +59,7 @@ def render(
     configs = {_config(path): {"content": text} for path, text in texts.items()}
     gates = {f"{engine}-gate": engine for engine in names} if warmed else {}
     if warmed:
-        services |= {g: _gate(contained, warmed, engine) for g, engine in gates.items()}
+        services |= {g: _gate(server, contained, warmed, e) for g, e in gates.items()}
         configs |= {
             f"compiled-{n}": {"content": text} for n, text in enumerate(warmed.texts.values())
         }
@@ -112,7 +114,7 @@ def _engine(
             {"source": _config(path), "target": str(path)} for path in contained.files
         ]
     if public:
-        service["ports"] = [f"{server.host}:{server.port or PORT}:{PORT}"]
+        service["ports"] = [f"{joined(server.host, server.port or PORT)}:{PORT}"]
     if container.ipc_host:
         service["ipc"] = "host"
     else:
@@ -141,14 +143,20 @@ def _by_reference(contained: Contained) -> dict[str, str]:
     return {"HF_TOKEN": Reference("${HF_TOKEN:-}"), **given}
 
 
-def _gate(contained: Contained, warmed: gate.Warmed, engine: str) -> dict[str, Any]:
+def _gate(
+    server: ServerConfig, contained: Contained, warmed: gate.Warmed, engine: str
+) -> dict[str, Any]:
     source = contained.secrets.get(contained.packaging.key_variable)
     ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{gate.PORT}/ready', timeout=3)"
     service: dict[str, Any] = {
         "image": warmed.image,
         "command": gate.arguments(f"http://{engine}:{PORT}", source is not None),
         "restart": "unless-stopped",
-        "healthcheck": {"test": ["CMD", "python", "-c", ask], **TIMES, "start_period": "600s"},
+        "healthcheck": {
+            "test": ["CMD", "python", "-c", ask],
+            **TIMES,
+            "start_period": f"{server.startup_timeout_s + WARM_S:.0f}s",
+        },
         "depends_on": {engine: {"condition": "service_started"}},
     }
     if source:
@@ -196,7 +204,7 @@ def _router(
         "image": toolkit_image(server),
         "entrypoint": [program],
         "command": arguments,
-        "ports": [f"{server.host}:{server.port or PORT}:{PORT}"],
+        "ports": [f"{joined(server.host, server.port or PORT)}:{PORT}"],
         "restart": server.container.restart,
         "depends_on": {name: {"condition": "service_healthy"} for name in before},
     }

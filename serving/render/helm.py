@@ -13,7 +13,7 @@ from typing import Any
 from aot.configs.kernel.errors import UsageError
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render.kit import secret, secret_key
-from aot.serving.render.pod import PROBE_EVERY_S, memory, strategy
+from aot.serving.render.pod import PROBE_EVERY_S, memory, rights, strategy, tolerations
 from aot.serving.topology.container import PORT, Contained
 
 ROUTING = {
@@ -30,6 +30,8 @@ OWN_FLAGS = {
 }  # fmt: skip
 """Flags that the chart sets from keys of its own, or must not be told; and their values."""
 CHART = "production-stack"
+LONGEST = 40
+"""Of a name: the chart calls a Service RELEASE-NAME-engine-service."""
 GRACE_S = 25
 """Of requests under way: the chart leaves pods the 30 s that Kubernetes has by default."""
 
@@ -57,7 +59,8 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
         "shmSize": f"{container.shm_gib}Gi",
         "vllmConfig": _vllm(server, contained),
         "env": [
-            *({"name": k, "value": v} for k, v in contained.env.items()),
+            # The chart hands them on, and Kubernetes would fill in $(NAME).
+            *({"name": k, "value": v.replace("$", "$$")} for k, v in contained.env.items()),
             *(secret(name, k, s) for k, s in contained.secrets.items() if k not in own_keys),
         ],
     }
@@ -65,7 +68,7 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
         spec["hf_token"] = _secret(name, source)
     elif "HF_TOKEN" not in contained.env:
         spec["env"].append(secret(name, "HF_TOKEN", "HF_TOKEN", optional=True))
-    spec |= _placed(server) | _scaled(server)
+    spec |= _placed(server, contained) | _scaled(server)
     engine: dict[str, Any] = {
         "runtimeClassName": "",
         "imagePullPolicy": "IfNotPresent",
@@ -73,6 +76,8 @@ def production_stack(name: str, server: ServerConfig, contained: Contained) -> d
         **_probes(server, contained),
         "modelSpec": [spec],
     }
+    if container.run_as_user:
+        engine["securityContext"] = rights(server, contained)
     router: dict[str, Any] = {"routingLogic": _logic(server)}
     if container.pull_secrets:
         router["imagePullSecrets"] = [{"name": name} for name in container.pull_secrets]
@@ -88,8 +93,8 @@ def _vllm(server: ServerConfig, contained: Contained) -> dict[str, Any]:
     config: dict[str, Any] = {
         "enablePrefixCaching": "--enable-prefix-caching" in contained.command,
         "dtype": server.dtype,
-        "tensorParallelSize": max(contained.cards, 1),
-        "extraArgs": _rest(contained),
+        "tensorParallelSize": server.cards if contained.cards else 1,
+        "extraArgs": [word.replace("$", "$$") for word in _rest(contained)],
     }
     if server.context_tokens:
         config["maxModelLen"] = server.context_tokens
@@ -117,7 +122,7 @@ def _image(image: str) -> tuple[str, str]:
     return (repository, tag) if repository and "/" not in tag else (image, "latest")
 
 
-def _placed(server: ServerConfig) -> dict[str, Any]:
+def _placed(server: ServerConfig, contained: Contained) -> dict[str, Any]:
     """Where it may run, and what it is pulled with."""
     container = server.container
     made: dict[str, Any] = {}
@@ -125,8 +130,8 @@ def _placed(server: ServerConfig) -> dict[str, Any]:
         terms = [{"key": k, "operator": "In", "values": [v]} for k, v in
                  container.node_selector.items()]  # fmt: skip
         made["nodeSelectorTerms"] = [{"matchExpressions": terms}]
-    if container.tolerations:
-        made["tolerations"] = container.tolerations
+    if tolerated := tolerations(server, contained):
+        made["tolerations"] = tolerated
     if container.storage_class:
         made["storageClass"] = container.storage_class
     if container.pull_secrets:

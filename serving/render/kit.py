@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
 from aot.serving.engines.table import ENGINES
 
-LONGEST = 52
-"""Of a name: with the longest of our endings (-kv-012345) it must be one of a Service."""
+LONGEST = 51
+"""Of a name: with the longest of our endings (-kv-v012345) it must be one of a Service."""
 
 
 CLIENT = {"aot.client": "true"}
@@ -60,13 +61,36 @@ def labels(name: str, component: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": component}
 
 
-def cluster_name(stem: str) -> str:
+def literal(value: Any) -> Any:
+    """`value`, manifests or a part of them, with commands, arguments and variables as they are:
+    Kubernetes itself would fill in $(NAME) there, and make $$ into $."""
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "image" not in value:
+        return {key: literal(item) for key, item in value.items()}
+    made = dict(value)
+    for key in ("command", "args"):
+        if key in made:
+            made[key] = [word.replace("$", "$$") for word in made[key]]
+    made["env"] = [
+        {**one, "value": one["value"].replace("$", "$$")} if "value" in one else one
+        for one in made.get("env", ())
+    ]
+    return made
+
+
+def cluster_name(stem: str, longest: int = LONGEST) -> str:
     """A name that Services may have: it begins with a letter, is short enough for our endings, and
     is not an engine's own, whose variables (VLLM_PORT) a Service would set in other pods."""
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     if not name or not name[0].isalpha() or name in ENGINES:
         name = f"aot-{name}".rstrip("-")
-    return name[:LONGEST].rstrip("-")
+    if len(name) > longest:  # two names that begin alike stay two
+        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+        name = f"{name[: longest - 7].rstrip('-')}-{digest}"
+    return name
 
 
 def secret(name: str, key: str, source: str, *, optional: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aot.configs.schema.server import ServerConfig
 from aot.serving.render import gate, scaling, stored
-from aot.serving.render.kit import Kit, clients
+from aot.serving.render.kit import Kit, clients, literal
 from aot.serving.render.kubernetes_router import router
 from aot.serving.render.pod import RESTRICTED, deployment, rights
 from aot.serving.render.stored import Store
@@ -51,7 +51,8 @@ def render(
         manifests.append(scaling.autoscaler(kit, server, contained))
     if front:
         manifests += router(kit, server, contained)
-    return manifests
+    made: list[dict[str, Any]] = literal(manifests)
+    return made
 
 
 def _volume(kit: Kit, server: ServerConfig) -> dict[str, Any]:

@@ -79,8 +79,8 @@ def _pod(
     }
     if container.node_selector:
         pod["nodeSelector"] = container.node_selector
-    if tolerations := _tolerations(server, contained):
-        pod["tolerations"] = tolerations
+    if tolerated := tolerations(server, contained):
+        pod["tolerations"] = tolerated
     if container.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in container.pull_secrets]
     if server.replicas > 1 or container.max_replicas:
@@ -92,7 +92,8 @@ def _pod(
     return pod
 
 
-def _tolerations(server: ServerConfig, contained: Contained) -> list[dict[str, Any]]:
+def tolerations(server: ServerConfig, contained: Contained) -> list[dict[str, Any]]:
+    """The file's own, else that of nodes with cards."""
     of_cards = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     return server.container.tolerations or (of_cards if contained.cards else [])
 
@@ -138,8 +139,7 @@ def _engine(kit: Kit, server: ServerConfig, contained: Contained) -> dict[str, A
         "image": contained.image,
         "imagePullPolicy": "IfNotPresent",
         "command": [contained.command[0]],
-        # $(NAME) would be filled in by Kubernetes.
-        "args": [word.replace("$(", "$$(") for word in contained.command[1:]],
+        "args": list(contained.command[1:]),
         "env": environment(kit, contained),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": _resources(server, contained),
@@ -159,7 +159,7 @@ def environment(kit: Kit, contained: Contained) -> list[dict[str, Any]]:
     keys = {"HF_TOKEN": "HF_TOKEN", **contained.secrets}
     optional = {"HF_TOKEN"} - contained.secrets.keys() - contained.env.keys()
     return [
-        *({"name": key, "value": value.replace("$(", "$$(")} for key, value in values.items()),
+        *({"name": key, "value": value} for key, value in values.items()),
         *(
             secret(kit.name, key, source, optional=key in optional)
             for key, source in keys.items()

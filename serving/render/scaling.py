@@ -41,7 +41,10 @@ def autoscaler(kit: Kit, server: ServerConfig, contained: Contained) -> dict[str
 
 def _by_keda(kit: Kit, server: ServerConfig, contained: Contained, most: int) -> dict[str, Any]:
     metric = contained.packaging.waiting_metric
-    query = f'sum({metric}{{namespace="{kit.namespace}",pod=~"{kit.name}-.*"}})'
+    # A Deployment's pods, NAME-REPLICASET-POD, not those of NAME-OTHER; where the name is long
+    # Kubernetes cuts off the last dash.
+    pods = f"{kit.name}-[a-z0-9]+(-[a-z0-9]{{5}})?"
+    query = f'sum({metric}{{namespace="{kit.namespace}",pod=~"{pods}"}})'
     trigger = {
         "type": "prometheus",
         "metadata": {

@@ -64,7 +64,7 @@ class Store:
 def fingerprint(image: str, model: str, settings: Mapping[str, str], chunk_tokens: int) -> str:
     """Of what decides the values under its keys. `settings`: arguments of the engine."""
     facts = json.dumps([image, model, dict(settings), chunk_tokens], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:6]
+    return f"v{hashlib.sha256(facts.encode()).hexdigest()[:6]}"  # a name may not look like 66e4
 
 
 def waiting(image: str, address: str, rights: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from aot.configs.schema.experiment import Arm
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Engine, Packaging
-from aot.serving.engines.flags import has, value_of
+from aot.serving.engines.flags import canonical, has, value_of
 from aot.serving.engines.launch_plan import Site
 from aot.serving.topology.routers import Place, worker_args
 from aot.serving.topology.stores import APART
@@ -91,6 +91,7 @@ def contain(
         env=APART if store and not (server.store and server.store.address) else {},
         store=store,
     )
+    given = canonical(server.args, engine.name)
     # Inside a container all interfaces are its own; who reaches them is decided outside.
     plan = engine.plan(server.model_copy(update={"host": EVERYWHERE}), arm, site)
     command, files = packaging.command(plan.argv, packaging.key_variable in plan.secrets)
@@ -107,7 +108,7 @@ def contain(
         health_path=plan.health_path,
         health_timeout_s=engine.health_timeout_s,
         alive_path=engine.alive_path,
-        cards=0 if device == "cpu" else server.cards,
+        cards=0 if device == "cpu" else server.cards * packaging.more_cards(given),
         packaging=packaging,
         model_folder=folder,
         held={k: v for k, v in plan.held.items() if secrets[k] == k},

@@ -161,11 +161,17 @@ def test_a_volume_for_one_node_is_none_for_replicas(tmp_path: Path, aot: Aot) ->
         ("70b-prod", "aot-70b-prod"),
         ("Qwen3.5 on H100", "qwen3-5-on-h100"),
         ("---", "aot"),
-        ("x" * 80, "x" * 52),
+        ("x" * 51, "x" * 51),
     ],
 )
 def test_names_are_those_that_services_may_have(stem: str, name: str) -> None:
     assert cluster_name(stem) == name
+
+
+def test_long_names_that_begin_alike_stay_two() -> None:
+    one, other = (cluster_name("x" * 80 + end) for end in ("a", "b"))
+    assert one != other
+    assert len(one) <= 51
 
 
 def test_a_router_waits_for_its_engines_and_installs_nothing(render: Any) -> None:
@@ -237,8 +243,11 @@ def test_an_autoscaler_is_alone_in_saying_how_many(render: Any) -> None:
     documents = render(scaled % ", prometheus_url: 'http://prom:9090'", "k8s", "--name", "till")
     found = one(documents, "ScaledObject")["spec"]
     assert (found["minReplicaCount"], found["maxReplicaCount"]) == (2, 6)
-    query = 'sum(vllm:num_requests_waiting{namespace="default",pod=~"till-.*"})'
-    assert found["triggers"][0]["metadata"]["query"] == query
+    query = found["triggers"][0]["metadata"]["query"]
+    assert query.startswith('sum(vllm:num_requests_waiting{namespace="default",pod=~"')
+    its_own = re.compile(query.split('pod=~"')[1].split('"')[0])
+    assert its_own.fullmatch("till-7c9d8f6b5d-x2x4z")
+    assert not its_own.fullmatch("till-70b-7c9d8f6b5d-x2x4z")  # a neighbour of ours
     keda = render(scaled % "", "helm-values")["servingEngineSpec"]["modelSpec"][0]["keda"]
     assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (2, 6)
 

@@ -206,6 +206,68 @@ def test_what_a_store_gives_is_found(
     assert fired("vllm", made, 1580, tmp_path) == firing
 
 
+def test_an_sglang_that_never_hits_has_a_ratio_of_nothing(tmp_path: Path) -> None:
+    """It counts no zeros: after a restart whose traffic finds nothing it has no counter of hits."""
+    name = "sglang:realtime_tokens_total"
+    made = {
+        f'{name}{{{PROD},mode="prefill_cache"}}': "0+800x1500 stale",
+        f'{name}{{{PROD},mode="prefill_compute"}}': "0+200x1500 0+1000x300",
+    }
+    assert fired("sglang", made, 1580, tmp_path) == {(DROPPED, "prod")}
+
+
+def test_an_idle_sglang_that_was_started_anew_is_there(tmp_path: Path) -> None:
+    """Without a request it has gauges only."""
+    made = {
+        f'sglang:realtime_tokens_total{{{PROD},mode="prefill_compute"}}': "0+1000x30 stale",
+        f"sglang:num_queue_reqs{{{PROD}}}": "0x60",
+    }
+    assert fired("sglang", made, 45, tmp_path) == set()
+
+
+def test_rules_of_two_deployments_leave_each_other_alone(tmp_path: Path) -> None:
+    """Each with an objective of its own, and both in one Prometheus."""
+    names = table.engine("vllm").watched
+    assert names is not None
+    for job, slo_s in (("prod", 5.0), ("stage", 1.0)):
+        of = f'namespace="shop",job="{job}"'
+        made = rules("vllm", names, slo_s, None, "runbooks.md", of)
+        for group in made["groups"]:
+            group["name"] += f"-{job}"
+            group["interval"] = "1m"
+        (tmp_path / f"{job}.yml").write_text(yaml.safe_dump(made))
+    shown = {}
+    for labels in (PROD, STAGE):  # both answer within two seconds
+        ttft = "vllm:time_to_first_token_seconds"
+        shown[f"{ttft}_count{{{labels}}}"] = "0+10x500"
+        shown[f'{ttft}_bucket{{{labels},le="1.0"}}'] = "0x500"
+        shown[f'{ttft}_bucket{{{labels},le="5.0"}}'] = "0+10x500"
+        shown[f"vllm:prefix_cache_queries_total{{{labels}}}"] = "0x500"
+    trial = {
+        "rule_files": ["prod.yml", "stage.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": k, "values": v} for k, v in shown.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count by (job) (ALERTS{alertstate="firing"})',
+                        "eval_time": "400m",
+                        "exp_samples": [{"labels": '{job="stage"}', "value": 2}],
+                    }
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(trial))
+    done = subprocess.run(
+        ["promtool", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 IDLE = "vllm:kv_block_idle_before_evict_seconds_bucket"
 TEN_S, TEN_MIN, ALL = (f'{IDLE}{{{PROD},le="{le}"}}' for le in ("10.0", "600.0", "+Inf"))
 HERE = f"vllm:prefix_cache_queries_total{{{PROD}}}"

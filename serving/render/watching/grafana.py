@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from aot.serving.engines.engine import Watched
@@ -15,22 +16,27 @@ MATCHERS = ",".join(f'{label}=~"${label}"' for label in CHOSEN)
 WIDTH, HEIGHT = 12, 8
 
 
-def dashboard(engine: str, names: Watched) -> dict[str, Any]:
-    """Imports into Grafana 10 and later (schema 39); asks for its Prometheus data source."""
+def dashboard(
+    engine: str, names: Watched, of: tuple[str, str, str] | None = None
+) -> dict[str, Any]:
+    """Imports into Grafana 10 and later (schema 39); asks for its Prometheus data source. `of`: the
+    deployment that it shows at first: its name, namespace and job."""
+    name, *chosen = of or ("",)
+    digest = f"-{hashlib.sha256('/'.join(of).encode()).hexdigest()[:8]}" if of else ""
     panels = [
         _panel(place, title, unit, expressions, words)
         for place, (title, unit, expressions, words) in enumerate(_panels(names))
     ]
     return {
-        "uid": f"aot-{engine}",
-        "title": f"Prefix caching on {engine}",
+        "uid": f"aot-{engine}{digest}",  # two dashboards of one uid are one
+        "title": f"Prefix caching on {engine}" + (f": {name}" if name else ""),
         "tags": ["aot", engine],
         "schemaVersion": 39,
         "editable": True,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "annotations": {"list": []},
-        "templating": {"list": [_data_source(), *(_variable(n, names.lookups) for n in CHOSEN)]},
+        "templating": {"list": _variables(names, chosen)},
         "panels": panels,
     }
 
@@ -42,13 +48,20 @@ def _data_source() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _variable(label: str, metric: str) -> dict[str, Any]:
+def _variables(names: Watched, chosen: list[str]) -> list[dict[str, Any]]:
+    first = [*chosen, *[None] * (len(CHOSEN) - len(chosen))]
+    made = (_variable(n, names.waiting, at) for n, at in zip(CHOSEN, first, strict=True))
+    return [_data_source(), *made]
+
+
+def _variable(label: str, metric: str, at_first: str | None) -> dict[str, Any]:
     """One deployment or several, chosen at the top; all of them where nothing is chosen."""
+    current = {"text": [at_first or "All"], "value": [at_first or "$__all"]}
     query = f"label_values({metric.split('{')[0]}, {label})"
     return {
         "type": "query", "name": label, "label": label, "datasource": SOURCE, "query": query,
         "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
-        "allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}, "options": [],
+        "allValue": ".*", "current": current, "options": [],
     }  # fmt: skip
 
 
@@ -57,8 +70,8 @@ def _panels(names: Watched) -> list[tuple[str, str, dict[str, str], str]]:
         return per_s(matching(counter, MATCHERS), WINDOW, by)
 
     def ratio(by: str) -> str:
-        found = found_per_s(names.hits, names.hits_beyond, WINDOW, by, MATCHERS)
-        return f"{found} / ({rate(names.lookups, by)} > 0)"
+        found = found_per_s(names, WINDOW, by, MATCHERS)
+        return f"({found}) / ({rate(names.lookups, by)} > 0)"
 
     def ttft(q: float) -> str:
         return quantile(names.ttft, q, WINDOW, BY, MATCHERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aot.configs.kernel.ports import joined
 from aot.configs.schema.server import ServerConfig
 from aot.serving.topology.container import PORT
 
@@ -11,7 +12,7 @@ from aot.serving.topology.container import PORT
 def scrape(name: str, server: ServerConfig, *, in_cluster: bool) -> dict[str, Any]:
     """prometheus.yml: the server where its file says it listens; or, in a cluster, the pods of
     `aot render --target k8s`, engines and router, by their labels."""
-    target = f"{server.host}:{server.port or PORT}"
+    target = joined(server.host, server.port or PORT)
     jobs: list[dict[str, Any]] = [
         {"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}
     ]
@@ -48,6 +49,15 @@ def _pods(name: str, server: ServerConfig, component: str, port: str) -> dict[st
                 "source_labels": [*labels, f"{meta}container_port_name"],
                 "regex": f"{name};{component};{port}",
                 "action": "keep",
-            }
+            },
+            # As an operator's PodMonitor has them: rules tell deployments apart by the first, KEDA
+            # asks for both.
+            *(
+                {"source_labels": [source], "target_label": label}
+                for source, label in (
+                    ("__meta_kubernetes_namespace", "namespace"),
+                    (f"{meta}name", "pod"),
+                )
+            ),
         ],
     }

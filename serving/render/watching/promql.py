@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from aot.serving.engines.engine import Watched
+
 
 def matching(selector: str, matchers: str) -> str:
     """`selector` (a name, with matchers or without) with some more of them."""
@@ -17,16 +21,23 @@ def per_s(selector: str, window: str, by: str) -> str:
     return f"sum by ({by}) (rate({selector}[{window}]))"
 
 
-def found_per_s(
-    hits: str, hits_beyond: str | None, window: str, by: str, matchers: str = ""
-) -> str:
-    """Tokens found a second, in all tiers. A server that does not count those beyond its device (an
-    older one) has none there."""
-    device = per_s(matching(hits, matchers), window, by)
-    if hits_beyond is None:
-        return device
-    beyond = per_s(matching(hits_beyond, matchers), window, by)
-    return f"({device} + ({beyond} or 0 * {device}))"
+def found_per_s(names: Watched, window: str, by: str, matchers: str = "") -> str:
+    """Tokens found a second, in all tiers. A counter that is not there is 0 where something was
+    looked up: SGLang has none before its first hit, an older vLLM none beyond the device."""
+    none = f"0 * {per_s(matching(names.lookups, matchers), window, by)}"
+    counted = (names.hits, names.hits_beyond)
+    rates = [per_s(matching(counter, matchers), window, by) for counter in counted if counter]
+    return " + ".join(f"({rate} or {none})" for rate in rates)
+
+
+def selected(expression: str, engine: str, matchers: str) -> str:
+    """`expression` over the engine's metrics, and over those that are recorded of them, with some
+    more matchers on each."""
+
+    def more(name: re.Match[str]) -> str:
+        return f"{name[1]}{{{matchers}{',' if name[2] else '}'}"
+
+    return re.sub(rf"\b((?:aot|{engine}):[\w:]+)({{)?", more, expression)
 
 
 def total(selector: str, window: str, by: str) -> str:

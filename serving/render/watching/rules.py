@@ -12,7 +12,7 @@ from typing import Any
 
 from aot.configs.kernel.errors import UsageError
 from aot.serving.engines.engine import Watched
-from aot.serving.render.watching.promql import found_per_s, per_s, quantile, total
+from aot.serving.render.watching.promql import found_per_s, per_s, quantile, selected, total
 from aot.serving.topology.routers import Router
 
 OBJECTIVE = 0.99
@@ -35,10 +35,16 @@ RUNBOOKS = "docs/runbooks.md"
 
 
 def rules(
-    engine: str, names: Watched, slo_s: float, router: Router | None, runbooks: str
+    engine: str,
+    names: Watched,
+    slo_s: float,
+    router: Router | None,
+    runbooks: str,
+    of: str | None = None,
 ) -> dict[str, Any]:
     """Groups of one engine. `router`: one that can lose sight of prompts. `runbooks`: the page that
-    alerts link to. UsageError where no bucket of the engine ends at the limit."""
+    alerts link to. `of`: matchers of the one deployment that they are about; None: all that are
+    scraped. UsageError where no bucket of the engine ends at the limit."""
     if slo_s not in names.ttft_bounds_s:
         nearest = min(names.ttft_bounds_s, key=lambda b: abs(b - slo_s))
         raise UsageError(
@@ -47,6 +53,9 @@ def rules(
         )
     alerts = [_dropped(engine), _evicted(names), _preempted(names), *_burns(engine, names, slo_s)]
     alerts.append(_absent(names))
+    records = _recorded(engine, names, slo_s)
+    for rule in (*records, *alerts) if of else ():
+        rule["expr"] = selected(rule["expr"], engine, of or "")
     if router:
         alerts.append(_without_affinity(router))
     for alert in alerts:
@@ -54,19 +63,19 @@ def rules(
         alert["annotations"]["runbook_url"] = f"{runbooks}#{alert['alert'].lower()}"
     return {
         "groups": [
-            {"name": f"aot-{engine}", "interval": "15s", "rules": _recorded(engine, names, slo_s)},
+            {"name": f"aot-{engine}", "interval": "15s", "rules": records},
             {"name": f"aot-{engine}-alerts", "rules": alerts},
         ]
     }
 
 
 def _recorded(engine: str, names: Watched, slo_s: float) -> list[dict[str, Any]]:
-    hits = found_per_s(names.hits, names.hits_beyond, "5m", BY)
+    hits = found_per_s(names, "5m", BY)
     lookups = per_s(names.lookups, "5m", BY)
     records = {
         HITS: hits,
         LOOKUPS: lookups,
-        RATIO: f"{hits} / ({lookups} > 0)",
+        RATIO: f"({hits}) / ({lookups} > 0)",
         "aot:ttft_p50_s:rate5m": quantile(names.ttft, 0.5, "5m", BY),
         "aot:ttft_p99_s:rate5m": quantile(names.ttft, 0.99, "5m", BY),
     }
@@ -140,11 +149,14 @@ def _burns(engine: str, names: Watched, slo_s: float) -> list[dict[str, Any]]:
 
 
 def _absent(names: Watched) -> dict[str, Any]:
-    """Of whom there were counts within the last day and are none; or there never were any."""
-    seen = f"count by ({BY}) (present_over_time({names.lookups}[1d]))"
+    """Of whom there was something within the last day and is nothing; or there never was. An engine
+    without requests may have gauges only."""
+    there = f"count by ({BY}) ({names.lookups} or {names.waiting})"
+    over_a_day = (f"present_over_time({name}[1d])" for name in (names.lookups, names.waiting))
+    seen = f"count by ({BY}) ({' or '.join(over_a_day)})"
     return _alert(
         "EngineMetricsAbsent",
-        f"({seen} unless count by ({BY}) ({names.lookups})) "
+        f"({seen} unless {there}) "
         f"or (absent({names.lookups}) unless on () {seen})",
         "5m", "critical",
         "No metrics of {{ $labels.job }} {{ $labels.model_name }}: it is down, or not scraped",
