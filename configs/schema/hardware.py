@@ -38,7 +38,10 @@ class Architecture(StrictModel):
     hidden: int = Field(gt=0, description="width of the residual stream")
     intermediate: int = Field(gt=0, description="width of the MLP; of all active experts together")
     vocabulary: int = Field(gt=0)
-    context_tokens: int = Field(gt=0, description="longest context that the model was made for")
+    context_tokens: int | None = Field(
+        gt=0,
+        description="longest context that the model was made for; None: engines differ on it",
+    )
     sliding_layers: int = Field(0, ge=0, description="those of `layers` that attend to a window")
     sliding_window: int | None = Field(None, gt=0, description="tokens of that window")
     global_kv_heads: int | None = Field(
@@ -53,6 +56,12 @@ class Architecture(StrictModel):
     )
     index_bytes: int = Field(
         0, ge=0, description="a token and layer of sparse attention's index, on every card"
+    )
+    encoder: bool = Field(
+        False, description="of images or sound, whose activations were seen in no log"
+    )
+    fp8_cache: bool = Field(
+        False, description="the checkpoint asks for one itself, which not every engine heeds"
     )
     gated: bool = Field(False, description="the hub wants a token of somebody who agreed to terms")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aot.configs.kernel.errors import ConfigError, LaunchError, UsageError
+from aot.configs.kernel.errors import ConfigError, LaunchError, NotSettledError, UsageError
 from aot.configs.loading.presets import card, recipe_names
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.recipe import Device
@@ -28,6 +28,8 @@ from aot.serving.topology.container import device_of
 
 UNNAMED_CARD_SHARE = 0.97
 """Of nvidia-smi's memory, what CUDA reports of a card that has no file in configs/cards/."""
+ANOTHER_CARD = 0.1
+"""Memory that is off by more than this from that of the file is of another card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def size(path: Path, card_name: str | None) -> Sizing:
     """The arithmetic for the server file at `path`, on `card_name`, else the GPU that is here, else
     the one that the file is for.
 
-    Raises ConfigError (file, or no server of ours), UsageError (unknown card or model, what cannot
-    be computed), NotInstalledError (recipe not fetched), ToolkitError (hub not reached).
+    Raises ConfigError (file, or no server of ours), UsageError (unknown card or model),
+    NotSettledError (what is not computed, hub not reached), NotInstalledError (recipe not fetched).
     """
     server = server_files.read(path)
     if isinstance(server, RemoteConfig):
@@ -75,6 +77,8 @@ def size(path: Path, card_name: str | None) -> Sizing:
         raise
     except UsageError as error:
         raise ConfigError(path, str(error)) from None
+    except NotSettledError as error:
+        raise NotSettledError(f"{path}: cannot say: {error}") from None
 
 
 def _size(path: Path, server: ServerConfig, card_name: str | None) -> Sizing:
@@ -109,7 +113,7 @@ def refuse_too_large(server: ServerConfig, model: str) -> None:
         weights_gib = memory_of(
             server, known, place, _dtype(server, known, place, machine)
         ).weights_gib
-    except UsageError:
+    except (UsageError, NotSettledError):
         return
     here = machine.gpus or not place.cuda
     if here and weights_gib > place.memory_gib:
@@ -142,8 +146,9 @@ def _place(server: ServerConfig, card_name: str | None, machine: Machine) -> Pla
         return Place(share, machine.memory_gib / server.replicas, cuda=False)
     if card_name:
         return card_as_place(card_name, card(card_name))
-    if machine.gpus and (here := _card_of(machine.gpus[0])) is not None:
-        return here
+    here = [_card_of(line) for line in machine.gpus[: server.cards]]
+    if here and None not in here:  # the smallest decides
+        return min(filter(None, here), key=lambda place: place.memory_gib)
     if server.card:
         return card_as_place(server.card, card(server.card))
     known = ", ".join(recipe_names("cards"))
@@ -155,12 +160,15 @@ def _card_of(line: str) -> Place | None:
     """The card of a line of nvidia-smi: name, memory in MiB, driver. None where it does not tell,
     as on machines whose GPU has no memory of its own."""
     name, memory, *_ = [*(part.strip() for part in line.split(",")), ""]
+    mib = re.match(r"(\d+)\s*MiB", memory)
+    seen_gib = UNNAMED_CARD_SHARE * int(mib[1]) / 1024 if mib else None
     for known in recipe_names("cards"):
         if name in card(known).names:
-            return card_as_place(known, card(known))
-    if (mib := re.match(r"(\d+)\s*MiB", memory)) is None:
-        return None
-    return Place(name, UNNAMED_CARD_SHARE * int(mib[1]) / 1024, cuda=True)
+            made = card_as_place(known, card(known))
+            # A part of a card, or another one of that name, has the memory that it shows.
+            other = seen_gib and abs(seen_gib / made.memory_gib - 1) > ANOTHER_CARD
+            return Place(name, seen_gib, True, made.fp8) if other and seen_gib else made
+    return Place(name, seen_gib, cuda=True) if seen_gib else None
 
 
 def _dtype(server: ServerConfig, model: Architecture, place: Place, machine: Machine) -> str:
@@ -189,7 +197,7 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
     kv = value_of(server.args, "--kv-cache-dtype") or "auto"
     if kv.startswith("fp8") and memory.place.cuda and not memory.place.fp8:
         yield f"{memory.place.name} does not compute FP8: the engine may refuse {kv}, or convert"
-    if memory.context_tokens > model.context_tokens:
+    if model.context_tokens and memory.context_tokens > model.context_tokens:
         yield (
             f"context_tokens {memory.context_tokens:,} is more than the model was made for "
             f"({model.context_tokens:,}): the engine asks for a rope-scaling setting"
@@ -197,7 +205,10 @@ def _notes(server: ServerConfig, memory: Memory, model: Architecture) -> Iterato
     yield from _kinds(model)
     if model.gated:
         yield f"{model.hub_id} is gated: agree to its terms on the hub, then export HF_TOKEN"
-    needed, here = memory.cards * server.replicas, len(this_machine().gpus)
+    there = this_machine().gpus
+    if memory.place.cuda and memory.place.name == server.card and there and not _card_of(there[0]):
+        yield f"the GPU here does not say what it has: this is about the file's card, {server.card}"
+    needed, here = memory.cards * server.replicas, len(there)
     if memory.place.cuda and here and here < needed:
         yield f"the file needs {needed} cards, and this machine has {here}"
     engine = table.engine(server.engine)

@@ -132,6 +132,9 @@ class MemoryRules:
     request."""
     at_once: Callable[[ServerConfig, Place], int | None] = lambda *_: None
     """Requests that it is started for: each needs its states; None where it makes do."""
+    not_computed: Sequence[str] = ()
+    """Arguments that divide the weights in other ways, or need memory that is not in the sums; with
+    * behind it all that begin so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ estimate here.
 
 from __future__ import annotations
 
+from aot.configs.kernel.errors import NotSettledError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
-from aot.serving.engines.card.budget import GIB, Budget, Place
-from aot.serving.engines.card.pools import Held, Kept, in_blocks
+from aot.serving.engines.card.budget import ENCODER_GIB, GIB, Budget, Place
+from aot.serving.engines.card.pools import Held, Kept, in_blocks, in_full
 from aot.serving.engines.engine import MemoryRules
-from aot.serving.engines.flags import count_of, has, number_of, share_of
+from aot.serving.engines.flags import count_of, has, number_of, share_of, value_of
 
 CONTEXT_GIB = {1: (0.07, 0.25), 2: (0.15, 0.6)}
 """Least and most of libraries, and of NCCL among cards, by their number, as logged."""
@@ -31,12 +32,32 @@ IN_FLIGHT = 2
 """Batches that are scheduled and not settled (config/vllm.py, max_concurrent_batches)."""
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
 """GiB; read on a CPU."""
+NOT_COMPUTED = (
+    "--pipeline-parallel-size", "-pp", "--data-parallel-size*", "-dp", "-dpl",
+    "--prefill-context-parallel-size", "-pcp", "--decode-context-parallel-size", "-dcp",
+    "--enable-expert-parallel", "-ep", "--enable-eplb", "--enable-elastic-ep", "--enable-dbo",
+    "--ubatch-size", "--nnodes", "-n", "--cpu-offload-*", "--offload-*",
+    "--speculative-config", "-sc", "--spec-*", "--enable-lora", "--config",
+    "--mamba-ssm-cache-dtype", "--mamba-cache-*", "--mamba-block-size", "--use-replayssm",
+    "--hf-overrides", "--hf-config-path", "--model-class-overrides", "--quantization-config",
+    "--kv-cache-dtype-skip-layers", "--kv-sharing-fast-prefill", "--disable-sliding-window",
+    "--swa-bounded-replay", "--prefix-cache-retention-interval",
+    "--convert", "--runner", "--diffusion-config", "-dc", "--engram-config",
+)  # fmt: skip
+TEXT_ALONE = "--language-model-only"
+LEFT_FREE_GIB = 0.5
+"""Of a card by CUDA's own context: vLLM refuses a share that is more than what is free."""
 SMALLER_BATCH = ("--max-num-batched-tokens", "2048", "--max-num-seqs", "256")
 
 
 def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) -> Budget:
     share = share_of(server.args, "--gpu-memory-utilization", "--device-memory-utilization") or 0.92
     usable = share * place.memory_gib
+    if place.cuda and not server.cache_gib and usable > place.memory_gib - LEFT_FREE_GIB:
+        raise NotSettledError(
+            f"args: --gpu-memory-utilization {share:g} may be more than what is free beside CUDA's "
+            f"own context on {place.name}; leave it some {LEFT_FREE_GIB:g} GiB, or start it and see"
+        )
     why = f"{share:g} of the memory (--gpu-memory-utilization)"
     if server.cache_gib:  # then vLLM does not ask for a share
         usable, why = place.memory_gib, "all of the memory: cache_gib sets the cache"
@@ -51,13 +72,16 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
     )
     words = f"activations of {batch:,} tokens or {requests:,} requests"
     words = f"the most that was logged: {words}, and CUDA graphs; the least is {least:.1f}"
-    return Budget(usable, why, most, words, least)
+    unknown = ENCODER_GIB if model.encoder and not has(server.args, TEXT_ALONE) else 0.0
+    return Budget(usable, why, most, words, least, unknown)
 
 
 def _planned(server: ServerConfig, place: Place) -> tuple[int, int]:
     """Batched tokens and requests, as given or by default."""
     batch, requests = _batch(place)
     batch = count_of(server.args, "--max-num-batched-tokens") or batch
+    if has(server.args, "--no-enable-chunked-prefill"):  # a prompt is one batch
+        batch = max(batch, server.context_tokens or 0)
     return batch, count_of(server.args, "--max-num-seqs") or requests
 
 
@@ -69,8 +93,20 @@ def at_once(server: ServerConfig, place: Place) -> int | None:
 def held(
     server: ServerConfig, place: Place, cache: int, of: Kept, block: int, context: int
 ) -> Held:
-    """As it prints it."""
+    """As it prints it. Without its manager of several kinds, as beside LMCache, layers with a
+    window keep every token."""
     batch, _ = _planned(server, place)
+    if of.is_plain:
+        return in_full(cache, of, block)
+    if has(server.args, "--disable-hybrid-kv-cache-manager") or server.store:
+        if of.model.state_layers:
+            raise NotSettledError("store: whether vLLM has states beside it is not known here")
+        return in_full(cache, of, block)
+    if value_of(server.args, "--kv-transfer-config"):
+        raise NotSettledError(
+            "args: what layers with a window or a state keep beside the connector of "
+            "--kv-transfer-config is not known here; start it and read 'KV cache' in its log"
+        )
     return in_blocks(cache, of, block, context, IN_FLIGHT * batch)
 
 
@@ -112,4 +148,5 @@ RULES = MemoryRules(
     smaller_batch=SMALLER_BATCH,
     held=held,
     at_once=at_once,
+    not_computed=NOT_COMPUTED,
 )

@@ -4,6 +4,7 @@ hub's."""
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +18,22 @@ from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.loading.presets import architectures
 from aot.configs.schema.hardware import Architecture
 from aot.serving.local.models import READY
-from aot.serving.memory.layers import layers_of, text_of
+from aot.serving.memory.layers import has_encoder, layers_of, text_of
 
 GIB = 2**30
 DTYPES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4}
 """Bytes of the dtypes of safetensors; all others are of one byte (huggingface/safetensors:
 safetensors/src/tensor.rs)."""
 HUB_TIMEOUT_S = 10.0
+KV_HEADS = (
+    "n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num",
+    "num_attention_groups",
+)  # fmt: skip
+"""What configurations call them (vLLM: model_arch_config_convertor.py)."""
+GROWN, YARN = ("default", "llama3", "deepseek_llama_scaling", "mrope"), ("yarn", "deepseek_yarn")
+"""Kinds of rope scaling whose factor is in max_position_embeddings already; of the second SGLang
+says so only where the original length stands beside it."""
+ENCODER_ONLY = re.compile("Bert|Roberta|Electra|MPNet|Whisper|T5|Bart|CLIP|Siglip")
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -78,12 +88,16 @@ def described(
 ) -> Architecture:
     """From a config.json and the number of values of each safetensors dtype.
 
-    Raises UsageError for models of whose layers it is not known what they keep.
+    Raises NotSettledError for models of whose layers it is not known what they keep, UsageError for
+    a config.json that is none.
     """
     try:
         return _described(name, config, values, source)
     except KeyError as missing:
-        raise UsageError(f"{name}: its config.json has no {missing}") from None
+        raise NotSettledError(
+            f"{name}: its config.json has no {missing}, so that what its layers keep is not known "
+            "here; start the server and read 'KV cache' in its log"
+        ) from None
     except ValidationError as failure:
         first = failure.errors()[0]
         raise UsageError(f"{name}: its config.json: {first['loc'][0]}: {first['msg']}") from None
@@ -94,6 +108,7 @@ def described(
 def _described(
     name: str, config: Mapping[str, Any], values: Mapping[str, int], source: str
 ) -> Architecture:
+    _refuse_other_kinds(name, config)
     text = text_of(config)
     kinds = layers_of(name, text)
     stored = sum(DTYPES.get(dtype, 1) * n for dtype, n in values.items())
@@ -109,13 +124,13 @@ def _described(
         weights_dtype=dtype,
         layers=kinds.full + kinds.sliding,
         heads=heads,
-        kv_heads=text.get("num_key_value_heads") or heads,
+        kv_heads=next((int(text[key]) for key in KV_HEADS if text.get(key)), heads),
         head_dim=text.get("head_dim") or text["hidden_size"] // heads,
         latent_dim=rank + (text.get("qk_rope_head_dim") or 0) if rank else None,
         hidden=text["hidden_size"],
         intermediate=_intermediate(text),
         vocabulary=text["vocab_size"],
-        context_tokens=text["max_position_embeddings"],
+        context_tokens=_context_tokens(text),
         sliding_layers=kinds.sliding,
         sliding_window=kinds.window,
         global_kv_heads=text.get("num_global_key_value_heads"),
@@ -123,14 +138,41 @@ def _described(
         state_layers=kinds.states,
         state_bytes=kinds.state_bytes,
         index_bytes=kinds.index_bytes,
+        encoder=has_encoder(config),
+        fp8_cache=bool(quantized.get("kv_cache_scheme") or quantized.get("kv_cache_quant_algo")),
     )
+
+
+def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
+    """NotSettledError for what does not generate from one sequence."""
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    if config.get("is_encoder_decoder") or any(ENCODER_ONLY.search(kind) for kind in kinds):
+        raise NotSettledError(
+            f"{name}: what an encoder ({', '.join(kinds) or 'is_encoder_decoder'}) keeps is not "
+            "known here; start the server and read 'KV cache' in its log"
+        )
+
+
+def _context_tokens(text: Mapping[str, Any]) -> int | None:
+    """As vLLM and SGLang derive it (config/model.py, get_and_verify_max_len;
+    utils/hf_transformers/common.py, get_context_length); None where they differ."""
+    longest = int(text["max_position_embeddings"])
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    kind = str(rope.get("rope_type") or rope.get("type") or "default")
+    own = "original_max_position_embeddings" in rope
+    if kind in ("longrope", "su") or (kind in YARN and rope.get("factor") and not own):
+        return None
+    if kind in (*GROWN, *YARN) or "gemma3" in text["model_type"] or not rope.get("factor"):
+        return longest
+    return None if own else int(longest * rope["factor"])
 
 
 def _intermediate(text: Mapping[str, Any]) -> int:
     """The width of a token's MLP: of the experts that it goes to, where there are any."""
-    experts = text.get("num_experts_per_tok")
-    width = text.get("moe_intermediate_size") or text["intermediate_size"]
-    return int(width * experts if experts else text["intermediate_size"])
+    if experts := text.get("num_experts_per_tok"):
+        return int((text.get("moe_intermediate_size") or text["intermediate_size"]) * experts)
+    plain = text["intermediate_size"]
+    return int(max(plain) if isinstance(plain, list) else plain)  # Gemma 3n has one a layer
 
 
 def _weight_files(folder: Path) -> list[Path]:

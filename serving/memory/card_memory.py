@@ -9,18 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
 from aot.serving.engines.card.budget import GIB, Budget, Place
 from aot.serving.engines.card.pools import Held, kept
-from aot.serving.engines.flags import value_of
+from aot.serving.engines.flags import canonical, value_of
 
 SPARSE_FP8_BYTES = 656
 CERTAIN = 1.3
 """Most over least tokens of a cache, from which on a size is not given as one number."""
+NEUTRAL = {
+    **dict.fromkeys(
+        ("--pipeline-parallel-size", "-pp", "--pp-size", "--data-parallel-size", "-dp", "--dp-size",
+         "--data-parallel-size*", "--nnodes", "-n", "--ep", "--ep-*", "--dcp-size", "-dcp", "-pcp"),
+        ("1",),
+    ),
+    "--cpu-offload-*": ("0",), "--cpu-offload-gb": ("0",),
+}  # fmt: skip
+"""Values under which they do nothing."""
 BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -48,6 +58,8 @@ class Memory:
     requests of the longest length that fit at once, times that length."""
     most_cache_tokens: int
     """The same with the least of a reserve."""
+    sure_tokens: int
+    """Those that it holds if all is needed of which nothing is known (`budget.unknown_gib`)."""
     context_tokens: int
     states: int | None = None
     """Requests whose states fit; None for models without."""
@@ -58,7 +70,8 @@ class Memory:
     def fits(self) -> bool:
         """Whether the cache is paid for, and holds the longest prompt."""
         paid = 0 < self.cache_gib <= self.left_gib
-        return paid and self.cache_tokens >= self.context_tokens and self.states_fit
+        tokens = min(self.cache_tokens, self.sure_tokens)
+        return paid and tokens >= self.context_tokens and self.states_fit
 
     @property
     def may_fit(self) -> bool:
@@ -86,24 +99,24 @@ class Memory:
 def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: str) -> Memory:
     """The memory of `server` with `model` on `place`. `dtype`: what the engine computes in.
 
-    Raises UsageError for what cannot be computed: a KV dtype of unknown size, numbers that are
-    none, weights split in other ways than by tensor parallelism.
+    Raises NotSettledError for what is not computed (a KV dtype of unknown size, weights split in
+    other ways than by tensor parallelism), UsageError for numbers that are none, and for cards that
+    do not divide the model's heads.
     """
-    _refuse_what_is_not_computed(server.args)
-    cards = server.cards
-    if model.heads % cards:
-        raise UsageError(
-            f"gpus: {cards} cards do not divide the model's {model.heads} attention heads evenly, "
-            "which tensor parallelism needs"
-        )
-    weights_gib = _weights_gib(server, model, dtype) / cards
-    kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
-    of = kept(model, cards, kv_bytes, _latent_bytes(model, kv_dtype))
-    per_token = of.token_bytes
     engine = table.engine(server.engine)
     rules = engine.memory
     if rules is None:
         raise UsageError(f"engine: what {engine.title} does with a card's memory is not known here")
+    cards, context = server.cards, _context_tokens(server, model)
+    server = server.model_copy(
+        update={"args": canonical(server.args, engine.name), "context_tokens": context}
+    )
+    _refuse_what_is_not_computed(server.args, rules.not_computed)
+    _check_heads(model, cards)
+    weights_gib = _weights_gib(server, model, dtype) / cards
+    kv_dtype, kv_bytes = _kv_dtype(server, model, dtype)
+    of = kept(model, cards, kv_bytes, _latent_bytes(model, kv_dtype))
+    per_token = of.token_bytes
     room = rules.budget(server, model, place, cards)
     left_gib = room.usable_gib - weights_gib - room.reserve_gib
     block = server.block_tokens or engine.default_blocks["cuda" if place.cuda else "cpu"]
@@ -111,7 +124,6 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
     cache_gib = left_gib if asked_gib is None else asked_gib
     if rules.takes_what_there_is:
         cache_gib = min(cache_gib, left_gib)
-    context = server.context_tokens or model.context_tokens
     most_left_gib = room.usable_gib - weights_gib - room.least_gib
     most_gib = most_left_gib if asked_gib is None else cache_gib
 
@@ -119,6 +131,8 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         return rules.held(server, place, max(0, int(gib * GIB)), of, block, context)
 
     held, most = held_by(cache_gib), held_by(most_gib)
+    sure_gib = left_gib - room.unknown_gib
+    sure = held_by(sure_gib) if asked_gib is None and room.unknown_gib else held
     return Memory(
         place=place,
         cards=cards,
@@ -129,6 +143,7 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         left_gib=left_gib,
         most_left_gib=most_left_gib,
         cache_gib=cache_gib,
+        sure_tokens=sure.tokens if min(cache_gib, left_gib) <= sure_gib or asked_gib is None else 0,
         cache_tokens=min(held.tokens, server.cache_tokens or held.tokens),
         most_cache_tokens=min(most.tokens, server.cache_tokens or most.tokens),
         context_tokens=context,
@@ -136,6 +151,32 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         most_states=most.states,
         states_needed=rules.at_once(server, place) if held.states is not None else None,
     )
+
+
+def _context_tokens(server: ServerConfig, model: Architecture) -> int:
+    context = server.context_tokens or model.context_tokens
+    if context is None:
+        raise NotSettledError(
+            "context_tokens: how long a context is by default is read in several ways of this "
+            "model's rope scaling; say how long it is to be"
+        )
+    return context
+
+
+def _check_heads(model: Architecture, cards: int) -> None:
+    """As engines do when they build the layers (vLLM: models/llama.py)."""
+    if model.heads % cards:
+        raise UsageError(
+            f"gpus: {cards} cards do not divide the model's {model.heads} attention heads evenly, "
+            "which tensor parallelism needs"
+        )
+    shared = () if model.latent_dim else {model.kv_heads, model.global_kv_heads or model.kv_heads}
+    for heads in shared:
+        if heads % cards and cards % heads:
+            raise UsageError(
+                f"gpus: {cards} cards and the model's {heads} KV heads do not divide one another "
+                "evenly, which tensor parallelism needs"
+            )
 
 
 def _latent_bytes(model: Architecture, kv_dtype: str) -> int | None:
@@ -159,7 +200,7 @@ def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float
         return model.weights_gib  # quantized: held as stored
     method = value_of(server.args, "--quantization", "-q")
     if method not in (None, "fp8"):
-        raise UsageError(
+        raise NotSettledError(
             f"args: --quantization {method} of weights that are not stored so: their size is not "
             "computed here; start the server and read 'Model loading' in its log"
         )
@@ -172,6 +213,11 @@ def _weights_gib(server: ServerConfig, model: Architecture, dtype: str) -> float
 
 def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[str, int]:
     asked = value_of(server.args, "--kv-cache-dtype") or "auto"
+    if asked == "auto" and model.fp8_cache:
+        raise NotSettledError(
+            "args: the checkpoint asks for an FP8 cache itself, which engines heed or not by their "
+            "version; say --kv-cache-dtype fp8 (SGLang: fp8_e4m3), or bfloat16"
+        )
     if asked == "auto":
         # As the engine computes: a checkpoint that is quantized is computed in 16 bit.
         computed = dtype if dtype in BYTES else model.weights_dtype
@@ -180,29 +226,18 @@ def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[st
         return asked, 1
     if asked in BYTES or asked == "bf16":
         return asked, BYTES.get(asked, 2)
-    raise UsageError(
+    raise NotSettledError(
         f"--kv-cache-dtype {asked}: its size per token is not known here; what is: auto, bfloat16, "
         "float16, fp8, fp8_e4m3, fp8_e5m2"
     )
 
 
-NOT_COMPUTED = (
-    "--pipeline-parallel-size", "-pp", "--pp-size",
-    "--data-parallel-size", "-dp", "--dp-size",
-    "--enable-expert-parallel", "-ep", "--ep-size", "--ep", "--expert-parallel-size",
-    "--decode-context-parallel-size", "-dcp",
-    "--cpu-offload-gb",
-    "--speculative-config", "--speculative-algorithm", "--speculative-draft-model-path",
-    "--kv-cache-dtype-skip-layers",
-)  # fmt: skip
-"""Arguments that divide the weights in other ways, or need memory that is not in the sums."""
-
-
-def _refuse_what_is_not_computed(args: Sequence[str]) -> None:
-    given = {arg.split("=", 1)[0].replace("_", "-") for arg in args}
-    for flag in NOT_COMPUTED:
-        if flag in given:
-            raise UsageError(
+def _refuse_what_is_not_computed(args: Sequence[str], not_computed: Sequence[str]) -> None:
+    for word in args:
+        flag = word.partition("=")[0].partition(".")[0]
+        names = (name for name in not_computed if fnmatchcase(flag, name))
+        if (name := next(names, None)) and value_of(args, flag) not in NEUTRAL.get(name, ()):
+            raise NotSettledError(
                 f"args: what {flag} does to the memory is not computed here; start the server and "
                 "read 'KV cache' in its log"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
@@ -24,6 +24,12 @@ def undecided(memory: Memory) -> str | None:
     if memory.fits or not memory.may_fit:
         return None
     budget = memory.budget
+    if budget.unknown_gib and memory.cache_tokens >= memory.context_tokens and memory.left_gib > 0:
+        return (
+            "cannot say: its encoder of images or sound is tried with the largest input when the "
+            f"engine starts, which may take {budget.unknown_gib:.0f} GiB and is not computed here; "
+            "start it, or serve text alone (--language-model-only)"
+        )
     return (
         f"cannot say: the engine reserves {budget.least_gib:.1f} to {budget.reserve_gib:.1f} GiB, "
         f"which leaves {memory.left_gib:.1f} to {memory.most_left_gib:.1f} GiB, and with the least "
@@ -74,7 +80,7 @@ def remedies(
     def mends(changed: ServerConfig, there: Place = place) -> bool:
         try:
             return memory_of(changed, model, there, dtype).fits
-        except UsageError:
+        except (UsageError, NotSettledError):
             return False
 
     changes: list[str] = []

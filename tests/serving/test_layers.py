@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import NotSettledError
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.card.budget import Place
 from aot.serving.engines.card.pools import in_blocks, in_pools, kept
@@ -51,10 +51,11 @@ KINDS: dict[str, tuple[dict[str, Any], Layers]] = {
     "Mamba by a pattern": (
         {"num_hidden_layers": 6, "hybrid_override_pattern": "MEM*ME", "mamba_num_heads": 64,
          "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4},
-        Layers(1, states=3, state_bytes=(4096 + 2 * 8 * 128) * 3 * 2 + 4096 * 128 * 2),
+        Layers(1, states=3, state_bytes=(4096 + 2 * 8 * 128) * 3 * 2 + 4096 * 128 * 4),
     ),
     "an index beside the latent": (
-        {"num_hidden_layers": 61, "kv_lora_rank": 512, "index_head_dim": 128},
+        {"model_type": "deepseek_v32", "num_hidden_layers": 61, "kv_lora_rank": 512,
+         "index_head_dim": 128},
         Layers(61, index_bytes=132),
     ),
 }  # fmt: skip
@@ -71,7 +72,7 @@ def test_kinds_of_layers(name: str) -> None:
     [{"layer_types": ["sparse"]}, {"compress_ratios": [1]}, {"linear_attn_config": {"a": 1}}],
 )
 def test_what_is_not_understood_is_refused(more: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"is not known here .*start the server"):
+    with pytest.raises(NotSettledError, match=r"is not known here .*start the server"):
         layers_of("m", text_of({**PLAIN, **more}))
 
 

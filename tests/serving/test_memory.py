@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 import yaml
 
-from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.errors import NotSettledError, ToolkitError, UsageError
 from aot.configs.loading.presets import architectures, card, recipe_names
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
+from aot.serving.engines import flags, table
 from aot.serving.engines.card.budget import Place, card_as_place
 from aot.serving.memory.card_memory import Memory, kv_bytes_per_token, memory_of
-from aot.serving.memory.fitting import remedies, resident, shortfall
+from aot.serving.memory.fitting import remedies, resident, shortfall, undecided
 
 MODELS = {model.hub_id.split("/")[1]: model for model in architectures()}
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]
@@ -225,8 +227,108 @@ def test_sglang_takes_what_there_is() -> None:
     ],
 )
 def test_what_cannot_be_computed_is_said(args: list[str], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(ToolkitError, match=words) as raised:
         on("h100", args=args)
+    # A number that is none is the file's fault; what is not computed is ours.
+    assert raised.value.exit_code == (2 if "no number" in words or "more than" in words else 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "same_as"),
+    [
+        ({"args": ["--gpu-memory-util", "0.5"]}, ["--gpu-memory-utilization", "0.5"]),
+        ({"args": ["--max-num-batched=32768"]}, ["--max-num-batched-tokens", "32768"]),
+        (
+            {"engine": "sglang", "args": ["--mem-fraction", "0.5"]},
+            ["--mem-fraction-static", "0.5"],
+        ),
+        (
+            {"args": ["--no-enable-chunked-prefill"], "context_tokens": 65_536},
+            ["--max-num-batched-tokens", "65536"],
+        ),
+    ],
+)
+def test_arguments_count_however_they_are_written(keys: dict[str, Any], same_as: Any) -> None:
+    assert on("h100", **keys).left_gib == on("h100", **{**keys, "args": same_as}).left_gib
+    assert on("h100", **keys).left_gib != on("h100", **{**keys, "args": []}).left_gib
+
+
+@pytest.mark.parametrize(
+    ("engine", "args"),
+    [
+        ("vllm", ["--pipeline-parallel", "2"]), ("vllm", ["-pcp", "2"]),
+        ("vllm", ["--speculative-config.method", "eagle3"]), ("vllm", ["-sc", "{}"]),
+        ("vllm", ["--spec-method", "eagle3"]), ("vllm", ["--enable-lora", "--max-loras", "32"]),
+        ("vllm", ["--hf-overrides", "{}"]), ("vllm", ["--mamba-ssm-cache-dtype", "float32"]),
+        ("vllm", ["--offload-group-size", "4"]), ("vllm", ["--data-parallel-size=2"]),
+        ("sglang", ["--dp", "2"]), ("sglang", ["--enable-dp-attention"]),
+        ("sglang", ["--speculative-algo", "NEXTN"]), ("sglang", ["--attn-cp-size", "2"]),
+        ("sglang", ["--disable-hybrid-swa-memory"]), ("sglang", ["--mem-fraction-static", "0.99"]),
+        ("vllm", ["--gpu-memory-utilization", "1.0"]),
+    ],
+)  # fmt: skip
+def test_what_changes_the_sums_is_never_overlooked(engine: str, args: list[str]) -> None:
+    with pytest.raises(NotSettledError):
+        on("h100", engine=engine, args=args)
+
+
+def test_what_does_nothing_is_let_through() -> None:
+    plain = on("h100").left_gib
+    for args in (["-pp", "1"], ["--data-parallel-size=1"], ["--cpu-offload-gb", "0"]):
+        assert on("h100", args=args).left_gib == plain
+    assert on("h100", engine="sglang", args=["--mem-fraction-static", "0.9"]).fits
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_arguments_that_are_not_computed_are_the_engines_own(engine: str) -> None:
+    rules = table.engine(engine).memory
+    assert rules is not None
+    for name in rules.not_computed:
+        assert any(fnmatchcase(flag, name) for flag in flags.known(engine)), name
+
+
+def test_kv_heads_that_cards_do_not_divide() -> None:
+    model = LLAMA.model_copy(update={"heads": 40, "kv_heads": 10})
+    for cards in (1, 2, 5, 10, 20):
+        assert on("h100", model, gpus=cards).cards == cards
+    for cards in (4, 8):
+        with pytest.raises(UsageError, match=f"gpus: {cards} cards and the model's 10 KV heads"):
+            on("h100", model, gpus=cards)
+    assert on("h100", model.model_copy(update={"latent_dim": 576}), gpus=4).cards == 4
+
+
+def test_windows_beside_a_store_are_kept_whole() -> None:
+    gemma = MODELS["gemma-3-27b-it"]
+    plain = on("h100", gemma, context_tokens=32_768)
+    off = on("h100", gemma, context_tokens=32_768, args=["--disable-hybrid-kv-cache-manager"])
+    stored = on("h100", gemma, context_tokens=32_768, store={"chunk_tokens": 64})
+    assert off.cache_tokens == stored.cache_tokens < plain.cache_tokens
+    with pytest.raises(NotSettledError, match="beside the connector"):
+        on("h100", gemma, args=["--kv-transfer-config", "{}"])
+    assert on("h100", args=["--kv-transfer-config", "{}"]).fits  # all layers keep all
+
+
+def test_an_encoder_is_not_taken_for_nothing() -> None:
+    seeing = MODELS["Qwen2.5-7B-Instruct"].model_copy(update={"encoder": True})
+    found = on("l4", seeing, context_tokens=8192)
+    assert not found.fits
+    words = undecided(found)
+    assert words is not None
+    assert "encoder" in words
+    assert shortfall(found) is None
+    assert on("l4", seeing, context_tokens=8192, args=["--language-model-only"]).fits
+    assert on("h100", seeing, context_tokens=8192).fits
+
+
+def test_what_engines_read_in_their_own_ways_must_be_said() -> None:
+    long = LLAMA.model_copy(update={"context_tokens": None})
+    with pytest.raises(NotSettledError, match="context_tokens: how long"):
+        on("h100", long)
+    assert on("h100", long, context_tokens=4096).fits
+    eight = LLAMA.model_copy(update={"fp8_cache": True})
+    with pytest.raises(NotSettledError, match="say --kv-cache-dtype fp8"):
+        on("h100", eight)
+    assert on("h100", eight, args=["--kv-cache-dtype", "fp8"]).kv_bytes_per_token == 65_536
 
 
 def test_static_prefixes_share_the_cache_with_what_runs() -> None:

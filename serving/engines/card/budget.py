@@ -30,6 +30,13 @@ class Budget:
     reserve_why: str
     least_gib: float
     """The least."""
+    unknown_gib: float = 0.0
+    """What may be needed on top and was seen in no log: nothing fits that needs it."""
+
+
+ENCODER_GIB = 16.0
+"""Of an encoder of images or sound that is profiled with its largest input: for Qwen2.5-VL-3B some
+14 GiB beside the weights were too little (vllm-project/vllm#18124)."""
 
 
 def card_as_place(name: str, card: Card) -> Place:
