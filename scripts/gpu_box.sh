@@ -97,7 +97,17 @@ card_on_the_bus() {
     fi
   done
 }
-in_a_container() { [ -e "$root/.dockerenv" ] || [ -e "$root/run/.containerenv" ]; }
+# Docker, Podman, systemd, and what the first process was told (containerd, Kubernetes, LXC).
+in_a_container() {
+  local mark
+  for mark in .dockerenv run/.containerenv run/systemd/container; do
+    [ ! -e "$root/$mark" ] || return 0
+  done
+  if [ -r "$root/proc/1/environ" ] && [[ "$(tr '\0' '\n' <"$root/proc/1/environ")" == *container=* ]]; then
+    return 0
+  fi
+  [ -n "${KUBERNETES_SERVICE_HOST:-}" ]
+}
 # The last byte of the EFI variable is 1 where only signed modules are loaded.
 secure_boot() {
   local variable bytes
@@ -138,6 +148,10 @@ signed (mokutil --import, then reboot), or Secure Boot turned off in the firmwar
     fail "a driver is installed and does not answer; another one on top would not mend it. Reboot \
 first; then see dmesg and 'dkms status' (kernel headers missing after an update?)"
   fi
+  if [ -r "$root/proc/driver/nvidia/version" ]; then
+    fail "a driver is loaded, and nvidia-smi is not installed: install the nvidia-utils-... package of \
+the driver's own version ($(sed -n 's/.*Module *\([0-9.]*\).*/\1/p;q' "$root/proc/driver/nvidia/version"))"
+  fi
   if secure_boot; then
     say "Secure Boot is on: Ubuntu's own driver is signed; others would not be loaded"
   fi
@@ -159,14 +173,17 @@ first; then see dmesg and 'dkms status' (kernel headers missing after an update?
 # The driver is new enough; where cards talk through NVSwitch, its fabric manager runs.
 check_driver() {
   local driver cards fabric
-  driver=$(first_line nvidia-smi --query-gpu=driver_version --format=csv,noheader)
-  if [[ "${driver%%.*}" =~ ^[0-9]+$ ]] && [ "${driver%%.*}" -lt "$min_driver" ]; then
+  driver=$(first_line nvidia-smi --query-gpu=driver_version --format=csv,noheader) || driver=
+  if [[ ! "${driver%%.*}" =~ ^[0-9]+$ ]]; then
+    fail "nvidia-smi names no version of the driver (${driver:-nothing}): see nvidia-smi itself, and dmesg"
+  fi
+  if [ "${driver%%.*}" -lt "$min_driver" ]; then
     fail "driver $driver is older than $min_driver, for which the engines' wheels are made; update \
 it (ubuntu-drivers install, reboot), or try all the same: AOT_BOX_MIN_DRIVER=${driver%%.*}"
   fi
   cards=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) || cards=
   fabric=$(nvidia-smi -q 2>/dev/null |
-    sed -n '/Fabric/,/Status/s/.*State *: *\(In Progress\|Not Started\).*/\1/p') || fabric=
+    sed -n '/Fabric/,/Status/s/.*\(State\|Status\) *: *\(In Progress\|Not Started\|Fail[a-z]*\).*/\2/p') || fabric=
   if [ "$(wc -l <<<"$cards")" -gt 1 ] && [ -n "$fabric" ]; then
     fail "the cards are joined by NVSwitch and its fabric manager is not ready (state: ${fabric%%$'\n'*}): \
 sudo systemctl enable --now nvidia-fabricmanager (of the driver's own version), and start again"
@@ -175,16 +192,24 @@ sudo systemctl enable --now nvidia-fabricmanager (of the driver's own version), 
 
 step "GPU"
 min_driver=${AOT_BOX_MIN_DRIVER:-575}
+min_driver=${min_driver%%.*}
+[[ "$min_driver" =~ ^[0-9]+$ ]] || fail "AOT_BOX_MIN_DRIVER=$AOT_BOX_MIN_DRIVER: a number, e.g. 575"
 if [ -n "$server" ] && [[ "$(key environment "$server")" == *-cpu ]]; then
   say "$server is for a CPU"
 elif ! command -v nvidia-smi >/dev/null || ! nvidia-smi >/dev/null 2>&1; then
   without_an_answer
 else
-  gpu=$(first_line nvidia-smi --query-gpu=name --format=csv,noheader)
+  gpu=$(first_line nvidia-smi --query-gpu=name --format=csv,noheader) || gpu=
+  if [ -z "$gpu" ] || [[ "$gpu" == "No devices"* ]]; then
+    fail "nvidia-smi answers and finds no card (${gpu:-nothing}): is it passed through to this machine, \
+and its driver bound to it? See dmesg"
+  fi
   say "$gpu"
   check_driver
   if [ -z "$server" ]; then
-    case "$gpu" in
+    kind=$gpu
+    [[ "$gpu" =~ -[0-9]+[ABCQ]$ ]] && kind="a part of a card" # vGPU: NVIDIA H200-35C
+    case "$kind" in
       # Other memory than the cards that they are called after, and an ARM processor.
       *GH200* | *GB200* | *GB300* | *GB10*) preset=gpu ;;
       *H200* | *B200*) preset=qwen3-32b-h200 ;;

@@ -77,6 +77,8 @@ def box(
         ("NVIDIA GH200 480GB", "gpu"),
         ("NVIDIA GB200", "gpu"),
         ("NVIDIA B200", "qwen3-32b-h200"),
+        ("NVIDIA H200-35C", "gpu"),
+        ("GRID A100D-80C", "gpu"),
     ],
 )
 def test_each_card_gets_its_preset(tmp_path: Path, gpu: str, preset: str) -> None:
@@ -127,6 +129,38 @@ IN_THE_WAY: dict[str, tuple[dict[str, object], int, str]] = {
         {"smi": "case \"$*\" in *driver*) echo 580.1 ;; -q) printf 'Fabric\\n State : In Progress"
                 "\\n Status : N/A\\n' ;; *) printf 'NVIDIA H100\\nNVIDIA H100\\n' ;; esac"},
         1, "its fabric manager is not ready (state: In Progress)",
+    ),
+    "a pod": (
+        {"kernel": {**CARD, "proc/1/environ": b"PATH=/bin\0container=containerd\0"}},
+        1, "this is a container, and no driver can be",
+    ),
+    "a pod of a cluster": (
+        {"kernel": CARD, "KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        1, "this is a container, and no driver can be",
+    ),
+    "a driver without its tools": (
+        {"kernel": {**CARD, "proc/driver/nvidia/version":
+                    b"NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue\n"}},
+        1, "a driver is loaded, and nvidia-smi is not installed: install the nvidia-utils-... "
+        "package of the driver's own version (580.95.05)",
+    ),
+    "cards that are asked for in vain": (
+        {"smi": "case \"$*\" in *query*) exit 6 ;; esac"}, 1, "finds no card (nothing)",
+    ),
+    "no devices, and no error": (
+        {"smi": "echo No devices were found"}, 1, "finds no card (No devices were found)",
+    ),
+    "a driver that is none": (
+        {"smi": "case \"$*\" in *driver*) echo ERR! ;; *) echo NVIDIA L4 ;; esac"},
+        1, "names no version of the driver (ERR!)",
+    ),
+    "an oldest driver that is no number": (
+        {"gpu": "NVIDIA L4", "AOT_BOX_MIN_DRIVER": "new"}, 1, "AOT_BOX_MIN_DRIVER=new: a number",
+    ),
+    "a fabric that failed": (
+        {"smi": "case \"$*\" in *driver*) echo 580.1 ;; -q) printf 'Fabric\\n State : Completed\\n"
+                " Status : Failure\\n' ;; *) printf 'NVIDIA H100\\nNVIDIA H100\\n' ;; esac"},
+        1, "its fabric manager is not ready (state: Failure)",
     ),
     "no fabric manager for one of two": (
         {"smi": "case \"$*\" in *driver*) echo 580.1 ;; -q) printf 'Fabric\\n State : Completed\\n"
