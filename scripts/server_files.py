@@ -32,3 +32,20 @@ def launched(path: Path, doing: str) -> ServerConfig:
     if isinstance(server, RemoteConfig):
         raise ConfigError(path, f"this server runs already; there is nothing to {doing}", "runtime")
     return server
+
+
+def check_beside(server: ServerConfig) -> None:
+    """UsageError for what cannot stand beside an engine that is started on this machine, in a
+    container or without one."""
+    events = server.kv_events or ""
+    if server.runtime == "docker" and (server.store or events):
+        what = "store" if server.store else "kv_events"
+        raise UsageError(
+            f"{what}: it is had from an engine of this machine, not from a container alone; take "
+            "runtime: local, or have all of it in containers: aot render FILE --target compose"
+        )
+    if events.startswith("tcp://") and "*" not in events:
+        # It listens on what has a * only (distributed/kv_events.py, _is_bind_endpoint).
+        raise UsageError(
+            f"kv_events: vLLM would not listen on {events}, but connect to it; take ipc:///PATH"
+        )

@@ -78,8 +78,8 @@ class ServerConfig(StrictModel):
     )
     kv_events: str | None = Field(
         None,
-        description="vLLM: ZMQ endpoint to publish KV events on (no authentication), ipc:///PATH "
-        "or tcp://127.0.0.1:PORT; block hashes are then reproducible (sha256_cbor)",
+        description="vLLM: ZMQ endpoint to publish KV events on (no authentication), ipc:///PATH, "
+        "or from containers tcp://127.0.0.1:PORT; block hashes are then reproducible (sha256_cbor)",
     )
     store: StoreConfig | None = Field(
         None, description="vLLM: a KV store that outlives the engine, for the arms store, restarted"
@@ -178,7 +178,8 @@ class ServerConfig(StrictModel):
                 raise ValueError(
                     f"kv_events: anybody who reaches {self.kv_events} would read every prompt's "
                     "token ids and salts, those of the past, too (on the next port): use "
-                    "ipc:///PATH or tcp://127.0.0.1:PORT, or say 'expose_unauthenticated: true'"
+                    "ipc:///PATH (from containers tcp://127.0.0.1:PORT), or say "
+                    "'expose_unauthenticated: true'"
                 )
         return self
 

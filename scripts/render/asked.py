@@ -19,7 +19,7 @@ from aot.serving.engines.engine import Watched
 from aot.serving.local import models, store_contents
 from aot.serving.render import compose, stored
 from aot.serving.render.gate import Warmed
-from aot.serving.render.kit import cluster_name
+from aot.serving.render.kit import LOST, cluster_name
 from aot.serving.render.stored import Store
 from aot.serving.render.watching import grafana, rules
 from aot.serving.topology import container, stores
@@ -61,6 +61,8 @@ class Asked:
     def name(self) -> str:
         """A name that Compose takes."""
         stem = self.options.name or self.path.stem
+        if LOST.search(stem):
+            return cluster_name(stem)
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "aot"
 
     @property
@@ -76,10 +78,8 @@ class Asked:
                 "not have; name a hub id"
             )
         server = self.server
-        if in_cluster and server.kv_events and server.kv_events.startswith("tcp://"):
-            # A pod is an address of its own: who may reach it says the NetworkPolicy.
-            port = server.kv_events.rpartition(":")[2]
-            server = server.model_copy(update={"kv_events": f"tcp://{EVERYBODY}:{port}"})
+        if server.kv_events:
+            server = server.model_copy(update={"kv_events": _from_a_container(server.kv_events)})
         drain_s = server.container.drain_s if drain_s is None else drain_s
         engine, store = table.engine(server.engine), self._store_address(in_cluster=in_cluster)
         return container.contain(server, self.arm, engine, model, drain_s, store)
@@ -189,6 +189,17 @@ class Asked:
         """In a cluster others can reach it: a key is on by default, as on any such host."""
         key = self.server.api_key_env or PUBLIC_KEY
         return replace(self, server=self.server.model_copy(update={"api_key_env": key}))
+
+
+def _from_a_container(events: str) -> str:
+    """A container is an address of its own, on which it must listen; who reaches it is said by a
+    NetworkPolicy, or by the port that Compose gives it on the host."""
+    if not events.startswith("tcp://"):
+        raise UsageError(
+            f"kv_events: {events} is inside the container, where nobody could read it; take "
+            "tcp://127.0.0.1:PORT"
+        )
+    return f"tcp://{EVERYBODY}:{events.rpartition(':')[2]}"
 
 
 def _in_namespace(box: ContainerConfig, namespace: str) -> ContainerConfig:

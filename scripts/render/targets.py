@@ -131,7 +131,8 @@ def _helm(asked: Asked) -> str:
     contained = asked.contained(in_cluster=True, drain_s=helm.GRACE_S)
     head = _secret_command(asked, contained)
     head += "helm repo add vllm https://vllm-project.github.io/production-stack\n"
-    head += "helm install NAME vllm/vllm-stack -f this-file.yaml"
+    space = asked.server.container.namespace
+    head += f"helm install -n {space} NAME vllm/vllm-stack -f this-file.yaml"
     if asked.server.container.max_replicas:
         head += (
             "\nIt scales by KEDA, which asks http://prometheus-operated.monitoring.svc:9090: the "

@@ -17,7 +17,7 @@ from aot.configs.schema.server import ServerConfig
 from aot.scripts.doctor import sizing
 from aot.scripts.run.stored import filled_by, store_of
 from aot.scripts.run.target import Target, Up
-from aot.scripts.server_files import launched
+from aot.scripts.server_files import check_beside, launched
 from aot.scripts.terminal import note, status
 from aot.serving.client.endpoint import Endpoint
 from aot.serving.engines import table
@@ -250,6 +250,7 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
         raise UsageError(
             f"environment: '{config.recipe}' holds {recipe.engine}, but engine is {config.engine}"
         )
+    check_beside(config)
     if config.runtime == "docker":
         environment = _contained(path, config, engine)
     else:
@@ -280,11 +281,6 @@ def _prepare(path: Path, config: ServerConfig) -> Launcher:
 
 def _contained(path: Path, config: ServerConfig, engine: Engine) -> Environment:
     """A container's image in the place of an environment."""
-    if config.store:
-        raise UsageError(
-            "store: it is started beside an engine of this machine, not beside its container; take "
-            "runtime: local, or have both in containers: aot render FILE --target compose"
-        )
     docker.check()
     image = container.contain(config, "auto", engine, models.resolve(config.model, path)).image
     return Environment("docker", "installed", Path(), {config.engine: image, "image": image})

@@ -10,7 +10,7 @@ from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines.engine import Packaging, Tuning, Watched
-from aot.serving.engines.flags import count_of, has
+from aot.serving.engines.flags import canonical, count_of, has, number_of
 
 KEY_VARIABLE = "AOT_SGLANG_API_KEY"
 LAUNCHER_INSIDE = PurePosixPath("/aot/sglang_server.py")
@@ -59,16 +59,20 @@ def _in_container(
 
 
 def _host_tier_gib(server: ServerConfig) -> float:
-    """Of all cards together: hicache has a pool for each rank."""
+    """Of all cards together: hicache has a pool for each rank, and weights stay on the host by
+    card."""
+    args = canonical(server.args, "sglang")
+    more = _more_cards(args)
+    weights = server.cards * more * (number_of(args, "--cpu-offload-gb") or 0.0)
     tiers = server.hicache
     if server.host_cache_gib or tiers is None:
-        return server.host_cache_gib or 0.0
+        return more * (server.host_cache_gib or 0.0) + weights
     if tiers.size_gb is None:
         raise UsageError(
             "hicache: how much host memory a ratio comes to is known when the server has started; "
             "give hicache.size_gb, so that it can be asked for"
         )
-    return tiers.size_gb * server.cards * 1e9 / 2**30
+    return tiers.size_gb * server.cards * more * 1e9 / 2**30 + weights
 
 
 def _more_cards(args: Sequence[str]) -> int:

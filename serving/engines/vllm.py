@@ -233,6 +233,8 @@ def _check(server: ServerConfig, site: Site) -> None:
         raise UsageError(
             f"kv_events: {server.kv_events} is no endpoint; expected ipc:///PATH or tcp://127.0.0.1:PORT"
         )
+    if server.kv_events:
+        vllm_operations.check_one_copy(server.args)
     if server.cache_tokens and any(a.startswith(BLOCKS_FLAG) for a in server.args):
         raise UsageError(f"cache_tokens: args has {BLOCKS_FLAG} already; give only one of the two")
     if server.host_cache_gib:

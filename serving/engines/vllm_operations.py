@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from aot.configs.kernel.errors import UsageError
 from aot.configs.loading.settings import Value
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
@@ -29,7 +30,9 @@ WATCHED = Watched(
     # With --kv-cache-metrics, of one block in a hundred: how long evicted blocks had been idle.
     kept_s=(
         "histogram_quantile(0.5, sum by (le, namespace, job, instance) "
-        "(rate(vllm:kv_block_idle_before_evict_seconds_bucket[15m])))"
+        "(rate(vllm:kv_block_idle_before_evict_seconds_bucket[15m]))) "
+        "and on (namespace, job, instance) (sum by (namespace, job, instance) "
+        '(increase(vllm:kv_block_idle_before_evict_seconds_bucket{le="+Inf"}[15m])) >= 10)'
     ),
 )  # fmt: skip
 
@@ -48,7 +51,8 @@ def _host_tier_gib(server: ServerConfig) -> float:
     """Of all cards together: a tier of the cache, and weights that stay on the host."""
     args = canonical(server.args, "vllm")
     tier = server.host_cache_gib or number_of(args, "--kv-offloading-size") or _connected_gib(args)
-    return tier + server.cards * (number_of(args, "--cpu-offload-gb") or 0.0)
+    weights = server.cards * _more_cards(args) * (number_of(args, "--cpu-offload-gb") or 0.0)
+    return _copies(args) * tier + weights
 
 
 def _connected_gib(args: Sequence[str]) -> float:
@@ -62,10 +66,24 @@ def _connected_gib(args: Sequence[str]) -> float:
 
 def _more_cards(args: Sequence[str]) -> int:
     """Pipelines, copies, and parts of a prompt have cards of their own."""
-    copies = count_of(args, "--data-parallel-size-local", "-dpl")
-    copies = copies or count_of(args, "--data-parallel-size", "-dp") or 1
     pipeline = count_of(args, "--pipeline-parallel-size", "-pp") or 1
-    return pipeline * copies * (count_of(args, "--prefill-context-parallel-size", "-pcp") or 1)
+    parts = count_of(args, "--prefill-context-parallel-size", "-pcp") or 1
+    return pipeline * parts * _copies(args)
+
+
+def check_one_copy(args: Sequence[str]) -> None:
+    """UsageError for several, which would publish on one another's ports."""
+    if (copies := _copies(canonical(args, "vllm"))) > 1:
+        raise UsageError(
+            f"kv_events is one endpoint, and each of {copies} copies (--data-parallel-size) would "
+            "need its own"
+        )
+
+
+def _copies(args: Sequence[str]) -> int:
+    """On one machine: each is an engine of its own."""
+    here = count_of(args, "--data-parallel-size-local", "-dpl")
+    return here or count_of(args, "--data-parallel-size", "-dp") or 1
 
 
 PACKAGING = Packaging(

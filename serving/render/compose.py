@@ -66,7 +66,7 @@ def render(
     if front:
         services["router"] = _router(server, contained, names, list(gates) or names)
     if monitoring:
-        more, files = watching(monitoring, names, bool(front))
+        more, files = watching(monitoring, names, gates, bool(front))
         services, configs = {**services, **more}, {**configs, **files}
     made = {"name": name, "services": services, **({"configs": configs} if configs else {})}
     escaped: dict[str, Any] = _escaped(made)
@@ -113,8 +113,11 @@ def _engine(
         service["configs"] = [
             {"source": _config(path), "target": str(path)} for path in contained.files
         ]
+    ports = _events(server.kv_events) if server.kv_events else []
+    if ports:
+        service["ports"] = ports
     if public:
-        service["ports"] = [f"{joined(server.host, server.port or PORT)}:{PORT}"]
+        service["ports"] = [*ports, f"{joined(server.host, server.port or PORT)}:{PORT}"]
     if container.ipc_host:
         service["ipc"] = "host"
     else:
@@ -124,6 +127,13 @@ def _engine(
         device = {"driver": "nvidia", "device_ids": list(map(str, cards)), "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
     return service
+
+
+def _events(endpoint: str) -> list[str]:
+    """Where the host has KV events, and their history on the next port."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    there = "" if host == "*" else f"{host}:"
+    return [f"{there}{n}:{n}" for n in (int(port), int(port) + 1)]
 
 
 def _config(path: PurePosixPath) -> str:

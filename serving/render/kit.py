@@ -12,6 +12,10 @@ LONGEST = 51
 """Of a name: with the longest of our endings (-kv-v012345) it must be one of a Service."""
 
 
+TAKEN = {"kubernetes"}
+"""Services that a cluster has already."""
+LOST = re.compile(r"[^\x00-\x7f]")
+"""What no name may have: without it two names may be one."""
 CLIENT = {"aot.client": "true"}
 """The label of pods, or of namespaces, that may ask."""
 REVIEWED = {
@@ -85,10 +89,10 @@ def cluster_name(stem: str, longest: int = LONGEST) -> str:
     """A name that Services may have: it begins with a letter, is short enough for our endings, and
     is not an engine's own, whose variables (VLLM_PORT) a Service would set in other pods."""
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-    if not name or not name[0].isalpha() or name in ENGINES:
+    if not name or not name[0].isalpha() or name in {*ENGINES, *TAKEN}:
         name = f"aot-{name}".rstrip("-")
-    if len(name) > longest:  # two names that begin alike stay two
-        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    if len(name) > longest or LOST.search(stem):  # two that would be one stay two
+        digest = hashlib.sha256(stem.encode()).hexdigest()[:6]
         name = f"{name[: longest - 7].rstrip('-')}-{digest}"
     return name
 

@@ -24,7 +24,8 @@ PRECISE = "precise-prefix-cache-producer"
 
 def values(name: str, server: ServerConfig) -> dict[str, Any]:
     """`name`: that of the manifests."""
-    plugins = _precise(server) if server.kv_events else _remembering(server)
+    precise = (server.kv_events or "").startswith("tcp://")
+    plugins = _precise(server) if precise else _remembering(server)
     config = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig", **plugins}
     router: dict[str, Any] = {
         "epp": {
@@ -37,7 +38,7 @@ def values(name: str, server: ServerConfig) -> dict[str, Any]:
             "matchLabels": labels(name, "engine"),
         },
     }
-    if server.kv_events:
+    if precise:
         router["tokenizer"] = {"enabled": True, "modelName": server.model}
     return {"router": router}
 

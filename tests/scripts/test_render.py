@@ -178,10 +178,11 @@ def test_scraping_is_configured_as_prometheus_reads_it(server: Path, render: Any
         for d in pods
         if d["kind"] == "Deployment"
         for labels in [d["spec"]["template"]["metadata"]["labels"]]
-        for port in d["spec"]["template"]["spec"]["containers"][0]["ports"]
+        for container in d["spec"]["template"]["spec"]["containers"]
+        for port in container["ports"]
     }
     assert wanted <= declared
-    assert len(wanted) == 1 + ("replicas" in server.read_text())
+    assert len(wanted) == 2 + ("replicas" in server.read_text())
 
 
 def test_a_router_that_cannot_see_prompts_is_alerted_to(tmp_path: Path, render: Any) -> None:

@@ -168,6 +168,11 @@ def test_names_are_those_that_services_may_have(stem: str, name: str) -> None:
     assert cluster_name(stem) == name
 
 
+def test_letters_that_no_name_has_make_no_two_names_one() -> None:
+    assert len({cluster_name(n) for n in ("größe", "gräße", "grüße", "日本", "-", "gr-e")}) == 6
+    assert cluster_name("kubernetes") == "aot-kubernetes"  # there is a Service of that name
+
+
 def test_long_names_that_begin_alike_stay_two() -> None:
     one, other = (cluster_name("x" * 80 + end) for end in ("a", "b"))
     assert one != other
@@ -321,6 +326,9 @@ def test_what_watches_it_is_rendered_with_it(render: Any) -> None:
     scraping = yaml.safe_load(made["configs"]["prometheus"]["content"].replace("$$", "$"))
     assert scraping["scrape_configs"][0]["static_configs"] == [
         {"targets": ["engine-0:8000", "engine-1:8000"]}
+    ]
+    assert scraping["scrape_configs"][1]["static_configs"] == [
+        {"targets": ["engine-0-gate:8100", "engine-1-gate:8100"]}
     ]
     assert "$namespace" in made["configs"]["grafana-dashboard"]["content"].replace("$$", "$")
 

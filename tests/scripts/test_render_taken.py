@@ -126,8 +126,8 @@ def test_a_gate_has_the_time_that_its_engine_has(render: Any) -> None:
 
 def test_series_have_the_labels_that_are_asked_for(render: Any) -> None:
     made = yaml.safe_load(render(GPU, "prometheus", "--in-cluster"))
-    (job,) = made["scrape_configs"]
-    assert {r.get("target_label") for r in job["relabel_configs"]} >= {"namespace", "pod"}
+    for job in made["scrape_configs"]:
+        assert {r.get("target_label") for r in job["relabel_configs"]} >= {"namespace", "pod"}
     there = yaml.safe_load(render(GPU + "host: '::1'\nport: 8001\n", "prometheus"))
     assert there["scrape_configs"][0]["static_configs"] == [{"targets": ["[::1]:8001"]}]
 
@@ -148,6 +148,40 @@ def test_what_watches_one_deployment_is_its_own(render: Any) -> None:
     assert selected == {"default/shop-a", "default/shop-b"}
 
 
+def test_every_rank_has_its_host_memory(render: Any) -> None:
+    def gib(engine: str, keys: str) -> int:
+        made = containers(render(GPU.replace("vllm", engine) + keys, "k8s"))["engine"]
+        return int(made["resources"]["limits"]["memory"].removesuffix("Gi"))
+
+    plain = gib("vllm", "")
+    copies = "host_cache_gib: 64\nargs: [--data-parallel-size=4, --cpu-offload-gb=10]\n"
+    assert gib("vllm", copies) == plain + 4 * 64 + 4 * 10
+    tier = "hicache: {size_gb: 64}\n"
+    assert gib("sglang", tier + "args: [--pp-size, 4]\n") == plain + 239  # GB a rank
+    assert gib("sglang", "args: [--cpu-offload-gb=30]\n") == plain + 30
+
+
+def test_events_leave_their_container(render: Any, tmp_path: Path, aot: Aot) -> None:
+    events = GPU + "kv_events: 'tcp://127.0.0.1:5557'\n"
+    service = yaml.safe_load(render(events, "compose"))["services"]["engine"]
+    assert '"endpoint": "tcp://*:5557"' in " ".join(service["command"])
+    assert {"127.0.0.1:5557:5557", "127.0.0.1:5558:5558"} <= set(service["ports"])
+    server = tmp_path / "ipc.yaml"
+    server.write_text(GPU + "kv_events: ipc:///tmp/kv.sock\n")
+    check(aot("render", server, "--target", "k8s"), 2, "is inside the container")
+    done = aot("render", server, "--target", "helm-values", "--chart", "llm-d")
+    assert "precise" not in done.stdout
+    server.write_text(events + "args: [-dp, 2]\n")
+    check(aot("render", server, "--target", "k8s"), 2, "each of 2 copies (--data-parallel-size)")
+
+
+def test_a_routers_metrics_keep_their_names(render: Any) -> None:
+    text = GPU + "replicas: 2\nrouter: {name: vllm-router, policy: cache_aware}\n"
+    jobs = yaml.safe_load(render(text, "prometheus", "--in-cluster"))["scrape_configs"]
+    relabeled = {j["job_name"]: "metric_relabel_configs" in j for j in jobs}
+    assert relabeled == {"shop-engine": True, "shop-gate": True, "shop-router": False}
+
+
 def test_values_have_what_the_file_says_of_pods(render: Any) -> None:
     text = render(GPU + "container: {run_as_user: 1234}\n", "helm-values", called="x" * 60)
     engine = yaml.safe_load(text)["servingEngineSpec"]
@@ -156,6 +190,8 @@ def test_values_have_what_the_file_says_of_pods(render: Any) -> None:
     assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
     assert len(f"release-{spec['name']}-engine-service") <= 63
     assert f"secret generic {spec['name']}-keys" in text
+    there = render(GPU, "helm-values", "--namespace", "llm-prod")
+    assert "helm install -n llm-prod NAME" in there
 
 
 def test_a_config_map_is_applied_as_large_as_it_may_be(render: Any) -> None:

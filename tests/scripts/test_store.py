@@ -50,7 +50,7 @@ def test_other_arms_are_without_it(aot: Aot, fake_store: Path, arm: str) -> None
          "store: args has a connector already"),
         ("{chunk_tokens: 64}", "args: [--kv_transfer, '{}']",
          "store: args has a connector already"),
-        ("{chunk_tokens: 64}", "runtime: docker", "it is started beside an engine of this machine"),
+        ("{chunk_tokens: 64}", "runtime: docker", "it is had from an engine of this machine"),
         ("{address: '127.0.0.1:1', chunk_tokens: 64}", "",
          "store.address: nothing answers at 127.0.0.1:1"),
         ("{address: '127.0.0.1:9', memory_gib: 2}", "", "the store at 127.0.0.1:9 runs"),

@@ -282,6 +282,16 @@ PRESSED: dict[str, tuple[str, set[tuple[str, str]], dict[str, str]]] = {
         {HERE: "0x60", TEN_S: "0x60", TEN_MIN: "0+50x60",
          ALL: "0+50x60"},
     ),
+    "two blocks in half an hour, of one in a hundred": (
+        "vllm", set(),
+        {HERE: "0x60", TEN_S: "0x20 1x9 2x31", ALL: "0x20 1x9 2x31"},
+    ),
+    "a router does not see two prompts": (
+        "vllm", set(),
+        {HERE: "0x60",
+         f'{ROUTERS["vllm-router"].undecided_metric.split("{")[0]}'
+         f'{{{PROD},outcome="missing_tokens"}}': "0x28 1x2 2x30"},
+    ),
     "blocks were evicted, and are not any more": (
         "vllm", set(),
         {HERE: "0x60", TEN_S: "500x60", ALL: "500x60"},
@@ -310,6 +320,14 @@ PRESSED: dict[str, tuple[str, set[tuple[str, str]], dict[str, str]]] = {
         "vllm", set(),
         {HERE: "0x60", f"vllm:num_preemptions_total{{{PROD}}}": "0x20 1x40",
          f"vllm:time_to_first_token_seconds_count{{{PROD}}}": "0+1x60"},
+    ),
+    "prompts cannot be compiled into a cache": (
+        "vllm", {("WarmingFailed", "prod")},
+        {HERE: "0x60", f"aot_gate_failed{{{PROD}}}": "0x5 1x55"},
+    ),
+    "they could not, and can": (
+        "vllm", set(),
+        {HERE: "0x60", f"aot_gate_failed{{{PROD}}}": "1x20 0x40"},
     ),
     "a router does not see prompts": (
         "vllm", {("RouterHasNoAffinity", "prod")},

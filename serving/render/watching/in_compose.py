@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from aot.serving.render.gate import PORT as GATE_PORT
 from aot.serving.render.watching.monitoring import named
 from aot.serving.topology.container import PORT, ROUTER_METRICS_PORT
 
@@ -28,7 +30,7 @@ class Monitoring:
 
 
 def services(
-    watched: Monitoring, engines: list[str], router: bool
+    watched: Monitoring, engines: list[str], gates: Iterable[str], router: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Services, and the files in them. Engines are reached by the network of the Compose file, on
     which nobody else is."""
@@ -40,9 +42,11 @@ def services(
             "metric_relabel_configs": [named(watched.engine)],
         }
     ]
+    if there := [f"{name}:{GATE_PORT}" for name in gates]:
+        jobs.append({"job_name": f"{watched.name}-gate", "static_configs": [{"targets": there}]})
     if router:
-        there = [{"targets": [f"router:{ROUTER_METRICS_PORT}"]}]
-        jobs.append({"job_name": f"{watched.name}-router", "static_configs": there})
+        fronts = [{"targets": [f"router:{ROUTER_METRICS_PORT}"]}]
+        jobs.append({"job_name": f"{watched.name}-router", "static_configs": fronts})
     scraping = {
         "global": {"scrape_interval": "5s", "evaluation_interval": "15s"},
         "rule_files": ["/etc/prometheus/aot-rules.yml"],

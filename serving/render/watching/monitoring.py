@@ -11,16 +11,18 @@ from aot.serving.topology.container import PORT
 
 def scrape(name: str, server: ServerConfig, *, in_cluster: bool) -> dict[str, Any]:
     """prometheus.yml: the server where its file says it listens; or, in a cluster, the pods of
-    `aot render --target k8s`, engines and router, by their labels."""
+    `aot render --target k8s`, engines, gates and router, by their labels."""
     target = joined(server.host, server.port or PORT)
     jobs: list[dict[str, Any]] = [
         {"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}
     ]
     if in_cluster:
-        parts = [("engine", "http"), *([("router", "metrics")] if server.front else [])]
-        jobs = [_pods(name, server, component, port) for component, port in parts]
+        parts = [("engine", "engine", "http"), ("gate", "engine", "gate")]
+        parts += [("router", "router", "metrics")] if server.front else []
+        jobs = [_pods(f"{name}-{job}", name, server, part, port) for job, part, port in parts]
     for job in jobs:
-        job["metric_relabel_configs"] = [named(server.engine)]
+        if not job["job_name"].endswith("-router"):  # a router's are its own: vllm_router_...
+            job["metric_relabel_configs"] = [named(server.engine)]
     return {"rule_files": ["aot-rules.yml"], "scrape_configs": jobs}
 
 
@@ -35,11 +37,11 @@ def named(engine: str) -> dict[str, Any]:
     }
 
 
-def _pods(name: str, server: ServerConfig, component: str, port: str) -> dict[str, Any]:
+def _pods(job: str, name: str, server: ServerConfig, component: str, port: str) -> dict[str, Any]:
     meta = "__meta_kubernetes_pod_"
     labels = [f"{meta}label_app_kubernetes_io_{label}" for label in ("name", "component")]
     return {
-        "job_name": f"{name}-{component}",
+        "job_name": job,
         "scrape_interval": "5s",
         "kubernetes_sd_configs": [
             {"role": "pod", "namespaces": {"names": [server.container.namespace]}}

@@ -31,13 +31,13 @@ def found_per_s(names: Watched, window: str, by: str, matchers: str = "") -> str
 
 
 def selected(expression: str, engine: str, matchers: str) -> str:
-    """`expression` over the engine's metrics, and over those that are recorded of them, with some
+    """`expression` over the engine's metrics, its gates', and what is recorded of them, with some
     more matchers on each."""
 
     def more(name: re.Match[str]) -> str:
         return f"{name[1]}{{{matchers}{',' if name[2] else '}'}"
 
-    return re.sub(rf"\b((?:aot|{engine}):[\w:]+)({{)?", more, expression)
+    return re.sub(rf"\b((?:aot|{engine}):[\w:]+|aot_gate_\w+)({{)?", more, expression)
 
 
 def total(selector: str, window: str, by: str) -> str:

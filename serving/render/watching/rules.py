@@ -52,7 +52,7 @@ def rules(
             f"requests within it is unknown; the nearest is {nearest:g}"
         )
     alerts = [_dropped(engine), _evicted(names), _preempted(names), *_burns(engine, names, slo_s)]
-    alerts.append(_absent(names))
+    alerts += [_absent(names), _not_warmed()]
     records = _recorded(engine, names, slo_s)
     for rule in (*records, *alerts) if of else ():
         rule["expr"] = selected(rule["expr"], engine, of or "")
@@ -108,7 +108,7 @@ def _dropped(engine: str) -> dict[str, Any]:
 
 def _evicted(names: Watched) -> dict[str, Any]:
     return _alert(
-        "PrefixCacheEvictionStorm", f"{names.kept_s} < {SHORT_LIFE_S}", "15m", "warning",
+        "PrefixCacheEvictionStorm", f"({names.kept_s}) < {SHORT_LIFE_S}", "15m", "warning",
         "What {{ $labels.instance }} keeps is displaced after {{ $value | humanizeDuration }}",
         "The cache is too small for this traffic: a larger one, a host tier, or more replicas with "
         "prefix-aware routing. aot check LOG says how large it must be.",
@@ -164,12 +164,23 @@ def _absent(names: Watched) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def _not_warmed() -> dict[str, Any]:
+    """Of the gates beside engines, where there are any (scripts/warmed/gate.py)."""
+    return _alert(
+        "WarmingFailed", "max by (namespace, job, instance) (aot_gate_failed) > 0", "10m",
+        "warning",
+        "What is compiled cannot be put into the cache beside {{ $labels.instance }}",
+        "It serves what it had, or is not Ready where it had nothing. The gate's log says why.",
+    )  # fmt: skip
+
+
 def _without_affinity(router: Router) -> dict[str, Any]:
     """A router that asks a worker to render each prompt: where none can, requests go to whoever is
     idle, and nothing else says so."""
+    count = total(str(router.undecided_metric), "15m", "namespace, job, instance")
     return _alert(
         "RouterHasNoAffinity",
-        f"sum by (namespace, job, instance) (rate({router.undecided_metric}[5m])) > 0",
+        f"{count} >= {SLOW_REQUESTS}",
         "5m", "warning",
         "The router {{ $labels.instance }} sends requests without looking at caches",
         "Its workers do not render prompts for it: start them with --enable-scale-out, as the "
