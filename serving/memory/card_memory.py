@@ -222,7 +222,7 @@ def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[st
         # As the engine computes: a checkpoint that is quantized is computed in 16 bit.
         computed = dtype if dtype in BYTES else model.weights_dtype
         return (computed, BYTES[computed]) if computed in BYTES else ("bfloat16", 2)
-    if asked.startswith("fp8"):
+    if asked in ("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla"):
         return asked, 1
     if asked in BYTES or asked == "bf16":
         return asked, BYTES.get(asked, 2)

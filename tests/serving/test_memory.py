@@ -215,6 +215,7 @@ def test_sglang_takes_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (["--kv-cache-dtype", "fp8_per_token_head"], "its size per token is not known"),
         (["--kv-cache-dtype", "nvfp4"], "--kv-cache-dtype nvfp4: its size per token is not known"),
         (["--gpu-memory-utilization", "much"], "--gpu-memory-utilization much is no number above"),
         (["--gpu-memory-utilization", "nan"], "--gpu-memory-utilization nan is no number above"),
