@@ -143,7 +143,7 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         left_gib=left_gib,
         most_left_gib=most_left_gib,
         cache_gib=cache_gib,
-        sure_tokens=sure.tokens if min(cache_gib, left_gib) <= sure_gib or asked_gib is None else 0,
+        sure_tokens=sure.tokens if asked_gib is None or cache_gib <= sure_gib else 0,
         cache_tokens=min(held.tokens, server.cache_tokens or held.tokens),
         most_cache_tokens=min(most.tokens, server.cache_tokens or most.tokens),
         context_tokens=context,

@@ -29,7 +29,7 @@ RECURRENT = re.compile(r"^(mamba|ssm|conv)_")
 """Keys of states that some layers keep; which layers, other keys must say."""
 LATENT = {
     "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "glm4_moe_lite", "kimi_k2",
-    "longcat_flash", "pangu_ultra_moe",
+    "pangu_ultra_moe",
 }  # fmt: skip
 """Models of which one latent a token is kept (vLLM: model_arch_config_convertor.py,
 is_deepseek_mla); others with a `kv_lora_rank` are given keys and values again (MiniCPM3)."""
@@ -41,7 +41,7 @@ INDEX_SCALE_BYTES = 4
 """DeepSeek's sparse attention keeps an FP8 key of `index_head_dim` and its scale a token and layer
 (vLLM: models/deepseek_v2.py, DeepseekV32IndexerCache)."""
 PERIODS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
-"""Every so manieth layer sees all, by transformers' own default of sliding_window_pattern."""
+"""One layer in so many sees all, by transformers' own default of sliding_window_pattern."""
 FLOAT32_STATES = "hybrid_override_pattern"
 """Nemotron-H's states are of float32 unless it says otherwise (vLLM: models/config.py,
 DEFAULT_MAMBA_SSM_CACHE_DTYPE)."""
