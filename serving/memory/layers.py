@@ -140,7 +140,7 @@ def _unplaced(text: Mapping[str, Any]) -> set[str]:
             found.add("sliding_window_pattern")
     if {*(text.get("attn_type_list") or ())} - {WHOLE}:
         found.add("attn_type_list")
-    if text.get("kv_lora_rank") and text.get("model_type") not in LATENT:
+    if text.get("kv_lora_rank") and text.get("model_type") and text["model_type"] not in LATENT:
         found.add("kv_lora_rank")
     return found
 

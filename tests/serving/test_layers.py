@@ -53,6 +53,9 @@ KINDS: dict[str, tuple[dict[str, Any], Layers]] = {
          "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4},
         Layers(1, states=3, state_bytes=(4096 + 2 * 8 * 128) * 3 * 2 + 4096 * 128 * 4),
     ),
+    "a latent, where nothing says of which model": (
+        {"num_hidden_layers": 61, "kv_lora_rank": 512}, Layers(61),
+    ),
     "an index beside the latent": (
         {"model_type": "deepseek_v32", "num_hidden_layers": 61, "kv_lora_rank": 512,
          "index_head_dim": 128},
