@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ pytestmark = [
         reason="needs docker-compose and what scripts/test_images makes",
     ),
 ]
+PROMETHEUS = "aot-test-prometheus"
 SERVER = """engine: vllm
 environment: vllm-cpu
 model: {model}
@@ -86,9 +88,14 @@ def docker(*arguments: str) -> str:
 def composed(folder: Path, server: str = "pair") -> Iterator[None]:
     """A server as Compose has it, up; and nothing of it afterwards."""
     done = aot("render", f"{server}.yaml", "--target", "compose", "--warm", "compiled.json",
-               "-o", "compose.yaml", cwd=folder)  # fmt: skip
+               "--monitoring", "-o", "compose.yaml", cwd=folder)  # fmt: skip
     assert done.returncode == 0, done.stderr
     made: dict[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())
+    del made["services"]["grafana"]  # there is no image of it without a registry
+    if docker("images", "-q", PROMETHEUS):
+        made["services"]["prometheus"]["image"] = PROMETHEUS
+    else:
+        del made["services"]["prometheus"]
     for name, config in made.pop("configs").items():
         (folder / name).write_text(config["content"].replace("$$", "$"))
     for service in made["services"].values():
@@ -131,6 +138,28 @@ def test_a_composed_service_has_traffic_when_it_is_warm(shop: Path) -> None:
         until(False, "engine-0")
         until(True, "engine-0")  # it was started again, and warmed again
         assert [found(url, shop, 10 + n) for n in range(4)] == [736] * 4
+        if docker("images", "-q", PROMETHEUS):
+            check_watched()
+
+
+def check_watched() -> None:
+    """All that is rendered is scraped, and its rules are evaluated."""
+    base = "http://127.0.0.1:9090/api/v1"
+
+    def asked(path: str) -> Any:
+        with urllib.request.urlopen(f"{base}/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    end = time.monotonic() + 60  # a scrape in 5 s, the rules in 15
+    while not asked("query?query=aot:prefix_cache_hit_ratio:rate5m")["result"]:
+        assert time.monotonic() < end
+        time.sleep(2)
+    jobs = sorted((t["labels"]["job"].rpartition("-")[2], t["health"])
+                  for t in asked("targets")["activeTargets"])  # fmt: skip
+    assert jobs == [("engine", "up")] * 2 + [("gate", "up")] * 2 + [("router", "up")]
+    rules = [rule for group in asked("rules")["groups"] for rule in group["rules"]]
+    assert rules
+    assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
 
 
 def from_store(service: str) -> float:
