@@ -20,6 +20,7 @@ from urllib import request
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from aot.configs.kernel.errors import UsageError
+from aot.configs.kernel.ports import joined
 
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -132,8 +133,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """Without its login."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{joined(self.host, self.port)}"
 
     @property
     def headers(self) -> dict[str, str]:

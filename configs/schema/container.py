@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from aot.configs.schema.strict import ClusterName, HostText, StrictModel
-
-Namespace = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
-]
+from aot.configs.schema.strict import ClusterName, HostText, Namespace, StrictModel
 
 
 class ContainerConfig(StrictModel):

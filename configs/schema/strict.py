@@ -61,3 +61,7 @@ def _as_text(value: object) -> object:
 
 Arguments = Annotated[list[str], BeforeValidator(_as_text)]
 """Arguments of a program, verbatim."""
+Namespace = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+"""Of Kubernetes, in which all things have a name of their own."""

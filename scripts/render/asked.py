@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Options:
     namespace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """One server to be rendered, and how."""
 
@@ -84,7 +85,7 @@ class Asked:
         engine, store = table.engine(server.engine), self._store_address(in_cluster=in_cluster)
         return container.contain(server, self.arm, engine, model, drain_s, store)
 
-    @property
+    @cached_property
     def store(self) -> Store | None:
         """The KV store that is rendered with it; None where there is none, or it runs already.
         UsageError where the arm needs one."""

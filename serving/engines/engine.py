@@ -132,9 +132,12 @@ class MemoryRules:
     request."""
     at_once: Callable[[ServerConfig, Place], int | None] = lambda *_: None
     """Requests that it is started for: each needs its states; None where it makes do."""
-    not_computed: Sequence[str] = ()
-    """Arguments that divide the weights in other ways, or need memory that is not in the sums; with
-    * behind it all that begin so."""
+    not_computed: Mapping[str, str | None] = field(default_factory=dict)
+    """Arguments that divide the weights in other ways, or need memory that is not in the sums (with
+    * behind it all that begin so), and the value under which they do nothing; None: there is none.
+    """
+    text_alone: str | None = None
+    """The argument under which an encoder of images or sound is left out."""
 
 
 @dataclass(frozen=True, slots=True)

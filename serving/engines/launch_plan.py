@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from aot.configs.kernel.ports import joined
 from aot.configs.kernel.secrecy import held_in
 from aot.configs.schema.recipe import Device
 from aot.configs.schema.server import ServerConfig
@@ -55,7 +56,7 @@ class LaunchPlan:
     def base_url(self) -> str:
         # A server that listens on all interfaces is reached through loopback.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{joined(host, self.port)}"
 
     def as_shell(self) -> str:
         """The command as a person would paste it; secrets stay references."""

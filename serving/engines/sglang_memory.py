@@ -5,27 +5,33 @@ from __future__ import annotations
 from aot.configs.kernel.errors import NotSettledError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
-from aot.serving.engines.card.budget import ENCODER_GIB, GIB, Budget, Place
+from aot.serving.engines.card.budget import GIB, Budget, Place, layer_gib
 from aot.serving.engines.card.pools import STATE_RATIO, SWA_RATIO, Held, Kept, in_pools
 from aot.serving.engines.engine import MemoryRules
 from aot.serving.engines.flags import count_of, has, number_of, share_of, value_of
 
-NOT_COMPUTED = (
-    "--pipeline-parallel-size", "--pp-size", "--data-parallel-size", "--dp-size",
-    "--enable-dp-attention", "--expert-parallel-size", "--ep-*", "--ep", "--moe-dense-tp-size",
-    "--moe-data-parallel-size", "--moe-dp-size", "--attention-context-parallel-size",
-    "--attn-cp-size", "--attention-data-parallel-size", "--attn-dp-size", "--dcp-size",
-    "--decode-context-parallel-size", "--dwdp-size", "--shared-experts-tp-size", "--nnodes",
-    "--cpu-offload-gb", "--offload-*", "--ple-offload-*", "--speculative-*", "--enable-lora",
-    "--lora-paths", "--uno-lora-path", "--json-model-override-args", "--config", "--kt-*",
-    "--disable-hybrid-swa-memory", "--mamba-ssm-dtype", "--max-mamba-cache-size",
-    "--mamba-radix-cache-strategy", "--enable-int8-mamba-checkpoint", "--enable-unified-memory",
-    "--enable-kv-cache-sharding", "--enable-dsa-cache-layer-split", "--disaggregation-mode",
-    "--enable-two-batch-overlap", "--enable-pdmux", "--enable-paged-experts",
-    "--prefill-only-disable-kv-cache", "--encoder-only", "--is-embedding", "--dllm-algorithm",
-    "--enable-hisparse", "--enable-multi-layer-eagle", "--quantize-and-serve", "--modelopt-quant",
-)  # fmt: skip
-TEXT_ALONE = "--language-model-only"
+NOT_COMPUTED: dict[str, str | None] = {
+    **dict.fromkeys(
+        ("--pipeline-parallel-size", "--pp-size", "--data-parallel-size", "--dp-size",
+         "--expert-parallel-size", "--ep-*", "--ep", "--decode-context-parallel-size",
+         "--dcp-size", "--attention-context-parallel-size", "--attn-cp-size", "--nnodes"),
+        "1",
+    ),
+    "--cpu-offload-gb": "0",
+    **dict.fromkeys(
+        ("--enable-dp-attention", "--moe-dense-tp-size", "--moe-data-parallel-size",
+         "--moe-dp-size", "--attention-data-parallel-size", "--attn-dp-size", "--dwdp-size",
+         "--shared-experts-tp-size", "--offload-*", "--ple-offload-*", "--speculative-*",
+         "--enable-lora", "--lora-paths", "--uno-lora-path", "--json-model-override-args",
+         "--config", "--kt-*", "--disable-hybrid-swa-memory", "--mamba-ssm-dtype",
+         "--max-mamba-cache-size", "--mamba-radix-cache-strategy",
+         "--enable-int8-mamba-checkpoint", "--enable-unified-memory", "--enable-kv-cache-sharding",
+         "--enable-dsa-cache-layer-split", "--disaggregation-mode", "--enable-two-batch-overlap",
+         "--enable-pdmux", "--enable-paged-experts", "--prefill-only-disable-kv-cache",
+         "--encoder-only", "--is-embedding", "--dllm-algorithm", "--enable-hisparse",
+         "--enable-multi-layer-eagle", "--quantize-and-serve", "--modelopt-quant")
+    ),
+}  # fmt: skip
 
 
 def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) -> Budget:
@@ -41,9 +47,7 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
     else:
         share = round((total - _reserve_mib(server, total, cards) / 1024) / total, 3)
     why = f"{share:g} of the memory (--mem-fraction-static, for weights and cache)"
-    unknown = ENCODER_GIB if model.encoder and not has(server.args, TEXT_ALONE) else 0.0
-    words = "estimate: CUDA context; activations are outside"
-    return Budget(share * total, why, 0.5, words, 0.5, unknown)
+    return Budget(share * total, why, 0.5, "estimate: CUDA context; activations are outside", 0.5)
 
 
 def _check_outside(
@@ -52,11 +56,11 @@ def _check_outside(
     """NotSettledError where a share that is given leaves less than the widest point of a layer
     takes."""
     chunk = count_of(server.args, "--chunked-prefill-size") or _batch(total, cards)[0]
-    peak = chunk * (4 * model.intermediate / cards + 6 * model.hidden) * 2 / GIB
-    if outside_gib < 0.5 + peak:
+    needed_gib = 0.5 + layer_gib(model, chunk, cards)
+    if outside_gib < needed_gib:
         raise NotSettledError(
             f"args: --mem-fraction-static leaves {outside_gib:.1f} GiB for CUDA's own context and "
-            f"activations, and a prefill of {chunk:,} tokens may take {0.5 + peak:.1f}; start it, "
+            f"activations, and a prefill of {chunk:,} tokens may take {needed_gib:.1f}; start it, "
             "or leave the share to SGLang"
         )
 
@@ -113,4 +117,5 @@ RULES = MemoryRules(
     smaller_batch=(),
     held=held,
     not_computed=NOT_COMPUTED,
+    text_alone="--language-model-only",
 )

@@ -10,7 +10,7 @@ from aot.configs.kernel.errors import NotSettledError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.configs.schema.variables import plain
-from aot.serving.engines.card.budget import ENCODER_GIB, GIB, Budget, Place
+from aot.serving.engines.card.budget import GIB, Budget, Place, layer_gib
 from aot.serving.engines.card.pools import Held, Kept, in_blocks, in_full
 from aot.serving.engines.engine import MemoryRules
 from aot.serving.engines.flags import count_of, has, number_of, share_of, value_of
@@ -32,19 +32,25 @@ IN_FLIGHT = 2
 """Batches that are scheduled and not settled (config/vllm.py, max_concurrent_batches)."""
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
 """GiB; read on a CPU."""
-NOT_COMPUTED = (
-    "--pipeline-parallel-size", "-pp", "--data-parallel-size*", "-dp", "-dpl",
-    "--prefill-context-parallel-size", "-pcp", "--decode-context-parallel-size", "-dcp",
-    "--enable-expert-parallel", "-ep", "--enable-eplb", "--enable-elastic-ep", "--enable-dbo",
-    "--ubatch-size", "--nnodes", "-n", "--cpu-offload-*", "--offload-*",
-    "--speculative-config", "-sc", "--spec-*", "--enable-lora", "--config",
-    "--mamba-ssm-cache-dtype", "--mamba-cache-*", "--mamba-block-size", "--use-replayssm",
-    "--hf-overrides", "--hf-config-path", "--model-class-overrides", "--quantization-config",
-    "--kv-cache-dtype-skip-layers", "--kv-sharing-fast-prefill", "--disable-sliding-window",
-    "--swa-bounded-replay", "--prefix-cache-retention-interval",
-    "--convert", "--runner", "--diffusion-config", "-dc", "--engram-config",
-)  # fmt: skip
-TEXT_ALONE = "--language-model-only"
+NOT_COMPUTED: dict[str, str | None] = {
+    **dict.fromkeys(
+        ("--pipeline-parallel-size", "-pp", "--data-parallel-size*", "-dp", "-dpl",
+         "--prefill-context-parallel-size", "-pcp", "--decode-context-parallel-size", "-dcp",
+         "--nnodes", "-n"),
+        "1",
+    ),
+    "--cpu-offload-*": "0",
+    **dict.fromkeys(
+        ("--enable-expert-parallel", "-ep", "--enable-eplb", "--enable-elastic-ep", "--enable-dbo",
+         "--ubatch-size", "--offload-*", "--speculative-config", "-sc", "--spec-*",
+         "--enable-lora", "--config", "--mamba-ssm-cache-dtype", "--mamba-cache-*",
+         "--mamba-block-size", "--use-replayssm", "--hf-overrides", "--hf-config-path",
+         "--model-class-overrides", "--quantization-config", "--kv-cache-dtype-skip-layers",
+         "--kv-sharing-fast-prefill", "--disable-sliding-window", "--swa-bounded-replay",
+         "--prefix-cache-retention-interval", "--convert", "--runner", "--diffusion-config", "-dc",
+         "--engram-config")
+    ),
+}  # fmt: skip
 LEFT_FREE_GIB = 0.5
 """Of a card by CUDA's own context: vLLM refuses a share that is more than what is free."""
 SMALLER_BATCH = ("--max-num-batched-tokens", "2048", "--max-num-seqs", "256")
@@ -72,8 +78,7 @@ def budget(server: ServerConfig, model: Architecture, place: Place, cards: int) 
     )
     words = f"activations of {batch:,} tokens or {requests:,} requests"
     words = f"the most that was logged: {words}, and CUDA graphs; the least is {least:.1f}"
-    unknown = ENCODER_GIB if model.encoder and not has(server.args, TEXT_ALONE) else 0.0
-    return Budget(usable, why, most, words, least, unknown)
+    return Budget(usable, why, most, words, least)
 
 
 def _planned(server: ServerConfig, place: Place) -> tuple[int, int]:
@@ -121,11 +126,10 @@ def _batch(place: Place) -> tuple[int, int]:
 
 
 def _peak_gib(model: Architecture, batch: int, requests: int, cards: int, most: int) -> float:
-    """An estimate of what vLLM's profile run finds, 16-bit activations: the widest point of a
-    layer, or the sampler over all logits, whichever is more."""
-    layer = batch * (4 * model.intermediate / cards + 6 * model.hidden) * 2
-    sampler = requests * model.vocabulary * SAMPLER_BYTES[most]
-    return max(layer if most else 0.0, sampler) / GIB
+    """An estimate of what vLLM's profile run finds: the widest point of a layer, or the sampler
+    over all logits, whichever is more."""
+    sampler_gib = requests * model.vocabulary * SAMPLER_BYTES[most] / GIB
+    return max(layer_gib(model, batch, cards) if most else 0.0, sampler_gib)
 
 
 def asked_gib(server: ServerConfig, token_bytes: int, block_tokens: int) -> float | None:
@@ -149,4 +153,5 @@ RULES = MemoryRules(
     held=held,
     at_once=at_once,
     not_computed=NOT_COMPUTED,
+    text_alone="--language-model-only",
 )

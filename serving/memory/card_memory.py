@@ -7,7 +7,7 @@ vLLM's reserve is measured by vLLM when it starts, and an estimate here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -15,22 +15,13 @@ from aot.configs.kernel.errors import NotSettledError, UsageError
 from aot.configs.schema.hardware import Architecture
 from aot.configs.schema.server import ServerConfig
 from aot.serving.engines import table
-from aot.serving.engines.card.budget import GIB, Budget, Place
+from aot.serving.engines.card.budget import ENCODER_GIB, GIB, Budget, Place
 from aot.serving.engines.card.pools import Held, kept
-from aot.serving.engines.flags import canonical, value_of
+from aot.serving.engines.flags import canonical, has, value_of
 
 SPARSE_FP8_BYTES = 656
 CERTAIN = 1.3
 """Most over least tokens of a cache, from which on a size is not given as one number."""
-NEUTRAL = {
-    **dict.fromkeys(
-        ("--pipeline-parallel-size", "-pp", "--pp-size", "--data-parallel-size", "-dp", "--dp-size",
-         "--data-parallel-size*", "--nnodes", "-n", "--ep", "--ep-*", "--dcp-size", "-dcp", "-pcp"),
-        ("1",),
-    ),
-    "--cpu-offload-*": ("0",), "--cpu-offload-gb": ("0",),
-}  # fmt: skip
-"""Values under which they do nothing."""
 BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 
@@ -58,8 +49,10 @@ class Memory:
     requests of the longest length that fit at once, times that length."""
     most_cache_tokens: int
     """The same with the least of a reserve."""
+    unknown_gib: float
+    """What may be needed on top and was seen in no log: nothing fits that needs it."""
     sure_tokens: int
-    """Those that it holds if all is needed of which nothing is known (`budget.unknown_gib`)."""
+    """What the cache holds without that."""
     context_tokens: int
     states: int | None = None
     """Requests whose states fit; None for models without."""
@@ -131,8 +124,10 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         return rules.held(server, place, max(0, int(gib * GIB)), of, block, context)
 
     held, most = held_by(cache_gib), held_by(most_gib)
-    sure_gib = left_gib - room.unknown_gib
-    sure = held_by(sure_gib) if asked_gib is None and room.unknown_gib else held
+    seeing = place.cuda and model.encoder and not has(server.args, rules.text_alone or "")
+    unknown_gib = ENCODER_GIB if seeing else 0.0
+    sure_gib = left_gib - unknown_gib
+    sure = held_by(sure_gib) if asked_gib is None and unknown_gib else held
     return Memory(
         place=place,
         cards=cards,
@@ -143,6 +138,7 @@ def memory_of(server: ServerConfig, model: Architecture, place: Place, dtype: st
         left_gib=left_gib,
         most_left_gib=most_left_gib,
         cache_gib=cache_gib,
+        unknown_gib=unknown_gib,
         sure_tokens=sure.tokens if asked_gib is None or cache_gib <= sure_gib else 0,
         cache_tokens=min(held.tokens, server.cache_tokens or held.tokens),
         most_cache_tokens=min(most.tokens, server.cache_tokens or most.tokens),
@@ -232,11 +228,14 @@ def _kv_dtype(server: ServerConfig, model: Architecture, dtype: str) -> tuple[st
     )
 
 
-def _refuse_what_is_not_computed(args: Sequence[str], not_computed: Sequence[str]) -> None:
+def _refuse_what_is_not_computed(
+    args: Sequence[str], not_computed: Mapping[str, str | None]
+) -> None:
     for word in args:
         flag = word.partition("=")[0].partition(".")[0]
         names = (name for name in not_computed if fnmatchcase(flag, name))
-        if (name := next(names, None)) and value_of(args, flag) not in NEUTRAL.get(name, ()):
+        name = next(names, None)
+        if name and (not_computed[name] is None or value_of(args, flag) != not_computed[name]):
             raise NotSettledError(
                 f"args: what {flag} does to the memory is not computed here; start the server and "
                 "read 'KV cache' in its log"

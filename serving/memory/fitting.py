@@ -24,10 +24,10 @@ def undecided(memory: Memory) -> str | None:
     if memory.fits or not memory.may_fit:
         return None
     budget = memory.budget
-    if budget.unknown_gib and memory.cache_tokens >= memory.context_tokens and memory.left_gib > 0:
+    if memory.unknown_gib and memory.cache_tokens >= memory.context_tokens and memory.left_gib > 0:
         return (
             "cannot say: its encoder of images or sound is tried with the largest input when the "
-            f"engine starts, which may take {budget.unknown_gib:.0f} GiB and is not computed here; "
+            f"engine starts, which may take {memory.unknown_gib:.0f} GiB and is not computed here; "
             "start it, or serve text alone (--language-model-only)"
         )
     return (

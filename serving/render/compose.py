@@ -114,10 +114,10 @@ def _engine(
             {"source": _config(path), "target": str(path)} for path in contained.files
         ]
     ports = _events(server.kv_events) if server.kv_events else []
+    if public:
+        ports.append(f"{joined(server.host, server.port or PORT)}:{PORT}")
     if ports:
         service["ports"] = ports
-    if public:
-        service["ports"] = [*ports, f"{joined(server.host, server.port or PORT)}:{PORT}"]
     if container.ipc_host:
         service["ipc"] = "host"
     else:

@@ -137,6 +137,35 @@ def _less(all_of: str, part: str) -> str:
     return " ".join("stale" if a is None or b is None else f"{a - b:g}" for a, b in pairs)
 
 
+def evaluated(
+    folder: Path,
+    files: list[str],
+    step: str,
+    shown: dict[str, str],
+    query: tuple[str, int],
+    expected: list[dict[str, Any]],
+) -> subprocess.CompletedProcess[str]:
+    """promtool's test of rule files in `folder`: an expression at a minute, over series."""
+    expression, minute = query
+    asked = {"expr": expression, "eval_time": f"{minute}m", "exp_samples": expected}
+    trial = {
+        "rule_files": files,
+        "evaluation_interval": step,
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": k, "values": v} for k, v in shown.items()],
+                "promql_expr_test": [asked],
+            }
+        ],
+    }
+    (folder / "test.yml").write_text(yaml.safe_dump(trial))
+    return subprocess.run(
+        ["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
 def fired(engine: str, series: dict[str, str], minute: int, folder: Path) -> set[tuple[str, str]]:
     """(alert, job) that fire, by promtool with the alerts' own series."""
     names = table.engine(engine).watched
@@ -146,28 +175,9 @@ def fired(engine: str, series: dict[str, str], minute: int, folder: Path) -> set
     for group in made["groups"]:
         group["interval"] = step
     (folder / "rules.yml").write_text(yaml.safe_dump(made))
-    trial = {
-        "rule_files": ["rules.yml"],
-        "evaluation_interval": step,
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [{"series": k, "values": v} for k, v in series.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": 'count by (alertname, job) (ALERTS{alertstate="firing"})',
-                        "eval_time": f"{minute}m",
-                        "exp_samples": [{"labels": '{never="expected"}', "value": 1}],
-                    }
-                ],
-            }
-        ],
-    }
-    (folder / "test.yml").write_text(yaml.safe_dump(trial))
-    done = subprocess.run(
-        ["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    query = ('count by (alertname, job) (ALERTS{alertstate="firing"})', minute)
+    never = [{"labels": '{never="expected"}', "value": 1}]
+    done = evaluated(folder, ["rules.yml"], step, series, query, never)
     said = done.stdout + done.stderr
     assert "got:" in said, said
     got = said.split("got:")[1]
@@ -243,28 +253,11 @@ def test_rules_of_two_deployments_leave_each_other_alone(tmp_path: Path) -> None
         shown[f'{ttft}_bucket{{{labels},le="1.0"}}'] = "0x500"
         shown[f'{ttft}_bucket{{{labels},le="5.0"}}'] = "0+10x500"
         shown[f"vllm:prefix_cache_queries_total{{{labels}}}"] = "0x500"
-    trial = {
-        "rule_files": ["prod.yml", "stage.yml"],
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [{"series": k, "values": v} for k, v in shown.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": 'count by (job) (ALERTS{alertstate="firing"})',
-                        "eval_time": "400m",
-                        "exp_samples": [{"labels": '{job="stage"}', "value": 2}],
-                    }
-                ],
-            }
-        ],
-    }
-    (tmp_path / "test.yml").write_text(yaml.safe_dump(trial))
-    done = subprocess.run(
-        ["promtool", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    query, expected = (
+        ('count by (job) (ALERTS{alertstate="firing"})', 400),
+        [{"labels": '{job="stage"}', "value": 2}],
+    )
+    done = evaluated(tmp_path, ["prod.yml", "stage.yml"], "1m", shown, query, expected)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -357,22 +350,8 @@ def test_both_engines_in_one_prometheus_have_a_ratio_each(tmp_path: Path) -> Non
         {"labels": f'{{namespace="shop",job="prod",model_name="m",engine="{e}"}}', "value": v}
         for e, v in (("vllm", 0.8), ("sglang", 0.1))
     ]
-    trial = {
-        "rule_files": [f"{e}.yml" for e in ENGINES],
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [{"series": k, "values": v} for k, v in made.items()],
-                "promql_expr_test": [{"expr": ratio, "eval_time": "30m", "exp_samples": expected}],
-            }
-        ],
-    }
-    (tmp_path / "test.yml").write_text(yaml.safe_dump(trial))
-    done = subprocess.run(
-        ["promtool", "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    files = [f"{e}.yml" for e in ENGINES]
+    done = evaluated(tmp_path, files, "1m", made, (ratio, 30), expected)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aot.configs.schema.hardware import Card
+from aot.configs.schema.hardware import Architecture, Card
 
 GIB = 2**30
 
@@ -30,13 +30,16 @@ class Budget:
     reserve_why: str
     least_gib: float
     """The least."""
-    unknown_gib: float = 0.0
-    """What may be needed on top and was seen in no log: nothing fits that needs it."""
 
 
 ENCODER_GIB = 16.0
 """Of an encoder of images or sound that is profiled with its largest input: for Qwen2.5-VL-3B some
 14 GiB beside the weights were too little (vllm-project/vllm#18124)."""
+
+
+def layer_gib(model: Architecture, tokens: int, cards: int) -> float:
+    """An estimate of the widest point of a layer: 16-bit activations of so many tokens at once."""
+    return tokens * (4 * model.intermediate / cards + 6 * model.hidden) * 2 / GIB
 
 
 def card_as_place(name: str, card: Card) -> Place:

@@ -49,9 +49,8 @@ def _data_source() -> dict[str, Any]:
 
 
 def _variables(names: Watched, chosen: list[str]) -> list[dict[str, Any]]:
-    first = [*chosen, *[None] * (len(CHOSEN) - len(chosen))]
-    made = (_variable(n, names.waiting, at) for n, at in zip(CHOSEN, first, strict=True))
-    return [_data_source(), *made]
+    at_first = dict(zip(CHOSEN, chosen, strict=False))
+    return [_data_source(), *(_variable(n, names.waiting, at_first.get(n)) for n in CHOSEN)]
 
 
 def _variable(label: str, metric: str, at_first: str | None) -> dict[str, Any]:

@@ -17,12 +17,12 @@ def scrape(name: str, server: ServerConfig, *, in_cluster: bool) -> dict[str, An
         {"job_name": name, "scrape_interval": "5s", "static_configs": [{"targets": [target]}]}
     ]
     if in_cluster:
-        parts = [("engine", "engine", "http"), ("gate", "engine", "gate")]
-        parts += [("router", "router", "metrics")] if server.front else []
-        jobs = [_pods(f"{name}-{job}", name, server, part, port) for job, part, port in parts]
+        ports = {"engine": "http", "gate": "gate"}
+        jobs = [_pods(f"{name}-{j}", name, server, "engine", port) for j, port in ports.items()]
     for job in jobs:
-        if not job["job_name"].endswith("-router"):  # a router's are its own: vllm_router_...
-            job["metric_relabel_configs"] = [named(server.engine)]
+        job["metric_relabel_configs"] = [named(server.engine)]
+    if in_cluster and server.front:  # whose metrics are its own: vllm_router_...
+        jobs.append(_pods(f"{name}-router", name, server, "router", "metrics"))
     return {"rule_files": ["aot-rules.yml"], "scrape_configs": jobs}
 
 

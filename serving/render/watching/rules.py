@@ -54,8 +54,9 @@ def rules(
     alerts = [_dropped(engine), _evicted(names), _preempted(names), *_burns(engine, names, slo_s)]
     alerts += [_absent(names), _not_warmed()]
     records = _recorded(engine, names, slo_s)
-    for rule in (*records, *alerts) if of else ():
-        rule["expr"] = selected(rule["expr"], engine, of or "")
+    if of:
+        for rule in (*records, *alerts):
+            rule["expr"] = selected(rule["expr"], engine, of)
     if router:
         alerts.append(_without_affinity(router))
     for alert in alerts:
