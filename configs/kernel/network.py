@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from urllib import request
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -33,7 +34,12 @@ server and can be written nowhere."""
 
 def is_loopback(url: str) -> bool:
     """Whether `url` is on this machine itself, where a proxy must not be asked."""
-    return urlsplit(url).hostname in LOOPBACK
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host in LOOPBACK
+    return address.is_loopback or address.is_unspecified
 
 
 def base_url(url: str, named_by: str) -> str:

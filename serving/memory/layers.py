@@ -85,7 +85,8 @@ class Layers:
 
 TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where a config.json of more than text has what is about text."""
-ENCODERS = re.compile(r"^(vision|audio|visual|vit)_?(config|tower)?$|^mm_vision_tower$")
+ENCODERS = re.compile(r"^(vision|visual|vit|image|img|audio|speech)")
+"""Beginnings of keys that describe one (Phi's are called img_processor, audio_processor)."""
 
 
 def text_of(config: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
@@ -100,9 +101,12 @@ def text_of(config: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
 
 def has_encoder(config: Mapping[str, Any]) -> bool:
     """Of images or sound, beside what is about text."""
-    inner = config.get("thinker_config")
-    return any(ENCODERS.search(key) and config[key] for key in config) or (
-        isinstance(inner, Mapping) and has_encoder(inner)
+    described = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    inner = described.get("thinker_config")
+    return (
+        any(ENCODERS.search(key) and value for key, value in described.items())
+        or bool(config.get("mm_vision_tower"))
+        or (inner is not None and has_encoder(inner))
     )
 
 

@@ -181,7 +181,7 @@ def test_what_cannot_be_is_named(tmp_path: Path, aot: Aot) -> None:
     ):
         server.write_text(GPU + cpu + store)
         check(aot(*options, "k8s"), 2, "vllm/vllm-openai-cpu", "no program of a KV store in it")
-    for address in ("127.0.0.1:5555", "localhost:6555"):
+    for address in ("127.0.0.1:5555", "localhost:6555", "127.0.0.2:5555", "0.0.0.0:5555"):
         server.write_text(GPU + f"store: {{address: '{address}', chunk_tokens: 64}}\n")
         for target in ("k8s", "compose", "helm-values"):
             check(aot(*options, target), 2, f"{address} would be the container itself")

@@ -121,6 +121,9 @@ def test_what_others_call_it_is_read(tmp_path: Path) -> None:
     for key in ("llm_config", "language_config"):
         nested = {key: CONFIG, "vision_config": {"depth": 32}}
         assert from_folder(model_folder(tmp_path / key, nested)).encoder
+    assert made(img_processor={"name": "clip"}).encoder
+    assert made(mm_vision_tower="openai/clip").encoder
+    assert not made(image_token_id=7, vision_start_token_id=8).encoder  # of a text model's family
     omni = {"thinker_config": {"text_config": CONFIG, "audio_config": {"n": 1}}}
     assert from_folder(model_folder(tmp_path / "omni", omni)).encoder
     text = {k: v for k, v in CONFIG.items() if k != "num_attention_heads"}
